@@ -1,0 +1,139 @@
+"""A trained network in one safetensors file: the tensors and what they were trained for.
+
+The file's metadata hold one JSON document under "staf": format, name, architecture, body,
+crop_scale, licence. One document, because a safetensors file orders its metadata at random and
+the same checkpoint should have the same hash wherever it is written. Loading never runs code.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from staf_cli.errors import WeightsError
+from staf_cli.files import atomic, sha256
+
+FORMAT = "staf-checkpoint-1"
+FIELDS = {
+    "format": str,
+    "name": str,
+    "architecture": dict,
+    "body": str,
+    "crop_scale": float,
+    "licence": str,
+}
+CROP_SCALES = (1.0, 2.0)  # what a square around a person can sensibly be, times the box
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Weights and all that must fit them. `tensors` are float32, indices int64, all finite."""
+
+    tensors: dict[str, Tensor]
+    name: str
+    architecture: dict[str, str | bool | int | None]  # encoder, apm, tcfm, safm
+    body: str  # name and hash of the body it was trained for: "smpl-neutral 0123456789abcdef"
+    crop_scale: float  # side of the square crop over the longer side of the person's box
+    licence: str  # what may be done with the weights, and where they come from
+    sha256: str  # of the file
+
+    @property
+    def identity(self) -> str:
+        """Name and the hash's first 16 digits in one string, as results record it."""
+        return f"{self.name} {self.sha256[:16]}"
+
+
+def save_checkpoint(
+    path: Path,
+    tensors: dict[str, Tensor],
+    *,
+    name: str,
+    architecture: dict[str, str | bool | int | None],
+    body: str,
+    crop_scale: float,
+    licence: str,
+) -> None:
+    """Write what `load_checkpoint` reads; the same content gives the same bytes.
+
+    Raises OutputError where the file cannot be written.
+    """
+    about = {
+        "format": FORMAT,
+        "name": name,
+        "architecture": architecture,
+        "body": body,
+        "crop_scale": float(crop_scale),
+        "licence": licence,
+    }
+    separate = {  # safetensors refuses tensors that share memory
+        key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, tensor in tensors.items()
+    }
+    with atomic(path) as temporary:
+        save_file(separate, temporary, metadata={"staf": json.dumps(about, sort_keys=True)})
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint. Whether the tensors' names and shapes fit is the network's to say.
+
+    Raises WeightsError for a file that is missing, truncated, of another format or of another
+    number type, or that holds numbers that are not finite.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: there is no such file; `staf weights list` shows what is here")
+    try:
+        with safe_open(path, framework="pt") as archive:
+            metadata = archive.metadata() or {}
+            about = _about(path, metadata.get("staf", ""))
+            tensors = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path}: is damaged or no safetensors file ({error}); import or fetch it again"
+        ) from error
+    for key, tensor in tensors.items():
+        expected = torch.int64 if key.endswith(".index") else torch.float32
+        if tensor.dtype != expected:
+            raise WeightsError(f"{path}: {key} is {tensor.dtype}, not {expected}; import it again")
+        if not tensor.isfinite().all():
+            raise WeightsError(f"{path}: {key} holds values that are not finite; import it again")
+    return Checkpoint(
+        tensors=tensors,
+        name=about["name"],
+        architecture=about["architecture"],
+        body=about["body"],
+        crop_scale=about["crop_scale"],
+        licence=about["licence"],
+        sha256=sha256(path),
+    )
+
+
+def _about(path: Path, text: str) -> dict[str, Any]:
+    foreign = WeightsError(
+        f"{path}: was not made by staf; the authors' files come in with `staf weights import`"
+    )
+    try:
+        about = json.loads(text)
+    except ValueError as error:
+        raise foreign from error
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise foreign
+    for field, kind in FIELDS.items():
+        if not isinstance(about.get(field), kind):
+            raise WeightsError(f"{path}: says nothing usable about its {field}; import it again")
+    architecture = about["architecture"]
+    levels = [architecture.get("tcfm", ""), architecture.get("safm", "")]
+    if (
+        set(architecture) != {"encoder", "apm", "tcfm", "safm"}
+        or not isinstance(architecture["encoder"], str)
+        or not isinstance(architecture["apm"], bool)
+        or not all(level is None or type(level) is int for level in levels)
+    ):
+        raise WeightsError(f"{path}: describes an unknown architecture; it needs a newer staf")
+    if not CROP_SCALES[0] <= about["crop_scale"] <= CROP_SCALES[1]:
+        raise WeightsError(f"{path}: has crop scale {about['crop_scale']}; import it again")
+    return about

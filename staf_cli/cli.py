@@ -1,0 +1,399 @@
+"""The command line: options in, one frozen record to the pipeline, one line for every error."""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from staf_cli import __version__
+from staf_cli.errors import DAMAGED, DONE, FAILED, INTERRUPTED, StafError, UsageError
+
+# Heavy packages are imported inside the commands that need them: `staf --help` answers at once.
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+OUT = Console(highlight=False)
+ERR = Console(stderr=True, highlight=False)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(path_type=Path)
+
+
+def main() -> None:
+    """Run `staf` and exit with one of the codes that errors.py lists."""
+    try:
+        code = staf.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say_error("interrupted; nothing half-written is left, run the command again")
+        code = INTERRUPTED
+    except StafError as error:
+        _say_error(str(error))
+        code = error.exit_code
+    except OSError as error:
+        _say_error(f"{(error.strerror or str(error)).lower()}: {error.filename or 'system'}")
+        code = FAILED
+    except MemoryError:
+        _say_error("out of memory; close other programs, or try --batch 1")
+        code = FAILED
+    except Exception as error:
+        if os.environ.get("STAF_DEBUG"):
+            raise
+        _say_error(
+            f"unforeseen {type(error).__name__}: {' '.join(str(error).split())[:200]}; "
+            "please report it with what STAF_DEBUG=1 prints"
+        )
+        code = FAILED
+    sys.exit(code or DONE)
+
+
+def _say_error(message: str) -> None:
+    ERR.print(f"error: {message}", style="red", markup=False, soft_wrap=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="staf")
+def staf() -> None:
+    """A video of people in, 3D bodies out.
+
+    \b
+    staf run video.mp4            overlay, SMPL parameters and tracks in out/video/
+    staf run video.mp4 --refine   bodies fitted to the people's keypoints
+    staf doctor                   what this machine has, and how to mend the rest
+    """
+
+
+def look_options(command: Command) -> Command:
+    """What the overlay shows: the same for `run` and `render`."""
+    options = [
+        click.option("--alpha", type=float, default=0.9, show_default=True, metavar="0..1",
+                     help="How much the bodies cover the photo."),
+        click.option("--side-view", is_flag=True, help="Add a panel that shows the side."),
+        click.option("--plain", is_flag=True, help="Bodies on a plain ground, no photo."),
+        click.option("--wireframe", is_flag=True, help="The mesh's edges instead of skin."),
+        click.option("--boxes", is_flag=True, help="Boxes, ids and keypoints as well."),
+        click.option("--renderer", type=click.Choice(["auto", "cpu", "pyrender"]), default="auto",
+                     show_default=True, help="pyrender needs a graphics card."),
+        click.option("--codec", metavar="NAME",
+                     help="An encoder of your own ffmpeg: h264_nvenc, hevc, prores_ks, ..."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+
+
+@staf.command(short_help="A video in: overlay, parameters and tracks out.")
+@click.argument("video", type=FILE)
+@click.option(
+    "-o",
+    "--output",
+    type=FOLDER,
+    default="out",
+    show_default=True,
+    help="The folder that gets a folder for the clip.",
+)
+@click.option("--refine", is_flag=True, help="Fit each body to the detected 2D keypoints.")
+@click.option(
+    "--export",
+    "exports",
+    metavar="NAMES",
+    default="",
+    help="Further files, separated by commas: obj.",
+)
+@click.option("--person", metavar="IDS", default="", help="Only these people: 1 or 1,3.")
+@click.option("--max-people", type=int, help="Keep the N largest.")
+@click.option(
+    "--min-track", type=int, default=25, show_default=True, help="Drop who is seen in fewer frames."
+)
+@click.option(
+    "--conf",
+    type=float,
+    default=0.25,
+    show_default=True,
+    help="Score from which a detection is believed.",
+)
+@click.option(
+    "--detector",
+    default="yolo11n-pose",
+    show_default=True,
+    help="A name from `staf weights list`, or a YOLO .pt file.",
+)
+@click.option("--trust", is_flag=True, help="Load a detector file of unknown origin.")
+@click.option(
+    "--tracker",
+    type=click.Choice(["bytetrack", "botsort"]),
+    default="bytetrack",
+    show_default=True,
+    help="botsort follows a moving camera.",
+)
+@click.option("--weights", metavar="NAME", help="A checkpoint's name or file.")
+@click.option("--body", metavar="NAME", help="A body's name or npz file.")
+@click.option(
+    "--focal",
+    type=float,
+    metavar="PX",
+    help="The camera's focal length.  [default: the image's diagonal]",
+)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "full", "half"]),
+    default="auto",
+    show_default=True,
+    help="half is the default on CUDA.",
+)
+@click.option(
+    "--batch",
+    type=int,
+    default=16,
+    show_default=True,
+    help="Crops at a time; halved when memory runs out.",
+)
+@look_options
+@quiet_option
+def run(
+    video: Path,
+    output: Path,
+    refine: bool,
+    exports: str,
+    person: str,
+    max_people: int | None,
+    min_track: int,
+    conf: float,
+    detector: str,
+    trust: bool,
+    tracker: Any,
+    weights: str | None,
+    body: str | None,
+    focal: float | None,
+    device: str,
+    precision: str,
+    batch: int,
+    quiet: bool,
+    **look: Any,
+) -> int:
+    """Recover the people of VIDEO.
+
+    Writes OUTPUT/<video's name>/: overlay.mp4, person_<id>.npz, tracks.csv, run.json.
+    Exit code 3 says that the video was damaged, and that everything readable was done.
+    """
+    from staf_cli import pipeline
+    from staf_cli.tracks import TrackOptions
+    from staf_cli.video import probe
+
+    options = pipeline.Options(
+        detector=detector,
+        trust=trust,
+        tracker=tracker,
+        conf=conf,
+        tracks=TrackOptions(
+            conf=conf, min_track=min_track, max_people=max_people, person=_people(person)
+        ),
+        weights=weights,
+        body=body,
+        focal=focal,
+        refine=refine,
+        device=device,
+        half={"auto": None, "full": False, "half": True}[precision],
+        batch=batch,
+        look=pipeline.Look(**look),
+        export=tuple(name.strip() for name in exports.split(",") if name.strip()),
+    )
+    probe(video)  # the likeliest mistake is told before the network is loaded
+    tools, notes = pipeline.prepare(options)
+    if not quiet:
+        _say_notes(notes)
+    summary = pipeline.run(video, output, options, tools, _watch(quiet))
+    if not quiet:
+        _say_notes(summary.notes)
+        _say_summary(summary)
+    if summary.damage:
+        _say_damage(summary.damage.packets, summary.damage.missing)
+        return DAMAGED
+    return DONE
+
+
+@staf.command(short_help="Draw a result's overlay again.")
+@click.argument("result", type=FOLDER)
+@click.option("--video", type=FILE, help="The video, if it has been moved.")
+@look_options
+@quiet_option
+def render(result: Path, video: Path | None, quiet: bool, **look: Any) -> None:
+    """Draw the overlay of a RESULT folder again, with another look; nothing is recomputed."""
+    from staf_cli import pipeline
+
+    path, notes = pipeline.render(result, video, pipeline.Look(**look), _watch(quiet))
+    if not quiet:
+        _say_notes(notes)
+        OUT.print(f"overlay: {path}", soft_wrap=True, markup=False)
+
+
+@staf.command(short_help="Write a result's meshes to other formats.")
+@click.argument("result", type=FOLDER)
+@click.option("--format", "formats", default="obj", show_default=True, metavar="NAMES")
+@quiet_option
+def export(result: Path, formats: str, quiet: bool) -> None:
+    """Write meshes of a RESULT folder: obj, one file a person and frame. Nothing is recomputed."""
+    from staf_cli import pipeline, results
+
+    names = [name.strip() for name in formats.split(",") if name.strip()]
+    unknown = [name for name in names if name not in pipeline.EXPORTS]
+    if unknown or not names:
+        raise UsageError(f"unknown format {formats!r}; choose from {', '.join(pipeline.EXPORTS)}")
+    done = results.load(result)
+    pipeline.export_meshes(result, done.people, pipeline.body_of(done), _watch(quiet))
+    if not quiet:
+        OUT.print(f"meshes: {result / 'meshes'}", soft_wrap=True, markup=False)
+
+
+@staf.command()
+def doctor() -> int:
+    """Check device, detector, body, weights, ffmpeg and GL; say how to mend what is missing."""
+    from staf_cli.doctor import examine
+
+    code = DONE
+    for finding in examine():
+        mark = "ok" if finding.works else "missing" if finding.needed else "absent"
+        if finding.needed and not finding.works:
+            code = FAILED
+        OUT.print(f"{finding.name:<9} {mark:<8} {finding.detail}", soft_wrap=True, markup=False)
+    return code
+
+
+@staf.group()
+def weights() -> None:
+    """Detectors, checkpoints and the example clip."""
+
+
+@weights.command("list")
+def list_weights() -> None:
+    """Name everything that can be fetched, and what is here."""
+    from staf_cli.weights import imported, verify
+
+    table = Table("name", "kind", "here", "MB", "licence", "what", box=None, pad_edge=False)
+    for checked in verify():
+        entry = checked.entry
+        megabytes = f"{entry.bytes / 1e6:.1f}"
+        table.add_row(entry.name, entry.kind, checked.state, megabytes, entry.licence, entry.what)
+    for path in imported():
+        megabytes = f"{path.stat().st_size / 1e6:.1f}"
+        table.add_row(path.stem, "checkpoint", "ok", megabytes, "its authors'", "imported")
+    OUT.print(table)
+
+
+@weights.command("fetch")
+@click.argument("names", nargs=-1, required=True)
+@quiet_option
+def fetch_weights(names: tuple[str, ...], quiet: bool) -> None:
+    """Fetch files by NAME into your data folder; their hashes are checked."""
+    from staf_cli.weights import fetch
+
+    for name in names:
+        path = fetch(name)
+        if not quiet:
+            OUT.print(f"{name}: {path}", soft_wrap=True, markup=False)
+
+
+@weights.command("path")
+@click.argument("name")
+def path_of_weights(name: str) -> None:
+    """Print where NAME lies."""
+    from staf_cli.weights import locate
+
+    click.echo(locate(name))
+
+
+@weights.command("import")
+@click.argument("folder", type=FOLDER)
+@click.option("--name", default="staf-3dpw", show_default=True, help="What to call it here.")
+def import_weights(folder: Path, name: str) -> None:
+    """Bring in the authors' files: FOLDER holds 3dpw_model_best.pth.tar and base_model.pt."""
+    from staf_cli.release_checkpoint import import_release
+    from staf_cli.weights import weights_folder
+
+    path = import_release(folder, weights_folder() / f"{name}.safetensors")
+    OUT.print(f"imported: use it with --weights {path.stem}", markup=False)
+
+
+@weights.command("verify")
+def verify_weights() -> int:
+    """Hash every file; exit code 1 where one was altered."""
+    from staf_cli.weights import verify
+
+    found = verify()
+    for checked in found:
+        OUT.print(f"{checked.entry.name:<14} {checked.state}", markup=False)
+    return FAILED if any(checked.state == "altered" for checked in found) else DONE
+
+
+@staf.group()
+def body() -> None:
+    """Body models in SMPL format."""
+
+
+@body.command("import")
+@click.argument("file", type=FILE)
+def import_body(file: Path) -> None:
+    """Bring in a licensed SMPL FILE (.pkl, .npz or the official .zip); no code in it is run."""
+    from staf_cli import smpl_files
+
+    name, path = smpl_files.import_body(file)
+    OUT.print(f"imported: use it with --body {name} ({path})", soft_wrap=True, markup=False)
+
+
+def _people(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise UsageError(f"--person {text!r}: give ids such as 1 or 1,3") from error
+
+
+def _watch(quiet: bool) -> Any:
+    from staf_cli import progress
+
+    return progress.silent if quiet else partial(progress.watch, OUT)
+
+
+def _say_notes(notes: list[str]) -> None:
+    for note in notes:
+        OUT.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _say_damage(packets: int, missing: int) -> None:
+    parts = [f"{packets} damaged packets"] if packets else []
+    parts += [f"about {missing} packets missing at the end"] if missing else []
+    ERR.print(
+        f"warning: the video is damaged ({', '.join(parts)}); everything readable was done",
+        style="yellow",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _say_summary(summary: Any) -> None:
+    people = len(summary.people)
+    OUT.print(
+        f"{people} {'person' if people == 1 else 'people'} in {summary.frames} frames", markup=False
+    )
+    for person in summary.people:
+        gaps = f", {int(person.interpolated.sum())} interpolated" * bool(person.interpolated.any())
+        OUT.print(
+            f"  person {person.person}: frames {person.frame[0]} to {person.frame[-1]}{gaps}",
+            markup=False,
+        )
+    rates = [
+        f"{name} {seconds:.1f} s ({summary.frames / seconds:.1f} frames/s)"
+        for name, seconds in summary.seconds.items()
+    ]
+    OUT.print("time:    " + ", ".join(rates), markup=False, soft_wrap=True)
+    OUT.print(f"overlay: {summary.overlay}", markup=False, soft_wrap=True)
+    OUT.print(f"results: {summary.folder}", markup=False, soft_wrap=True)

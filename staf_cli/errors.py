@@ -1,0 +1,63 @@
+"""Everything that can go wrong, and the exit code each ends with.
+
+StafError                  1   one line for the user: what, where, what to do next
+├── UsageError             2   options that contradict each other or cannot be meant
+├── VideoError             1   a video that is missing, empty, unreadable or not a video
+├── NobodyFound            1   a readable video in which no person was tracked
+├── TracksError            1   tracks.csv or a result folder that cannot be used
+├── WeightsError           1   a checkpoint that is missing, altered, foreign or incomplete
+├── BodyError              1   a body model that is missing, altered or not in SMPL format
+├── MissingTool            1   ffmpeg, a codec, GL or a device that this machine lacks
+├── OutOfMemory            1   not even a batch of one fits into the device's memory
+└── OutputError            1   a result that cannot be written: full disk, read-only folder
+
+Finishing with damaged input is no error: the run completes and ends with DAMAGED.
+"""
+
+DONE = 0
+FAILED = 1
+USAGE = 2
+DAMAGED = 3
+INTERRUPTED = 130
+
+
+class StafError(Exception):
+    """Anything a user can be told in one line; the message says what to do next."""
+
+    exit_code = FAILED
+
+
+class UsageError(StafError):
+    exit_code = USAGE
+
+
+class VideoError(StafError):
+    pass
+
+
+class NobodyFound(StafError):
+    pass
+
+
+class TracksError(StafError):
+    pass
+
+
+class WeightsError(StafError):
+    pass
+
+
+class BodyError(StafError):
+    pass
+
+
+class MissingTool(StafError):
+    pass
+
+
+class OutOfMemory(StafError):
+    pass
+
+
+class OutputError(StafError):
+    pass

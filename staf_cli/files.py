@@ -1,0 +1,67 @@
+"""Atomic writes, hashes, and where the user's own data lie."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+from staf_cli.errors import OutputError
+
+
+def data_folder() -> Path:
+    """The folder for fetched weights and imported bodies: $STAF_DATA, or the platform's own."""
+    chosen = os.environ.get("STAF_DATA")
+    return Path(chosen) if chosen else user_data_path("staf", appauthor=False)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in lower-case hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path in the same folder, which becomes `path` only if the block succeeds.
+
+    The temporary name keeps the suffix (writers choose a format by it). The file is synced
+    before it is renamed, so that no reader ever sees a part of it; on any failure, Ctrl-C
+    included, it is removed and an older file under `path` stays as it was.
+
+    Raises OutputError where the folder or the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix
+        )
+        os.close(descriptor)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    """The one line for a failed write, from the system's own reason."""
+    reason = (error.strerror or str(error)).lower()
+    return OutputError(f"cannot write {path}: {reason}; free some space or choose another --output")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,139 @@
+"""Rotations and projections, each stating its convention.
+
+Pixels: continuous coordinates with the origin at the image's top left CORNER, so that the
+pixel in column i covers [i, i + 1) and has its centre at i + 0.5; the image's centre is
+(W / 2, H / 2). A library that puts (0, 0) on the first pixel's centre is corrected by half
+a pixel at its call.
+
+Camera: OpenCV's frame, x right, y down, z forward, in metres. Angles in radians.
+Rotations act on column vectors: x_parent = R @ x_child. Functions take leading batch
+dimensions, are differentiable and keep the dtype of their input.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+NETWORK_FOCAL = 5000.0  # px: the near-orthographic focal length of the network's own camera
+CROP_PIXELS = 224
+
+
+def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
+    """Rotation vectors (..., 3), radians, to matrices (..., 3, 3), by Rodrigues' formula."""
+    squared = (axis_angle * axis_angle).sum(-1)[..., None, None]
+    small = squared < 1e-8
+    angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
+    a = torch.where(small, 1 - squared / 6, angle.sin() / angle)
+    b = torch.where(small, 0.5 - squared / 24, (1 - angle.cos()) / (angle * angle))
+    x, y, z = axis_angle.unbind(-1)
+    o = torch.zeros_like(x)
+    k = torch.stack([o, -z, y, z, o, -x, -y, x, o], -1).reshape(*x.shape, 3, 3)
+    return torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device) + a * k + b * (k @ k)
+
+
+def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
+    """Matrices (..., 3, 3) to rotation vectors (..., 3) of length in [0, pi].
+
+    Through the unit quaternion's largest component, so that it is accurate near 0 and near
+    pi alike. At exactly pi the sign of the axis is arbitrary.
+    """
+    m = matrix
+    diagonal = m.diagonal(dim1=-2, dim2=-1)
+    x, y, z = diagonal.unbind(-1)
+    w = x + y + z
+    # Four ways to write 4 * q_i * q, one per component i; the one with the largest q_i is used.
+    off = (m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1])
+    cross = (m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0], m[..., 2, 1] + m[..., 1, 2])
+    candidates = torch.stack(
+        [
+            torch.stack([1 + w, off[0], off[1], off[2]], -1),
+            torch.stack([off[0], 1 + 2 * x - w, cross[0], cross[1]], -1),
+            torch.stack([off[1], cross[0], 1 + 2 * y - w, cross[2]], -1),
+            torch.stack([off[2], cross[1], cross[2], 1 + 2 * z - w], -1),
+        ],
+        -2,
+    )  # (..., 4, 4), rows are multiples of (w, x, y, z)
+    best = candidates.diagonal(dim1=-2, dim2=-1).argmax(-1)[..., None, None]
+    quaternion = normalize(
+        torch.take_along_dim(candidates, best.expand(*best.shape[:-1], 4), -2).squeeze(-2), dim=-1
+    )
+    quaternion = torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+    vector = quaternion[..., 1:]
+    sine = vector.norm(dim=-1, keepdim=True)
+    angle = 2 * torch.atan2(sine, quaternion[..., :1])
+    return vector * torch.where(sine < 1e-7, torch.full_like(sine, 2.0), angle / sine.clamp(1e-7))
+
+
+def rot6d_to_matrix(rot6d: Tensor) -> Tensor:
+    """6-D rotations (..., 6) to matrices (..., 3, 3): Gram-Schmidt on two columns.
+
+    The six numbers are a row-major (3, 2) matrix. Its first column is normalised, its second
+    made orthogonal to it and normalised, the third is their cross product (Zhou et al. 2019).
+    """
+    first, second = rot6d.reshape(*rot6d.shape[:-1], 3, 2).unbind(-1)
+    x = normalize(first, dim=-1, eps=1e-6)
+    y = normalize(second - (x * second).sum(-1, keepdim=True) * x, dim=-1, eps=1e-6)
+    return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
+
+
+def matrix_to_rot6d(matrix: Tensor) -> Tensor:
+    """Matrices (..., 3, 3) to the 6-D form (..., 6) that `rot6d_to_matrix` reads."""
+    return matrix[..., :2].flatten(-2)
+
+
+def project(points: Tensor, focal: float, centre: tuple[float, float]) -> Tensor:
+    """Camera-frame points (..., 3), metres, to pixels (..., 2); z must be positive."""
+    offset = torch.tensor(centre, dtype=points.dtype, device=points.device)
+    return points[..., :2] / points[..., 2:] * focal + offset
+
+
+def project_to_crop(points: Tensor, pred_cam: Tensor) -> Tensor:
+    """Body points (B, N, 3), metres, to the crop's [-1, 1] coordinates (B, N, 2).
+
+    pred_cam (B, 3) is (s, tx, ty): near-orthographic, x ~ s * (X + tx); -1 is the crop's left
+    or top edge and +1 its right or bottom edge. Paper, Eq. 3 and 10.
+    """
+    s, tx, ty = pred_cam.unbind(-1)
+    depth = 2 * NETWORK_FOCAL / (CROP_PIXELS * s + 1e-9)
+    camera = points + torch.stack([tx, ty, depth], -1)[:, None]
+    return camera[..., :2] / camera[..., 2:] * (NETWORK_FOCAL / (CROP_PIXELS / 2))
+
+
+def crop_to_image_translation(
+    pred_cam: Tensor, box: Tensor, image_size: tuple[int, int], focal: float
+) -> Tensor:
+    """The crop's camera as a translation in the whole image's camera frame.
+
+    pred_cam (..., 3) is (s, tx, ty); box (..., 3) the square crop's centre x, y and side, px;
+    image_size (width, height) px; focal in px. Returns (..., 3) metres: depth 2 f / (s b), and
+    the ray through the crop's centre moved by (tx, ty).
+    """
+    s, tx, ty = pred_cam.unbind(-1)
+    x, y, side = box.unbind(-1)
+    width, height = image_size
+    scale = s * side
+    return torch.stack(
+        [
+            tx + (2 * x - width) / scale,
+            ty + (2 * y - height) / scale,
+            2 * focal / scale,
+        ],
+        -1,
+    )
+
+
+def image_translation_to_crop(
+    trans: Tensor, box: Tensor, image_size: tuple[int, int], focal: float
+) -> Tensor:
+    """The inverse of `crop_to_image_translation`: trans (..., 3) metres to pred_cam (..., 3)."""
+    x, y, side = box.unbind(-1)
+    width, height = image_size
+    scale = 2 * focal / trans[..., 2]  # s * side
+    return torch.stack(
+        [
+            scale / side,
+            trans[..., 0] - (2 * x - width) / scale,
+            trans[..., 1] - (2 * y - height) / scale,
+        ],
+        -1,
+    )

@@ -1,0 +1,378 @@
+"""One clip from video to results, in three passes: track, recover, show.
+
+`run` is the whole way on one screen. Between the passes there are only small tables, so memory
+does not grow with the clip, and the last pass can be redone alone (`render`, `export_meshes`).
+"""
+
+import platform
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from staf_cli import __version__, engine, files, results, video, weights
+from staf_cli.body import Body
+from staf_cli.body_format import load_body
+from staf_cli.checkpoint import load_checkpoint
+from staf_cli.errors import BodyError, NobodyFound, TracksError, UsageError
+from staf_cli.export import obj
+from staf_cli.model.staf import STAF, load_network, mean_pose_network
+from staf_cli.people import default_focal, place, vertices
+from staf_cli.records import Clip, Detections, Frame, Person, Track
+from staf_cli.refine import refine
+from staf_cli.rendering import (
+    Camera,
+    Figure,
+    Rasterizer,
+    SideView,
+    Style,
+    open_rasterizer,
+    overlay,
+    side_view,
+)
+from staf_cli.shots import watch_cuts
+from staf_cli.tracking import Tracker, detect
+from staf_cli.tracks import TrackOptions, build_tracks
+
+Item = TypeVar("Item")
+OPEN_BODY = "open-body"
+EXPORTS = ("obj",)
+
+
+class Watch(Protocol):
+    """Passes items on and shows how a pass is getting along; `total` may be unknown."""
+
+    def __call__(self, what: str, items: Iterable[Item], total: int | None) -> Iterator[Item]: ...
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the overlay shows, and how it is drawn and encoded."""
+
+    alpha: float = 0.9
+    plain: bool = False
+    wireframe: bool = False
+    boxes: bool = False
+    side_view: bool = False
+    renderer: str = "auto"
+    codec: str | None = None
+
+    def __post_init__(self) -> None:
+        self.style(None)  # refuses what cannot be drawn, before anything is computed
+
+    def style(self, side: SideView | None) -> Style:
+        """The same for the renderer; `side` is the clip's side camera, if it is wanted."""
+        return Style(self.alpha, self.plain, self.wireframe, self.boxes, side)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that `staf run` can be told about computing a clip."""
+
+    detector: str = "yolo11n-pose"
+    trust: bool = False  # load a detector file whose hash is unknown
+    tracker: Tracker = "bytetrack"
+    conf: float = 0.25
+    tracks: TrackOptions = field(default_factory=TrackOptions)
+    weights: str | None = None  # None: the default network
+    body: str | None = None  # None: the one the weights were trained for
+    focal: float | None = None  # px; None: the image's diagonal
+    refine: bool = False
+    device: str = "auto"
+    half: bool | None = None  # None: on CUDA only
+    batch: int = 16
+    look: Look = field(default_factory=Look)
+    export: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.focal is not None and not self.focal > 0:
+            raise UsageError(f"focal is {self.focal}: give a focal length in pixels, above 0")
+        if self.batch < 1:
+            raise UsageError(f"batch is {self.batch}: choose 1 or more")
+        for name in self.export:
+            if name not in EXPORTS:
+                raise UsageError(f"unknown export {name!r}; choose from {', '.join(EXPORTS)}")
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What is loaded once and serves any number of clips."""
+
+    detector: Path
+    body: Body
+    network: STAF
+    weights: str  # identity of the checkpoint, for the records
+    crop_scale: float
+    settings: engine.Settings
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a finished run can say of itself."""
+
+    folder: Path
+    overlay: Path
+    people: list[Person]
+    frames: int
+    damage: video.Damage
+    seconds: dict[str, float]  # per pass
+    notes: list[str]  # lines for the user
+
+
+def prepare(options: Options) -> tuple[Tools, list[str]]:
+    """Load network, body and detector; with lines the user should see.
+
+    Raises before any work is done where something is missing or does not fit.
+    """
+    if options.look.codec is not None:
+        video.check_codec(options.look.codec)
+    detector = weights.locate_detector(options.detector, options.trust)
+    device = engine.choose_device(options.device)
+    half = device.type == "cuda" if options.half is None else options.half
+    settings = engine.Settings(device, half, options.batch)
+    notes = []
+    if options.weights is None:
+        body = open_body(options.body or OPEN_BODY)
+        network, identity, crop_scale = mean_pose_network(body), "untrained", 1.1
+        notes.append("no trained weights: the network answers the mean pose")
+        if not options.refine:
+            notes[0] += "; add --refine to fit the bodies to the people"
+    else:
+        checkpoint = load_checkpoint(weights.locate(options.weights))
+        body = open_body(options.body or checkpoint.body.split()[0])
+        network = load_network(checkpoint, body)
+        identity, crop_scale = checkpoint.identity, checkpoint.crop_scale
+    network = engine.prepare(network, settings)
+    return Tools(detector, body, network, identity, crop_scale, settings), notes
+
+
+def open_body(name_or_path: str) -> Body:
+    """A body by name (open-body, or one that `staf body import` made) or from its npz file."""
+    if name_or_path == OPEN_BODY:
+        return Body(OPEN_BODY, load_body(weights.locate(OPEN_BODY)))
+    imported = files.data_folder() / "bodies" / f"{name_or_path}.npz"
+    path = imported if imported.is_file() else Path(name_or_path)
+    if not path.is_file():
+        raise BodyError(
+            f"body {name_or_path} is not on this machine; "
+            "bring the SMPL file in with `staf body import FILE`, or use open-body"
+        )
+    gender = next((g for g in ("female", "male") if g in path.stem.split("-")), "neutral")
+    return Body(path.stem, load_body(path), gender)
+
+
+def run(path: Path, output: Path, options: Options, tools: Tools, watch: Watch) -> Summary:
+    """Recover everybody in a video and write the results into the folder output/<clip>/.
+
+    Raises VideoError, NobodyFound, OutOfMemory or OutputError; an older result of the clip is
+    then left as it was, or unmistakably unfinished.
+    """
+    seconds: dict[str, float] = {}
+    clip = video.probe(path)
+    damage = video.inspect(clip)
+    with _timed(seconds, "track"):
+        frames, tracks = track(clip, damage, options, tools, watch)
+    with _timed(seconds, "recover"):
+        people = recover(clip, damage, tracks, options, tools, watch, frames)
+    if options.refine:
+        with _timed(seconds, "refine"):
+            pairs = watch("refine", zip(people, tracks, strict=True), len(people))
+            people = [refine(person, its_track, tools.body) for person, its_track in pairs]
+    folder = output / path.stem
+    results.begin(folder)
+    results.save(folder, tracks, people)
+    with _timed(seconds, "show"):
+        shown, notes = show(
+            clip, damage, folder, tracks, people, tools.body, options.look, watch, frames
+        )
+    for name in options.export:
+        with _timed(seconds, f"export {name}"):
+            export_meshes(folder, people, tools.body, watch)
+    summary = Summary(folder, shown, people, frames, damage, seconds, notes)
+    results.finish(folder, _account(clip, options, tools, summary))
+    return summary
+
+
+def track(
+    clip: Clip, damage: video.Damage, options: Options, tools: Tools, watch: Watch
+) -> tuple[int, list[Track]]:
+    """First pass: who is where. Gives the number of frames and the tracks."""
+    cuts: list[int] = []
+    frames = watch("track", video.frames(clip, damage), clip.frames)
+    detections: list[Detections] = list(
+        detect(
+            watch_cuts(frames, cuts),
+            tools.detector,
+            tracker=options.tracker,
+            conf=options.conf,
+            device=tools.settings.device,
+        )
+    )
+    tracks = build_tracks(detections, cuts, options.tracks)
+    if not tracks:
+        raise NobodyFound(
+            f"{video.printable(clip.path)}: nobody was seen for long enough in "
+            f"{len(detections)} frames; try --conf 0.1 or --min-track 5"
+        )
+    return len(detections), tracks
+
+
+def recover(
+    clip: Clip,
+    damage: video.Damage,
+    tracks: Sequence[Track],
+    options: Options,
+    tools: Tools,
+    watch: Watch,
+    frames: int,
+) -> list[Person]:
+    """Second pass: the network's parameters of everybody, placed in the image's camera."""
+    stream = watch("recover", video.frames(clip, damage), frames)
+    estimates = engine.recover(stream, tracks, tools.network, tools.crop_scale, tools.settings)
+    focal = options.focal or default_focal(clip.image_size)
+    return [
+        place(its_track, estimate, clip, tools.body, tools.weights, focal)
+        for its_track, estimate in zip(tracks, estimates, strict=True)
+    ]
+
+
+def show(
+    clip: Clip,
+    damage: video.Damage,
+    folder: Path,
+    tracks: Sequence[Track],
+    people: Sequence[Person],
+    body: Body,
+    look: Look,
+    watch: Watch,
+    frames: int,
+) -> tuple[Path, list[str]]:
+    """Third pass: draw everybody over the video. Gives the file and lines for the user."""
+    path = (folder / "overlay").with_suffix(video.suffix_for(look.codec))
+    joints = np.concatenate([person.joints3d.reshape(-1, 3) for person in people])
+    style = look.style(side_view(joints, clip.image_size) if look.side_view else None)
+    stream = watch("show", video.frames(clip, damage), frames)
+    with open_rasterizer(look.renderer) as rasterizer:
+        drawn = _drawn(stream, tracks, people, body, rasterizer, style)
+        note = video.write(path, clip, drawn, look.codec)
+    return path, [note] if note else []
+
+
+def _drawn(
+    frames: Iterable[Frame],
+    tracks: Sequence[Track],
+    people: Sequence[Person],
+    body: Body,
+    rasterizer: Rasterizer,
+    style: Style,
+) -> Iterator[Frame]:
+    """Each frame with everybody who is in it drawn on it."""
+    camera = Camera.centred(people[0].focal_length, people[0].image_size)
+    faces = body.faces.astype(np.int32)
+    alive: dict[int, list[tuple[int, int]]] = {}
+    for number, person in enumerate(people):
+        for row, frame in enumerate(person.frame.tolist()):
+            alive.setdefault(frame, []).append((number, row))
+    for frame in frames:
+        figures = [
+            Figure(
+                people[number].person,
+                vertices(people[number], body, slice(row, row + 1))[0],
+                tracks[number].box[row],
+                tracks[number].kp2d[row],
+            )
+            for number, row in alive.get(frame.index, ())
+        ]
+        image = overlay(frame.image, figures, faces, camera, rasterizer, style)
+        yield Frame(frame.index, frame.pts, frame.time, image)
+
+
+def export_meshes(folder: Path, people: Sequence[Person], body: Body, watch: Watch) -> None:
+    """Write every person's meshes as obj files under folder/meshes/."""
+    total = sum(len(person.frame) for person in people)
+    written = (path for person in people for path in obj.save(folder / "meshes", person, body))
+    for _ in watch("export obj", written, total):
+        pass
+
+
+def render(folder: Path, source: Path | None, look: Look, watch: Watch) -> tuple[Path, list[str]]:
+    """Draw the overlay of a finished result again, nothing else computed anew.
+
+    source: the video, where it no longer lies where it was. Raises TracksError when the video
+    is another one than the result was made of.
+    """
+    if look.codec is not None:
+        video.check_codec(look.codec)
+    done = results.load(folder)
+    path = source or Path(done.run["video"]["path"])
+    clip = video.probe(path)
+    if files.sha256(path) != done.run["video"]["sha256"]:
+        raise TracksError(f"{video.printable(path)}: is not the video that {folder} was made of")
+    damage = video.Damage(**done.run["damage"])
+    body = body_of(done)
+    return show(
+        clip, damage, folder, done.tracks, done.people, body, look, watch, done.run["frames"]
+    )
+
+
+def body_of(done: results.Results) -> Body:
+    """The body a result was made with. Raises BodyError when it is not here, or has changed."""
+    body = open_body(done.run["body_file"])
+    if body.identity != done.people[0].body:
+        raise BodyError(
+            f"{done.folder} was made with body {done.people[0].body}, here is {body.identity}; "
+            "run the clip again"
+        )
+    return body
+
+
+def _account(clip: Clip, options: Options, tools: Tools, summary: Summary) -> dict[str, Any]:
+    """run.json: what was computed from what, with what, and how long it took."""
+    packages = ("torch", "numpy", "opencv-python", "av", "smplx", "ultralytics")
+    return {
+        "staf": __version__,
+        "video": {
+            "path": str(clip.path.absolute()),
+            "sha256": files.sha256(clip.path),
+            "width": clip.width,
+            "height": clip.height,
+            "fps": clip.fps,
+        },
+        "frames": summary.frames,
+        "damage": asdict(summary.damage),
+        "people": [
+            {
+                "person": person.person,
+                "frames": len(person.frame),
+                "first": int(person.frame[0]),
+                "last": int(person.frame[-1]),
+                "interpolated": int(person.interpolated.sum()),
+            }
+            for person in summary.people
+        ],
+        "options": asdict(options),
+        "weights": tools.weights,
+        "body": tools.body.identity,
+        "body_file": options.body or tools.body.name,
+        "detector": {"file": tools.detector.name, "sha256": files.sha256(tools.detector)},
+        "overlay": summary.overlay.name,
+        "device": str(tools.settings.device),
+        "half": tools.settings.half,
+        "seconds": {name: round(value, 2) for name, value in summary.seconds.items()},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+        },
+    }
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start

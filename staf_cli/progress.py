@@ -1,0 +1,59 @@
+"""How passes are shown while they run: bars on a terminal, plain lines elsewhere, or nothing."""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+Item = TypeVar("Item")
+UNITS = {"refine": "people", "export obj": "meshes"}  # everything else counts frames
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "", style="dim")
+
+
+def watch(console: Console, what: str, items: Iterable[Item], total: int | None) -> Iterator[Item]:
+    """Pass items on under a bar with rate and time left, or followed by one plain line."""
+    unit = UNITS.get(what, "frames")
+    start = time.perf_counter()
+    count = 0
+    if not console.is_terminal:
+        for item in items:
+            yield item
+            count += 1
+        took = time.perf_counter() - start
+        console.print(f"{what}: {count} {unit} in {took:.1f} s, {count / took:.1f}/s")
+        return
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(what, total=total)
+        for item in items:
+            yield item
+            count += 1
+            progress.advance(task)
+        progress.update(task, total=count, completed=count)
+
+
+def silent(what: str, items: Iterable[Item], total: int | None) -> Iterator[Item]:
+    """Pass items on and say nothing."""
+    return iter(items)

@@ -1,0 +1,166 @@
+"""One frame in, one frame out: people over the photo, boxes, and the view from the side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from staf_cli.errors import UsageError
+from staf_cli.records import Float, Image
+from staf_cli.rendering.backdrop import backdrop, draw_ground
+from staf_cli.rendering.boxes import draw_box, draw_keypoints
+from staf_cli.rendering.camera import NEAR, Camera, Points, SideView, Window
+from staf_cli.rendering.rasterizer import Raster, Rasterizer, Surface
+from staf_cli.rendering.shading import Faces, person_colour, shade, vertex_normals
+from staf_cli.rendering.wireframe import wires
+
+SUPERSAMPLING = 2  # samples a pixel along each axis
+BAND_SAMPLES = 4_000_000  # drawn at once at most: bounds the memory that huge frames take
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One person in one frame."""
+
+    person: int  # the id that decides the colour
+    vertices: Points  # (V, 3) m, camera frame
+    box: Float | None = None  # (4,) x1, y1, x2, y2 px, for Style.boxes
+    kp2d: Float | None = None  # (17, 3) COCO keypoints x, y px, confidence, for Style.boxes
+
+
+@dataclass(frozen=True)
+class Style:
+    """What a clip's frames shall show."""
+
+    alpha: float = 0.9  # how much the people cover the photo: 0 not at all, 1 wholly
+    plain: bool = False  # a neutral backdrop instead of the photo; people are opaque
+    wireframe: bool = False  # the visible edges of the triangles instead of solid skin
+    boxes: bool = False  # boxes, ids and keypoints of the tracker
+    side: SideView | None = None  # a second panel with the people seen from the side
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise UsageError(f"alpha {self.alpha} is out of range; choose a number from 0 to 1")
+
+
+def output_size(image_size: tuple[int, int], style: Style) -> tuple[int, int]:
+    """(width, height) px of the frames that `overlay` makes of frames of image_size."""
+    width, height = image_size
+    return (width + style.side.camera.width if style.side else width), height
+
+
+def overlay(
+    image: Image,
+    figures: Sequence[Figure],
+    faces: Faces,
+    camera: Camera,
+    rasterizer: Rasterizer,
+    style: Style,
+) -> Image:
+    """Draw the people of one frame.
+
+    image: (H, W, 3) RGB uint8, left as it is; camera: its camera, of the same size.
+    faces: (M, 3) int32, the triangles all figures share.
+    Returns (H, W', 3) RGB uint8; W' as `output_size` says. People hide each other by depth,
+    whatever their order; parts closer than NEAR or behind the camera are not drawn.
+    """
+    shown = style if not style.plain else replace(style, alpha=1.0)
+    frame = backdrop(camera) if style.plain else image
+    frame = _draw_people(frame, figures, faces, camera, rasterizer, shown)
+    if style.boxes:
+        _draw_boxes(frame, figures)
+    if style.side is None:
+        return frame
+    turned = [replace(figure, vertices=style.side.turn(figure.vertices)) for figure in figures]
+    panel = draw_ground(backdrop(style.side.camera), style.side)
+    panel = _draw_people(
+        panel, turned, faces, style.side.camera, rasterizer, replace(style, alpha=1.0)
+    )
+    return np.hstack([frame, panel])
+
+
+def _draw_people(
+    image: Image,
+    figures: Sequence[Figure],
+    faces: Faces,
+    camera: Camera,
+    rasterizer: Rasterizer,
+    style: Style,
+) -> Image:
+    drawn = image.copy()
+    for window, members in _regions(figures, camera):
+        surface = _surface(members, faces)
+        for band in _bands(window):
+            fine = camera.window(band).finer(SUPERSAMPLING)
+            raster = rasterizer.draw(surface, fine)
+            if style.wireframe:
+                raster = wires(raster, surface, fine)
+            where = band.rows_and_columns
+            drawn[where] = _blend(image[where], raster, style.alpha)
+    return drawn
+
+
+def _regions(figures: Sequence[Figure], camera: Camera) -> list[tuple[Window, list[Figure]]]:
+    """Windows that do not overlap, each with the people in it: only they can hide each other."""
+    regions: list[tuple[Window, list[Figure]]] = []
+    for figure in figures:
+        window = camera.cover(figure.vertices)
+        if window is None:
+            continue
+        members = [figure]
+        while touching := [region for region in regions if region[0].overlaps(window)]:
+            for region in touching:
+                regions.remove(region)
+                window = window.union(region[0])
+                members += region[1]
+        regions.append((window, members))
+    return regions
+
+
+def _bands(window: Window) -> list[Window]:
+    """The window cut into rows of at most BAND_SAMPLES samples."""
+    rows = max(1, BAND_SAMPLES // (window.width * SUPERSAMPLING**2))
+    return [
+        window._replace(top=top, bottom=min(top + rows, window.bottom))
+        for top in range(window.top, window.bottom, rows)
+    ]
+
+
+def _surface(figures: Sequence[Figure], faces: Faces) -> Surface:
+    """The people of a region as one surface, lit; triangles at or behind the lens are left out."""
+    vertices = np.concatenate([figure.vertices for figure in figures]).astype(np.float32)
+    colours = np.concatenate(
+        [
+            shade(
+                figure.vertices,
+                vertex_normals(figure.vertices, faces),
+                person_colour(figure.person),
+            )
+            for figure in figures
+        ]
+    )
+    offsets = np.cumsum([0] + [len(figure.vertices) for figure in figures[:-1]])
+    triangles = (faces + offsets[:, None, None]).reshape(-1, 3).astype(np.int32)
+    if vertices[:, 2].min() < NEAR:
+        triangles = triangles[(vertices[triangles, 2] >= NEAR).all(1)]
+    return Surface(vertices, triangles, colours)
+
+
+def _blend(image: Image, raster: Raster, alpha: float) -> Image:
+    """Average the samples of each pixel of (H, W, 3) and lay them over the image."""
+    size = (image.shape[1], image.shape[0])
+    colour = cv2.resize(raster.colour, size, interpolation=cv2.INTER_AREA)
+    coverage = cv2.resize(raster.coverage, size, interpolation=cv2.INTER_AREA)
+    kept = cv2.merge([1 - alpha * coverage] * 3)
+    photo = cv2.multiply(image, kept, dtype=cv2.CV_32F)
+    # convertScaleAbs rounds and clips to 0..255.
+    return np.asarray(cv2.convertScaleAbs(cv2.scaleAdd(colour, 255 * alpha, photo)), np.uint8)
+
+
+def _draw_boxes(image: Image, figures: Sequence[Figure]) -> None:
+    for figure in figures:
+        if figure.kp2d is not None:
+            draw_keypoints(image, figure.person, figure.kp2d)
+        if figure.box is not None:
+            draw_box(image, figure.person, figure.box)

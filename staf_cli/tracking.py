@@ -1,0 +1,213 @@
+"""People in frames: ultralytics detects them, and its trackers carry identities on.
+
+The only importer of ultralytics. What is made of the raw identities afterwards is in
+tracks.py.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import cv2
+import numpy as np
+import torch
+
+from staf_cli import torchvision_ops
+from staf_cli.errors import OutOfMemory, UsageError, WeightsError
+from staf_cli.records import COCO_KEYPOINTS, Detections, Frame
+
+Tracker = Literal["bytetrack", "botsort"]
+
+IMAGE_PIXELS = 640  # longer side of the image that the detector sees
+LOWEST_SCORE = 0.1  # a person already followed is carried on down to this score
+OVERLAP = 0.7  # two boxes with a greater IoU are one person to the detector
+MEMORY = 30  # frames for which a tracker remembers somebody it lost
+FRAMES_AT_ONCE = 8  # in one pass through the detector
+
+
+def detect(
+    frames: Iterable[Frame],
+    detector: Path,
+    *,
+    tracker: Tracker = "bytetrack",
+    conf: float = 0.25,
+    device: torch.device,
+) -> Iterator[Detections]:
+    """Detect the people of one clip and give each an identity; one record a frame, in order.
+
+    detector: a YOLO checkpoint (.pt) that knows the class "person"; with COCO keypoints, or
+    without, then kp2d is 0 everywhere. conf: the score in (0, 1) from which a new person is
+    believed. Boxes and keypoints are the detector's own, pixels, not the tracker's
+    prediction. Nothing is remembered from one call to the next.
+
+    Raises UsageError for an unknown tracker or a conf out of range, WeightsError for a file
+    that is no such detector, OutOfMemory where the device is too small for it.
+    """
+    if tracker not in get_args(Tracker):
+        raise UsageError(f"unknown tracker {tracker}: choose one of {', '.join(get_args(Tracker))}")
+    if not 0 < conf < 1:
+        raise UsageError(f"conf is {conf}: choose a detection score between 0 and 1, such as 0.25")
+    model = load_detector(detector)
+    return associate(find_people(frames, model, conf, device), tracker, conf)
+
+
+def load_detector(path: Path) -> Any:
+    """A detector (ultralytics.YOLO) from a checkpoint; its pickle may name known classes only.
+
+    Raises WeightsError for a file that is missing, damaged, or detects something else.
+    """
+    advice = "choose a YOLO person detector (.pt), such as yolo11n-pose.pt"
+    if not path.is_file():
+        raise WeightsError(f"no detector at {path}; {advice}")
+    if path.suffix != ".pt":
+        raise WeightsError(f"{path} does not end in .pt; {advice}")
+    _import_ultralytics()
+    from ultralytics.models import YOLO
+
+    try:
+        # Absolute: ultralytics would look a bare name up in its own folders and online.
+        model: Any = YOLO(path.absolute())
+    except (TypeError, RuntimeError, KeyError, AttributeError, ImportError) as error:
+        raise WeightsError(f"{path} is not a readable YOLO checkpoint; {advice}") from error
+    if model.task not in ("detect", "pose", "segment") or "person" not in model.names.values():
+        raise WeightsError(f"{path} does not detect people; {advice}")
+    keypoints = list(model.model.kpt_shape) if model.task == "pose" else None
+    if keypoints not in (None, [len(COCO_KEYPOINTS), 3]):
+        raise WeightsError(f"{path} has keypoints {keypoints}, not COCO's [17, 3]; {advice}")
+    return model
+
+
+def find_people(
+    frames: Iterable[Frame], model: Any, conf: float, device: torch.device
+) -> Iterator[tuple[Frame, Detections]]:
+    """Each frame with the people in it, track_id still 0, down to the tracker's lowest score."""
+    person = [number for number, name in model.names.items() if name == "person"]
+    threads = torch.get_num_threads()
+    remaining = iter(frames)
+    while batch := list(islice(remaining, FRAMES_AT_ONCE)):
+        try:
+            results = model.predict(
+                # BGR, as ultralytics expects of arrays
+                [np.ascontiguousarray(frame.image[..., ::-1]) for frame in batch],
+                conf=min(conf, LOWEST_SCORE),
+                iou=OVERLAP,
+                classes=person,
+                imgsz=IMAGE_PIXELS,
+                rect=True,
+                device=str(device),
+                save=False,
+                verbose=False,
+            )
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemory(
+                f"the person detector does not fit into the memory of {device}; "
+                "close other programs or choose --device cpu"
+            ) from error
+        torch.set_num_threads(threads)  # it takes one from everybody when it chooses a CPU
+        for frame, result in zip(batch, results, strict=True):
+            yield frame, _detections(frame, result)
+
+
+def _detections(frame: Frame, result: Any) -> Detections:
+    boxes = result.boxes.data.cpu().numpy().astype(np.float64)  # (N, 6) x1 y1 x2 y2 score class
+    if result.keypoints is None:
+        kp2d = np.zeros((len(boxes), len(COCO_KEYPOINTS), 3))
+    else:
+        kp2d = result.keypoints.data.cpu().numpy().astype(np.float64)
+    return Detections(
+        frame=frame.index,
+        time=frame.time,
+        box=boxes[:, :4],
+        score=boxes[:, 4],
+        track_id=np.zeros(len(boxes), np.int64),
+        kp2d=kp2d,
+    )
+
+
+def associate(
+    sightings: Iterable[tuple[Frame, Detections]], tracker: Tracker, conf: float
+) -> Iterator[Detections]:
+    """Give each detection the identity of a fresh tracker; drop those it does not follow."""
+    _import_ultralytics()
+    from ultralytics.engine.results import Boxes
+
+    follower = _fresh_tracker(tracker, conf)
+    for frame, seen in sightings:
+        rows = np.column_stack([seen.box, seen.score, np.zeros(len(seen.box))])
+        bgr = np.ascontiguousarray(frame.image[..., ::-1])
+        follower.update(Boxes(rows.astype(np.float32), frame.image.shape[:2]), bgr)
+        # Not update's return value: it hides the first frame of everyone who enters later.
+        followed = follower.tracked_stracks
+        index = np.array([int(one.idx) for one in followed], np.int64)
+        yield replace(
+            seen,
+            box=seen.box[index],
+            score=seen.score[index],
+            track_id=np.array([one.track_id for one in followed], np.int64),
+            kp2d=seen.kp2d[index],
+        )
+
+
+def _fresh_tracker(tracker: Tracker, conf: float) -> Any:
+    from ultralytics.trackers.bot_sort import BOTSORT
+    from ultralytics.trackers.byte_tracker import BYTETracker
+    from ultralytics.utils import IterableSimpleNamespace
+
+    options = IterableSimpleNamespace(
+        tracker_type=tracker,
+        track_high_thresh=conf,
+        track_low_thresh=min(conf, LOWEST_SCORE),
+        new_track_thresh=conf,
+        track_buffer=MEMORY,
+        match_thresh=0.8,
+        fuse_score=True,
+        gmc_method="sparseOptFlow",  # BoT-SORT only, like those below
+        proximity_thresh=0.5,
+        appearance_thresh=0.8,
+        with_reid=False,  # would need a second network
+        model="auto",
+    )
+    follower: Any = BOTSORT if tracker == "botsort" else BYTETracker
+    return follower(options)
+
+
+def _import_ultralytics() -> None:
+    """Import ultralytics silent, offline and without a trace in the user's home or process."""
+    if "ultralytics" in sys.modules:
+        return
+    torchvision_ops.ensure()
+    # It sets OMP_NUM_THREADS to 1 and forbids OpenCV to use threads, for everybody.
+    torch_threads, cv2_threads = torch.get_num_threads(), cv2.getNumThreads()
+    with (
+        tempfile.TemporaryDirectory() as folder,  # it writes a settings file when imported
+        _environment(
+            YOLO_CONFIG_DIR=folder,
+            YOLO_OFFLINE="true",
+            YOLO_AUTOINSTALL="false",
+            YOLO_VERBOSE="false",
+            ULTRALYTICS_SAFE_LOAD="true",
+            OMP_NUM_THREADS=str(torch_threads),
+        ),
+    ):
+        import ultralytics  # noqa: F401
+    torch.set_num_threads(torch_threads)
+    cv2.setNumThreads(cv2_threads)
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Set variables inside the block; afterwards the environment is what it was before."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)

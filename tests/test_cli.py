@@ -1,0 +1,284 @@
+"""The command line from end to end: a made-up walk in, results out; bad input, one clear line."""
+
+import json
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import trimesh
+
+from staf_cli import cli, pipeline, video, weights
+from staf_cli.errors import WeightsError
+from staf_cli.export import person_npz
+from staf_cli.records import Clip
+from tests import clips
+from tests.people import open_body
+from tests.walker import FPS, SIZE, film, walk
+
+FRAMES = 30
+TICKS = Fraction(1, 600)
+
+
+@pytest.fixture(scope="session")
+def detector():
+    """Where the detector lies; `make test` fetches it first."""
+    try:
+        return weights.locate("yolo11n-pose")
+    except WeightsError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def walking(tmp_path_factory):
+    """A video of the walk at a rate that varies, with known times."""
+    path = tmp_path_factory.mktemp("walk") / "walk.mp4"
+    clip = Clip(path, *SIZE, float(FPS), TICKS, FRAMES, has_audio=False)
+    ticks = np.cumsum([20 + (n % 3) for n in range(FRAMES)]) - 20
+    frames = film(open_body(), FRAMES)
+    timed = (
+        type(f)(f.index, int(t), float(t * TICKS), f.image)
+        for f, t in zip(frames, ticks, strict=True)
+    )
+    video.write(path, clip, timed)
+    return path
+
+
+@pytest.fixture
+def staf(monkeypatch, capsys):
+    """Run the command line in this process; gives exit code, standard output and error."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["staf", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        said = capsys.readouterr()
+        return stop.value.code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(walking, detector, tmp_path_factory):
+    """The walk, run once with --refine."""
+    output = tmp_path_factory.mktemp("out")
+    options = pipeline.Options(refine=True)
+    tools, notes = pipeline.prepare(options)
+    seen = []
+
+    def watch(what, items, total):
+        seen.append((what, total))
+        return iter(items)
+
+    summary = pipeline.run(walking, output, options, tools, watch)
+    assert any("no trained weights" in note for note in notes)
+    assert [what for what, _ in seen] == ["track", "recover", "refine", "show"]
+    return summary
+
+
+def times(path):
+    with av.open(str(path)) as container:
+        return [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+
+
+def test_overlay_has_every_frame_at_its_time(walking, finished):
+    assert times(finished.overlay) == pytest.approx(times(walking), abs=1e-9)
+    assert len({round(b - a, 4) for a, b in pairwise(times(walking))}) > 1
+
+
+def test_parameters_lie_on_the_walking_person(finished):
+    person = person_npz.load(finished.folder / "person_1.npz")
+    assert len(person.frame) == FRAMES
+    assert person.image_size == SIZE
+    assert person.body.startswith("open-body ")
+    assert person.weights == "untrained"
+    _, joints = walk(open_body(), FRAMES)
+    truth = joints[..., :2] / joints[..., 2:] * 600 + np.array(SIZE) / 2
+    error = np.linalg.norm(person.joints2d - truth, axis=-1)
+    height = np.ptp(truth[..., 1], axis=1).mean()
+    limbs = [1, 2, 4, 5, 7, 8, 16, 17, 18, 19, 20, 21]
+    assert np.median(error[:, limbs]) < 0.04 * height
+    overlay = next(video.frames(video.probe(finished.overlay), video.Damage()))
+    source = next(film(open_body(), 1))
+    x, y = person.joints2d[0, 3].round().astype(int)  # the belly is drawn in another colour now
+    assert np.abs(overlay.image[y, x].astype(int) - source.image[y, x]).max() > 40
+
+
+def test_run_json_tells_what_was_done(walking, finished):
+    run = json.loads((finished.folder / "run.json").read_text())
+    assert run["frames"] == FRAMES
+    assert run["damage"] == {"packets": 0, "missing": 0}
+    assert run["people"][0]["frames"] == FRAMES
+    assert run["video"]["path"] == str(walking)
+    assert set(run["seconds"]) == {"track", "recover", "refine", "show"}
+    assert run["options"]["refine"] is True
+
+
+def test_render_and_export_recompute_nothing(staf, finished):
+    before = {p.name: p.read_bytes() for p in finished.folder.glob("*.npz")}
+    code, out, _ = staf("render", finished.folder, "--side-view", "--plain", "--wireframe")
+    assert code == 0
+    assert "overlay.mp4" in out
+    wide = video.probe(finished.overlay)
+    assert wide.width > SIZE[0]
+    code, out, _ = staf("export", finished.folder, "--format", "obj")
+    assert code == 0
+    meshes = sorted((finished.folder / "meshes" / "person_1").glob("*.obj"))
+    assert len(meshes) == FRAMES
+    assert len(trimesh.load(meshes[0], process=False).vertices) == len(
+        open_body().arrays.v_template
+    )
+    assert before == {p.name: p.read_bytes() for p in finished.folder.glob("*.npz")}
+
+
+def test_run_prints_a_summary_and_quiet_prints_nothing(staf, walking, detector, tmp_path):
+    code, out, err = staf("run", walking, "-o", tmp_path, "--batch", 4, "--export", "obj")
+    assert code == 0, err
+    assert "no trained weights" in out
+    assert "1 person in 30 frames" in out
+    assert "frames/s" in out
+    assert str(tmp_path / "walk" / "overlay.mp4") in out
+    assert len(list((tmp_path / "walk" / "meshes" / "person_1").iterdir())) == FRAMES
+    code, out, err = staf("run", walking, "-o", tmp_path, "-q", "--min-track", 5)
+    assert (code, out, err) == (0, "", "")
+
+
+@pytest.fixture
+def empty_room(tmp_path):
+    return clips.make_clip(tmp_path / "room.mp4", range(12))
+
+
+def test_nobody_in_the_video_is_one_line(staf, detector, empty_room, tmp_path):
+    code, _, err = staf("run", empty_room, "-o", tmp_path / "out", "-q")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "nobody was seen" in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("missing.mp4", None, "no such file"),
+        ("empty.mp4", b"", "empty"),
+        ("text.mp4", b"this is not a video\n" * 50, "not a video"),
+    ],
+)
+def test_what_is_no_video_is_one_line(staf, tmp_path, name, content, complaint):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    code, out, err = staf("run", path, "-o", tmp_path / "out")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+    assert name in err
+    assert complaint in err
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_video_is_finished_with_code_3(staf, walking, detector, tmp_path):
+    path = tmp_path / "torn.mp4"
+    path.write_bytes(walking.read_bytes())
+    clips.overwrite(path, 40, seed=1)
+    code, _, err = staf("run", path, "-o", tmp_path, "--min-track", 5)
+    assert code == 3, err
+    assert "damaged" in err
+    assert (tmp_path / "torn" / "run.json").exists()
+    assert json.loads((tmp_path / "torn" / "run.json").read_text())["damage"]["packets"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--person", "one"], "--person"),
+        (["--alpha", "2"], "alpha"),
+        (["--export", "fbx"], "fbx"),
+        (["--batch", "0"], "batch"),
+        (["--focal", "-1"], "focal"),
+        (["--min-track", "0"], "min-track"),
+        (["--tracker", "deepsort"], "tracker"),
+        (["--no-such-option"], "no-such-option"),
+    ],
+)
+def test_impossible_options_end_with_code_2(staf, walking, tmp_path, arguments, complaint):
+    code, _, err = staf("run", walking, "-o", tmp_path / "out", *arguments)
+    assert code == 2
+    assert complaint in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--detector", "nothing.pt"], "nothing.pt"),
+        (["--weights", "nothing"], "nothing"),
+        (["--body", "smpl-neutral"], "staf body import"),
+        (["--device", "cuda:9"], "--device auto"),
+        (["--codec", "no_such_codec"], "codec"),
+    ],
+)
+def test_missing_parts_are_told_before_any_work(
+    staf, walking, detector, tmp_path, arguments, complaint
+):
+    code, _, err = staf("run", walking, "-o", tmp_path / "out", *arguments)
+    assert code == 1
+    assert err.count("\n") == 1
+    assert complaint in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_interrupt_and_surprise_leave_one_line(staf, walking, detector, tmp_path, monkeypatch):
+    for failure, code, words in [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ZeroDivisionError("by zero"), 1, "unforeseen ZeroDivisionError"),
+        (OSError(28, "No space left on device"), 1, "no space left"),
+    ]:
+
+        def fail(*arguments, failure=failure):
+            raise failure
+
+        monkeypatch.setattr(pipeline, "recover", fail)
+        got, _, err = staf("run", walking, "-o", tmp_path / "out", "-q")
+        assert got == code
+        assert "\n" not in err.strip()
+        assert words in err.lower() or words in err
+        assert not (tmp_path / "out").exists()
+
+
+def test_help_is_quick_and_complete(staf):
+    code, out, _ = staf("--help")
+    assert code == 0
+    for command in ("run", "render", "export", "doctor", "weights", "body"):
+        assert f"\n  {command} " in out
+    code, out, _ = staf("run", "--help")
+    for option in ("--refine", "--side-view", "--codec", "--max-people", "--person", "--device"):
+        assert option in out
+
+
+def test_doctor_says_what_is_there_and_how_to_mend_the_rest(staf, detector, monkeypatch, tmp_path):
+    code, out, _ = staf("doctor")
+    assert code == 0
+    assert "open-body" in out
+    monkeypatch.setenv("STAF_DATA", str(tmp_path))
+    code, out, _ = staf("doctor")
+    assert code == 1
+    assert "staf weights fetch yolo11n-pose" in out
+
+
+def test_weights_and_bodies_have_their_commands(staf, detector, tmp_path):
+    code, out, _ = staf("weights", "list")
+    assert code == 0
+    assert "yolo11n-pose" in out
+    code, out, _ = staf("weights", "path", "yolo11n-pose")
+    assert Path(out.strip()) == detector
+    code, _, err = staf("weights", "import", tmp_path)
+    assert code == 1
+    assert "3dpw_model_best.pth.tar" in err
+    (tmp_path / "SMPL_NEUTRAL.pkl").write_bytes(b"not a pickle")
+    code, _, err = staf("body", "import", tmp_path / "SMPL_NEUTRAL.pkl")
+    assert code == 1
+    assert err.count("\n") == 1

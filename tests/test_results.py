@@ -1,0 +1,138 @@
+"""Result files: what is written is read back, what is foreign or damaged is refused."""
+
+import re
+from dataclasses import fields
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from scipy.spatial.transform import Rotation
+
+from staf_cli import results
+from staf_cli.errors import TracksError
+from staf_cli.export import obj, person_npz, tracks_csv
+from staf_cli.people import vertices
+from staf_cli.records import Clip
+from tests.people import make_person, make_track, open_body
+
+CLIP = Clip(Path("clip.mp4"), 640, 480, 30.0, Fraction(1, 30), 20, False)
+
+
+@pytest.fixture(scope="module")
+def body():
+    return open_body()
+
+
+@pytest.fixture(scope="module")
+def tracks():
+    return [make_track(1, 5), make_track(2, 7, seed=1)]
+
+
+@pytest.fixture(scope="module")
+def people(tracks, body):
+    return [make_person(track, body, CLIP) for track in tracks]
+
+
+def test_parameters_land_on_the_image(people, body):
+    """The file's own promise: Body(poses, betas) + trans, projected, gives joints2d."""
+    for person in people:
+        rotations = Rotation.from_rotvec(person.poses.reshape(-1, 3)).as_matrix()
+        rotmats = torch.from_numpy(rotations).float().reshape(-1, 24, 3, 3)
+        mesh, joints = body(rotmats, torch.from_numpy(person.betas).float())
+        in_camera = joints.numpy() + person.trans[:, None]
+        x, y, z = np.moveaxis(in_camera, -1, 0)
+        pixels = np.stack([900 * x / z + 320, 900 * y / z + 240], -1)
+        assert np.abs(pixels - person.joints2d).max() < 0.01
+        assert np.abs(in_camera - person.joints3d).max() < 1e-5
+        whole = vertices(person, body, slice(None))
+        assert np.abs(whole - (mesh.numpy() + person.trans[:, None])).max() < 1e-4
+
+
+def test_person_comes_back_without_pickles(tmp_path, people):
+    path = person_npz.path_of(tmp_path, 1)
+    person_npz.save(path, people[0])
+    with np.load(path, allow_pickle=False) as archive:
+        shapes = {name: archive[name].shape for name in archive.files}
+        assert archive["frame"].dtype == np.int64
+        assert archive["interpolated"].dtype == bool
+    n = len(people[0].frame)
+    assert shapes["poses"] == (n, 72)
+    assert shapes["trans"] == (n, 3)
+    assert shapes["image_size"] == (2,)
+    assert shapes["gender"] == ()
+    back = person_npz.load(path)
+    for field in fields(back):
+        have, want = getattr(back, field.name), getattr(people[0], field.name)
+        assert np.array_equal(have, want), field.name
+
+
+def test_damaged_and_foreign_persons_are_refused(tmp_path, people):
+    path = tmp_path / "person_1.npz"
+    with pytest.raises(TracksError, match="no such file"):
+        person_npz.load(path)
+    person_npz.save(path, people[0])
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(TracksError, match=re.escape(str(path))):
+        person_npz.load(path)
+    np.savez(path, frame=np.arange(3))
+    with pytest.raises(TracksError, match="not written by staf run"):
+        person_npz.load(path)
+    np.savez(path, frame=np.array([object()]))
+    with pytest.raises(TracksError, match="Python objects"):
+        person_npz.load(path)
+
+
+def test_tracks_come_back(tmp_path, tracks):
+    path = tmp_path / "tracks.csv"
+    tracks_csv.save(path, tracks)
+    for have, want in zip(tracks_csv.load(path), tracks, strict=True):
+        assert have.person == want.person
+        assert np.array_equal(have.frame, want.frame)
+        assert np.array_equal(have.interpolated, want.interpolated)
+        for name in ("box", "kp2d", "score"):
+            assert np.abs(getattr(have, name) - getattr(want, name)).max() <= 6e-4
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda text: text.replace("x1", "left", 1), "line 1: has no column x1"),
+        (lambda text: text.replace("\n1,", "\none,", 1), "line 2: could not convert"),
+        (lambda text: text + text.splitlines()[-1] + "\n", "must ascend"),
+        (lambda text: text.replace(",1.000", ",nan", 1), "not finite"),
+    ],
+)
+def test_bad_edits_of_tracks_name_the_place(tmp_path, tracks, change, complaint):
+    path = tmp_path / "tracks.csv"
+    tracks_csv.save(path, tracks)
+    path.write_text(change(path.read_text()))
+    with pytest.raises(TracksError, match=complaint):
+        tracks_csv.load(path)
+
+
+def test_meshes_open_elsewhere(tmp_path, people, body):
+    files = list(obj.save(tmp_path, people[1], body))
+    assert files[0] == tmp_path / "person_2" / f"{people[1].frame[0]:06d}.obj"
+    assert len(files) == len(people[1].frame)
+    loaded = trimesh.load(files[3], process=False, maintain_order=True)
+    want = vertices(people[1], body, slice(3, 4))[0] * [1, -1, -1]
+    assert np.abs(loaded.vertices - want).max() < 1e-4
+    assert np.array_equal(loaded.faces, body.faces)
+    assert loaded.volume > 0.03  # m3: the surface faces outwards
+
+
+def test_folder_is_finished_only_with_its_run(tmp_path, tracks, people):
+    results.save(tmp_path, tracks, people)
+    with pytest.raises(TracksError, match="no finished result"):
+        results.load(tmp_path)
+    results.finish(tmp_path, {"frames": 20})
+    back = results.load(tmp_path)
+    assert [person.person for person in back.people] == [1, 2]
+    assert back.run == {"frames": 20}
+    results.begin(tmp_path)
+    results.save(tmp_path, tracks[:1], people[:1])
+    results.finish(tmp_path, {})
+    assert [p.name for p in sorted(tmp_path.glob("*.npz"))] == ["person_1.npz"]

@@ -1,0 +1,327 @@
+"""People of known motion, cut up and disturbed the way a detector and a tracker do it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from staf_cli.errors import UsageError
+from staf_cli.records import Detections
+from staf_cli.tracks import TrackOptions, build_tracks
+
+FPS = 30.0
+POSE = np.random.default_rng(1).uniform(0.1, 0.9, (17, 2))  # keypoints within the box
+
+
+@dataclass
+class Seen:
+    """One detection: identity, centre, size, and a pose that belongs to the body."""
+
+    identity: int
+    x: float
+    y: float = 200.0
+    width: float = 60.0
+    height: float = 160.0
+    score: float = 0.8
+    joints: int = 17
+    flipped: bool = False
+
+
+def record(frame, people):
+    box = np.array(
+        [
+            [p.x - p.width / 2, p.y - p.height / 2, p.x + p.width / 2, p.y + p.height / 2]
+            for p in people
+        ]
+    ).reshape(-1, 4)
+    kp2d = np.zeros((len(people), 17, 3))
+    for row, p in enumerate(people):
+        pose = 1 - POSE if p.flipped else POSE
+        kp2d[row, :, :2] = box[row, :2] + pose * (p.width, p.height)
+        kp2d[row, : p.joints, 2] = 0.9
+    return Detections(
+        frame=frame,
+        time=frame / FPS,
+        box=box,
+        score=np.array([p.score for p in people], np.float64),
+        track_id=np.array([p.identity for p in people], np.int64),
+        kp2d=kp2d,
+    )
+
+
+def tracks_of(people_at, frames=90, cuts=(), **options):
+    detections = [record(i, people_at(i)) for i in range(frames)]
+    return build_tracks(detections, list(cuts), TrackOptions(**options))
+
+
+def centre(track):
+    return (track.box[:, :2] + track.box[:, 2:]) / 2
+
+
+def size(track):
+    return track.box[:, 2:] - track.box[:, :2]
+
+
+def test_somebody_seen_all_the_time_is_one_track_as_detected():
+    (track,) = tracks_of(lambda i: [Seen(7, 100 + 3 * i)])
+    assert track.person == 1
+    assert track.frame.tolist() == list(range(90))
+    np.testing.assert_allclose(track.time, np.arange(90) / FPS)
+    np.testing.assert_allclose(centre(track)[:, 0], 100 + 3 * np.arange(90), atol=1e-9)
+    np.testing.assert_allclose(size(track), np.tile([60.0, 160.0], (90, 1)), atol=1e-9)
+    assert not track.interpolated.any()
+    assert (track.score == 0.8).all()
+    assert (track.kp2d[..., 2] == 0.9).all()
+
+
+def test_nobody():
+    assert tracks_of(lambda i: []) == []
+    assert build_tracks([], [], TrackOptions()) == []
+
+
+# ── links and bridges ─────────────────────────────────────────────────────────────────────
+
+
+def test_a_short_gap_is_linked_and_bridged_along_the_motion():
+    """Lost for ten frames while walking, and found under a new identity."""
+    (track,) = tracks_of(lambda i: [] if 40 <= i < 50 else [Seen(1 if i < 45 else 2, 50 + 5 * i)])
+    assert len(track.runs) == 1
+    assert np.flatnonzero(track.interpolated).tolist() == list(range(40, 50))
+    np.testing.assert_allclose(centre(track)[:, 0], 50 + 5 * np.arange(90), atol=1e-6)
+    assert (track.score[40:50] == 0).all()
+    assert (track.kp2d[40:50] == 0).all()
+    np.testing.assert_allclose(track.time, np.arange(90) / FPS)
+
+
+def test_a_longer_gap_is_linked_but_stays_a_gap():
+    (track,) = tracks_of(lambda i: [] if 40 <= i < 60 else [Seen(1 if i < 45 else 2, 50 + 5 * i)])
+    assert [track.frame[run].tolist() for run in track.runs] == [
+        list(range(40)),
+        list(range(60, 90)),
+    ]
+    assert not track.interpolated.any()
+
+
+def test_bridges_follow_time_and_not_frame_numbers():
+    """At 10 frames a second a gap of six frames is longer than half a second."""
+    people = [[] if 20 <= i < 26 else [Seen(1, 100 + i)] for i in range(60)]
+    slow = [
+        Detections(d.frame, d.frame / 10, d.box, d.score, d.track_id, d.kp2d)
+        for d in (record(i, p) for i, p in enumerate(people))
+    ]
+    (track,) = build_tracks(slow, [], TrackOptions())
+    assert len(track.runs) == 2
+
+
+def test_somebody_who_returns_after_a_second_is_somebody_new():
+    tracks = tracks_of(lambda i: [] if 30 <= i < 63 else [Seen(1 if i < 40 else 2, 200)])
+    assert [track.person for track in tracks] == [1, 2]
+
+
+def test_somebody_who_appears_elsewhere_is_somebody_new():
+    tracks = tracks_of(lambda i: [Seen(1, 100)] if i < 40 else [Seen(2, 500)])
+    assert [track.frame.tolist() for track in tracks] == [list(range(40)), list(range(40, 90))]
+
+
+def test_two_who_cross_while_lost_keep_their_ways():
+    """Both are lost where they meet; straight on is cheaper than turning round, for both."""
+
+    def people(i):
+        if 42 <= i < 49:
+            return []
+        late = 2 if i >= 49 else 0
+        return [Seen(1 + late, 100 + 6 * i), Seen(2 + late, 640 - 6 * i, flipped=True)]
+
+    right, left = tracks_of(people)
+    assert (np.diff(centre(right)[:, 0]) > 0).all()
+    assert (np.diff(centre(left)[:, 0]) < 0).all()
+    assert len(right.frame) == len(left.frame) == 90
+
+
+def test_two_seen_at_the_same_time_are_never_linked():
+    """The second appears beside the first before the first vanishes."""
+    tracks = tracks_of(
+        lambda i: [Seen(1, 100)] * (i < 45) + [Seen(2, 150, flipped=True)] * (i >= 44)
+    )
+    assert len(tracks) == 2
+
+
+def test_a_change_of_identity_that_goes_to_and_fro_is_one_person():
+    """Two boxes on one body, as where arms are spread: the tracker hops between them."""
+
+    def people(i):
+        seen = [Seen(1, 200)] if i < 60 and i != 50 else []
+        return seen + ([Seen(2, 205, width=72)] if i in (48, 49, 50) or i >= 60 else [])
+
+    (track,) = tracks_of(people)
+    assert track.frame.tolist() == list(range(90))
+    assert not track.interpolated.any()
+
+
+def test_in_company_a_doubtful_link_is_not_made():
+    def people(i):
+        jumped = [Seen(1, 200)] if i < 40 else [Seen(2, 285)] if i >= 43 else []
+        return jumped
+
+    assert len(tracks_of(people)) == 1  # alone, it can only be the same
+    accompanied = tracks_of(lambda i: [*people(i), Seen(3, 240, flipped=True)])
+    assert len(accompanied) == 3
+
+
+# ── shots ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_person_ends_at_a_cut_even_under_the_same_identity():
+    tracks = tracks_of(lambda i: [Seen(1, 100 if i < 40 else 110)], cuts=[40])
+    assert [track.frame.tolist() for track in tracks] == [list(range(40)), list(range(40, 90))]
+    np.testing.assert_allclose(centre(tracks[0])[:, 0], 100)  # not smoothed across either
+    np.testing.assert_allclose(centre(tracks[1])[:, 0], 110)
+
+
+def test_no_link_across_a_cut():
+    tracks = tracks_of(lambda i: [] if 38 <= i < 42 else [Seen(1 + (i > 40), 100)], cuts=[40])
+    assert len(tracks) == 2
+
+
+# ── boxes ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_smoothing_quietens_noise_and_does_not_lag():
+    random = np.random.default_rng(0)
+    noise = random.normal(0, 2, 150)
+    path = 300 + 150 * np.sin(2 * np.pi * np.arange(150) / 45)  # 1.5 s to and fro: fast
+    (track,) = tracks_of(lambda i: [Seen(1, path[i] + noise[i])], frames=150)
+    error = centre(track)[:, 0] - path
+    assert error.std() < 0.75 * noise.std()
+    lags = range(-5, 6)
+    inner = slice(10, 140)
+    fit = [np.abs(centre(track)[inner, 0] - np.roll(path, lag)[inner]).mean() for lag in lags]
+    assert lags[int(np.argmin(fit))] == 0
+
+
+def test_a_box_that_flickers_for_two_frames_is_repaired():
+    """Legs missed: half the height, and the centre moves up."""
+    (track,) = tracks_of(
+        lambda i: [Seen(1, 100, y=160, height=80)] if i in (30, 31) else [Seen(1, 100)]
+    )
+    np.testing.assert_allclose(size(track)[:, 1], 160, atol=1e-6)
+    np.testing.assert_allclose(centre(track)[:, 1], 200, atol=1e-6)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 6, 8])
+def test_short_tracks_have_boxes_too(frames):
+    (track,) = tracks_of(lambda i: [Seen(1, 100 + i)], frames=frames)
+    np.testing.assert_allclose(centre(track)[:, 0], 100 + np.arange(frames), atol=1.0)
+
+
+# ── who is kept ───────────────────────────────────────────────────────────────────────────
+
+
+def test_two_boxes_on_one_body_are_one_person():
+    (track,) = tracks_of(
+        lambda i: [Seen(1, 200), Seen(2, 204, width=80)] if i % 9 else [Seen(1, 200)]
+    )
+    assert len(track.frame) == 90
+
+
+def test_two_bodies_in_nearly_the_same_box_are_two_people():
+    """The poses tell them apart."""
+    assert len(tracks_of(lambda i: [Seen(1, 200), Seen(2, 205, flipped=True)])) == 2
+
+
+def test_without_keypoints_the_boxes_decide():
+    def people(i):
+        return [Seen(1, 200, joints=0), Seen(2, 205, joints=0), Seen(3, 250, joints=0)]
+
+    bare = [record(i, people(i)) for i in range(40)]
+    bare = [Detections(d.frame, d.time, d.box, d.score, d.track_id, 0 * d.kp2d) for d in bare]
+    assert [round(t.box[0, 0]) for t in build_tracks(bare, [], TrackOptions())] == [170, 220]
+
+
+def test_something_without_joints_is_nobody():
+    assert len(tracks_of(lambda i: [Seen(1, 100), Seen(2, 400, joints=1)])) == 1
+
+
+def test_a_doubtful_track_is_dropped():
+    def people(i):
+        return [Seen(1, 100), Seen(2, 400, score=0.3 if i % 3 else 0.12)]
+
+    assert len(tracks_of(people)) == 1
+    assert len(tracks_of(people, conf=0.2)) == 2
+
+
+def test_short_appearances_are_dropped():
+    def people(i):
+        return [Seen(1, 100)] + ([Seen(2, 400)] if 30 <= i < 54 else [])
+
+    assert len(tracks_of(people)) == 1
+    assert len(tracks_of(people, min_track=24)) == 2
+
+
+def test_in_a_shot_shorter_than_min_track_half_of_it_is_enough():
+    people = lambda i: [Seen(1, 100)] + ([Seen(2, 400)] if i < 4 else [])  # noqa: E731
+    assert len(tracks_of(people, frames=10)) == 1
+    assert [t.frame[-1] for t in tracks_of(lambda i: [Seen(1, 100)], frames=60, cuts=[50])] == [
+        49,
+        59,
+    ]
+
+
+def test_max_people_keeps_the_largest_at_any_time():
+    def people(i):
+        first = [Seen(1, 100, height=300)] if i < 45 else []
+        second = [Seen(2, 100, height=300)] if i >= 80 else []
+        return [Seen(3, 500, height=100), *first, *second]
+
+    tracks = tracks_of(people, frames=130, max_people=1)
+    assert [(t.person, t.frame[0], t.frame[-1]) for t in tracks] == [(1, 0, 44), (2, 80, 129)]
+    assert len(tracks_of(people, frames=130, max_people=2)) == 3
+
+
+def test_people_are_numbered_by_first_frame_then_from_left_to_right():
+    def people(i):
+        return [Seen(9, 500), Seen(4, 100)] + ([Seen(2, 300)] if i >= 20 else [])
+
+    assert [(t.person, round(t.box[0, 0])) for t in tracks_of(people)] == [
+        (1, 70),
+        (2, 470),
+        (3, 270),
+    ]
+
+
+def test_a_chosen_person_keeps_her_number():
+    people = lambda i: [Seen(1, 100), Seen(2, 400), Seen(3, 600)]  # noqa: E731
+    assert [t.person for t in tracks_of(people, person=(3, 1))] == [1, 3]
+    with pytest.raises(UsageError, match=r"no person 4.*1 to 3"):
+        tracks_of(people, person=(4,))
+
+
+@pytest.mark.parametrize("wrong", [{"min_track": 0}, {"max_people": 0}])
+def test_options_that_cannot_be_meant(wrong):
+    with pytest.raises(UsageError):
+        TrackOptions(**wrong)
+
+
+def test_the_order_of_detections_in_a_frame_does_not_matter():
+    random = np.random.default_rng(3)
+
+    def people(i):
+        return [Seen(k, 80 * k + 10 * np.sin(i / 9 + k)) for k in range(1, 7) if (i + 7 * k) % 23]
+
+    plain = tracks_of(people)
+    shuffled = tracks_of(lambda i: [people(i)[k] for k in random.permutation(len(people(i)))])
+    assert len(plain) == len(shuffled) == 6
+    for one, other in zip(plain, shuffled, strict=True):
+        np.testing.assert_array_equal(one.frame, other.frame)
+        np.testing.assert_array_equal(one.box, other.box)
+
+
+def test_a_crowd_that_is_lost_again_and_again():
+    """20 people for 500 frames, each lost every 25th: 400 stretches to link."""
+
+    def people(i):
+        return [Seen(k, 90 * k + (i % 7), flipped=bool(k % 2)) for k in range(20) if (i + k) % 25]
+
+    tracks = tracks_of(people, frames=500)
+    assert len(tracks) == 20
+    assert all(len(track.runs) == 1 for track in tracks)
