@@ -111,8 +111,8 @@ def recover(
     for track, estimate in zip(tracks, estimates, strict=True):
         missing = np.isnan(estimate.pred_cam).any(1)
         if missing.any():
-            frame = track.frame[missing][0]
-            raise VideoError(f"frame {frame} did not come a second time; has the video changed?")
+            near = track.frame[missing][0]
+            raise VideoError(f"the video changed while it was read, near frame {near}; run it again")
     return estimates
 
 

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from staf_cli import torchvision_ops
+from staf_cli.crop import crop_image, square_box
 from staf_cli.errors import OutOfMemory, UsageError, WeightsError
-from staf_cli.records import COCO_KEYPOINTS, Detections, Frame
+from staf_cli.records import COCO_KEYPOINTS, Detections, Float, Frame, Image
 
 Tracker = Literal["bytetrack", "botsort"]
 
@@ -29,6 +30,11 @@ LOWEST_SCORE = 0.1  # a person already followed is carried on down to this score
 OVERLAP = 0.7  # two boxes with a greater IoU are one person to the detector
 MEMORY = 30  # frames for which a tracker remembers somebody it lost
 FRAMES_AT_ONCE = 8  # in one pass through the detector
+CLOSER_PIXELS = 448  # side of the crop in which somebody is looked at again
+CROPS_AT_ONCE = 8
+CLOSER_SCALE = 1.6  # side of that crop over the longer side of the box
+CLOSER_GAIN = 1.2  # it must magnify by so much more than the whole frame did
+SAME_PERSON = 0.5  # IoU of the box in the crop with the box in the frame
 
 
 def detect(
@@ -54,7 +60,8 @@ def detect(
     if not 0 < conf < 1:
         raise UsageError(f"conf is {conf}: choose a detection score between 0 and 1, such as 0.25")
     model = load_detector(detector)
-    return associate(find_people(frames, model, conf, device), tracker, conf)
+    sightings = look_closer(find_people(frames, model, conf, device), model, device)
+    return associate(sightings, tracker, conf)
 
 
 def load_detector(path: Path) -> Any:
@@ -87,31 +94,79 @@ def find_people(
     frames: Iterable[Frame], model: Any, conf: float, device: torch.device
 ) -> Iterator[tuple[Frame, Detections]]:
     """Each frame with the people in it, track_id still 0, down to the tracker's lowest score."""
-    person = [number for number, name in model.names.items() if name == "person"]
-    threads = torch.get_num_threads()
     remaining = iter(frames)
     while batch := list(islice(remaining, FRAMES_AT_ONCE)):
-        try:
-            results = model.predict(
-                # BGR, as ultralytics expects of arrays
-                [np.ascontiguousarray(frame.image[..., ::-1]) for frame in batch],
-                conf=min(conf, LOWEST_SCORE),
-                iou=OVERLAP,
-                classes=person,
-                imgsz=IMAGE_PIXELS,
-                rect=True,
-                device=str(device),
-                save=False,
-                verbose=False,
-            )
-        except torch.OutOfMemoryError as error:
-            raise OutOfMemory(
-                f"the person detector does not fit into the memory of {device}; "
-                "close other programs or choose --device cpu"
-            ) from error
-        torch.set_num_threads(threads)  # it takes one from everybody when it chooses a CPU
+        images = [frame.image for frame in batch]
+        results = _predict(model, images, IMAGE_PIXELS, min(conf, LOWEST_SCORE), device)
         for frame, result in zip(batch, results, strict=True):
             yield frame, _detections(frame, result)
+
+
+def look_closer(
+    sightings: Iterable[tuple[Frame, Detections]], model: Any, device: torch.device
+) -> Iterator[tuple[Frame, Detections]]:
+    """Take the keypoints from a second look at everybody who is small in the whole frame.
+
+    The detector sees a frame at 640 pixels, where somebody a sixth of the frame high has limbs
+    a few pixels wide. It looks again at a square crop around each such person. Boxes, scores
+    and whoever is not found again in the crop stay as they were.
+    """
+    for frame, seen in sightings:
+        squares = square_box(seen.box, CLOSER_SCALE)
+        zoom = IMAGE_PIXELS / max(frame.image.shape[:2])
+        rows = iter(np.flatnonzero(CLOSER_PIXELS / squares[:, 2] > CLOSER_GAIN * zoom))
+        if model.task != "pose" or zoom > 1:  # a small frame was magnified in the first place
+            yield frame, seen
+            continue
+        kp2d = seen.kp2d.copy()
+        while some := list(islice(rows, CROPS_AT_ONCE)):
+            crops = [crop_image(frame.image, squares[row], CLOSER_PIXELS) for row in some]
+            results = _predict(model, crops, CLOSER_PIXELS, LOWEST_SCORE, device)
+            for row, result in zip(some, results, strict=True):
+                x, y, side = squares[row]
+                corner, scale = np.array([x, y]) - side / 2, side / CLOSER_PIXELS
+                found = _detections(frame, result)
+                overlap = _iou(seen.box[row], np.tile(corner, 2) + found.box * scale)
+                if len(overlap) and overlap.max() >= SAME_PERSON:
+                    kp2d[row] = found.kp2d[overlap.argmax()]
+                    kp2d[row, :, :2] = corner + kp2d[row, :, :2] * scale
+        yield frame, replace(seen, kp2d=kp2d)
+
+
+def _predict(
+    model: Any, images: list[Image], pixels: int, conf: float, device: torch.device
+) -> list[Any]:
+    """The people in RGB images, each scaled so that its longer side has so many pixels."""
+    threads = torch.get_num_threads()
+    try:
+        results: list[Any] = model.predict(
+            # BGR, as ultralytics expects of arrays
+            [np.ascontiguousarray(image[..., ::-1]) for image in images],
+            conf=conf,
+            iou=OVERLAP,
+            classes=[number for number, name in model.names.items() if name == "person"],
+            imgsz=pixels,
+            rect=True,
+            device=str(device),
+            save=False,
+            verbose=False,
+        )
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(
+            f"the person detector does not fit into the memory of {device}; "
+            "close other programs or choose --device cpu"
+        ) from error
+    torch.set_num_threads(threads)  # it takes one from everybody when it chooses a CPU
+    return results
+
+
+def _iou(box: Float, boxes: Float) -> Float:
+    """Intersection over union of one box (4,) with others (N, 4), all x1, y1, x2, y2."""
+    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
+    shared = (high - low).clip(0).prod(-1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
+    overlap: Float = shared / ((box[2:] - box[:2]).prod() + areas - shared)
+    return overlap
 
 
 def _detections(frame: Frame, result: Any) -> Detections:

