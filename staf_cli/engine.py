@@ -112,7 +112,9 @@ def recover(
         missing = np.isnan(estimate.pred_cam).any(1)
         if missing.any():
             near = track.frame[missing][0]
-            raise VideoError(f"the video changed while it was read, near frame {near}; run it again")
+            raise VideoError(
+                f"the video changed while it was read, near frame {near}; run it again"
+            )
     return estimates
 
 
