@@ -249,8 +249,9 @@ def export(result: Path, formats: str, quiet: bool) -> None:
     unknown = [name for name in names if name not in pipeline.EXPORTS]
     if unknown or not names:
         raise UsageError(f"unknown format {formats!r}; choose from {', '.join(pipeline.EXPORTS)}")
-    done = results.load(result)
-    pipeline.export_meshes(result, done.people, pipeline.body_of(done), _watch(quiet))
+    done, account = results.load(result)
+    body = pipeline.body_of(done, account)
+    pipeline.export_meshes(result, done.people, body, _watch(quiet))
     if not quiet:
         OUT.print(f"meshes: {result / 'meshes'}", soft_wrap=True, markup=False)
 

@@ -8,7 +8,7 @@ import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -23,7 +23,7 @@ from staf_cli.errors import BodyError, NobodyFound, TracksError, UsageError
 from staf_cli.export import obj
 from staf_cli.model.staf import STAF, load_network, mean_pose_network
 from staf_cli.people import default_focal, place, vertices
-from staf_cli.records import Clip, Detections, Frame, Person, Track
+from staf_cli.records import Clip, Frame, Person, Track
 from staf_cli.refine import refine
 from staf_cli.rendering import (
     Camera,
@@ -112,6 +112,18 @@ class Tools:
 
 
 @dataclass(frozen=True)
+class Source:
+    """A video, looked through once: every pass decodes the same frames from it."""
+
+    clip: Clip
+    damage: video.Damage
+
+    def frames(self, what: str, watch: Watch) -> Iterator[Frame]:
+        """All its frames in order, watched as the pass `what`."""
+        return watch(what, video.frames(self.clip, self.damage), self.clip.frames)
+
+
+@dataclass(frozen=True)
 class Summary:
     """What a finished run can say of itself."""
 
@@ -173,12 +185,12 @@ def run(path: Path, output: Path, options: Options, tools: Tools, watch: Watch) 
     then left as it was, or unmistakably unfinished.
     """
     seconds: dict[str, float] = {}
-    clip = video.probe(path)
-    damage = video.inspect(clip)
+    source = open_source(path)
     with _timed(seconds, "track"):
-        frames, tracks = track(clip, damage, options, tools, watch)
+        frames, tracks = track(source, options, tools, watch)
+    source = replace(source, clip=replace(source.clip, frames=frames))
     with _timed(seconds, "recover"):
-        people = recover(clip, damage, tracks, options, tools, watch, frames)
+        people = recover(source, tracks, options, tools, watch)
     if options.refine:
         with _timed(seconds, "refine"):
             pairs = watch("refine", zip(people, tracks, strict=True), len(people))
@@ -186,54 +198,51 @@ def run(path: Path, output: Path, options: Options, tools: Tools, watch: Watch) 
     folder = output / path.stem
     results.begin(folder)
     results.save(folder, tracks, people)
+    done = results.Results(folder, tracks, people)
     with _timed(seconds, "show"):
-        shown, notes = show(
-            clip, damage, folder, tracks, people, tools.body, options.look, watch, frames
-        )
+        shown, notes = show(source, done, tools.body, options.look, watch)
     for name in options.export:
         with _timed(seconds, f"export {name}"):
             export_meshes(folder, people, tools.body, watch)
-    summary = Summary(folder, shown, people, frames, damage, seconds, notes)
-    results.finish(folder, _account(clip, options, tools, summary))
+    summary = Summary(folder, shown, people, frames, source.damage, seconds, notes)
+    results.finish(folder, _account(source.clip, options, tools, summary))
     return summary
 
 
-def track(
-    clip: Clip, damage: video.Damage, options: Options, tools: Tools, watch: Watch
-) -> tuple[int, list[Track]]:
+def open_source(path: Path) -> Source:
+    """Probe a video and count its damage. Raises VideoError."""
+    clip = video.probe(path)
+    return Source(clip, video.inspect(clip))
+
+
+def track(source: Source, options: Options, tools: Tools, watch: Watch) -> tuple[int, list[Track]]:
     """First pass: who is where. Gives the number of frames and the tracks."""
     cuts: list[int] = []
-    frames = watch("track", video.frames(clip, damage), clip.frames)
-    detections: list[Detections] = list(
+    detections = list(
         detect(
-            watch_cuts(frames, cuts),
+            watch_cuts(source.frames("track", watch), cuts),
             tools.detector,
             tracker=options.tracker,
             conf=options.conf,
             device=tools.settings.device,
         )
     )
-    tracks = build_tracks(detections, cuts, options.tracks)
+    tracks = build_tracks(detections, cuts, replace(options.tracks, conf=options.conf))
     if not tracks:
         raise NobodyFound(
-            f"{video.printable(clip.path)}: nobody was seen for long enough in "
+            f"{video.printable(source.clip.path)}: nobody was seen for long enough in "
             f"{len(detections)} frames; try --conf 0.1 or --min-track 5"
         )
     return len(detections), tracks
 
 
 def recover(
-    clip: Clip,
-    damage: video.Damage,
-    tracks: Sequence[Track],
-    options: Options,
-    tools: Tools,
-    watch: Watch,
-    frames: int,
+    source: Source, tracks: Sequence[Track], options: Options, tools: Tools, watch: Watch
 ) -> list[Person]:
     """Second pass: the network's parameters of everybody, placed in the image's camera."""
-    stream = watch("recover", video.frames(clip, damage), frames)
-    estimates = engine.recover(stream, tracks, tools.network, tools.crop_scale, tools.settings)
+    frames = source.frames("recover", watch)
+    estimates = engine.recover(frames, tracks, tools.network, tools.crop_scale, tools.settings)
+    clip = source.clip
     focal = options.focal or default_focal(clip.image_size)
     return [
         place(its_track, estimate, clip, tools.body, tools.weights, focal)
@@ -242,36 +251,28 @@ def recover(
 
 
 def show(
-    clip: Clip,
-    damage: video.Damage,
-    folder: Path,
-    tracks: Sequence[Track],
-    people: Sequence[Person],
-    body: Body,
-    look: Look,
-    watch: Watch,
-    frames: int,
+    source: Source, done: results.Results, body: Body, look: Look, watch: Watch
 ) -> tuple[Path, list[str]]:
     """Third pass: draw everybody over the video. Gives the file and lines for the user."""
-    path = (folder / "overlay").with_suffix(video.suffix_for(look.codec))
-    joints = np.concatenate([person.joints3d.reshape(-1, 3) for person in people])
-    style = look.style(side_view(joints, clip.image_size) if look.side_view else None)
-    stream = watch("show", video.frames(clip, damage), frames)
+    path = (done.folder / "overlay").with_suffix(video.suffix_for(look.codec))
+    joints = np.concatenate([person.joints3d.reshape(-1, 3) for person in done.people])
+    style = look.style(side_view(joints, source.clip.image_size) if look.side_view else None)
+    frames = source.frames("show", watch)
     with open_rasterizer(look.renderer) as rasterizer:
-        drawn = _drawn(stream, tracks, people, body, rasterizer, style)
-        note = video.write(path, clip, drawn, look.codec)
+        drawn = _drawn(frames, done, body, rasterizer, style)
+        note = video.write(path, source.clip, drawn, look.codec)
     return path, [note] if note else []
 
 
 def _drawn(
     frames: Iterable[Frame],
-    tracks: Sequence[Track],
-    people: Sequence[Person],
+    done: results.Results,
     body: Body,
     rasterizer: Rasterizer,
     style: Style,
 ) -> Iterator[Frame]:
     """Each frame with everybody who is in it drawn on it."""
+    people, tracks = done.people, done.tracks
     camera = Camera.centred(people[0].focal_length, people[0].image_size)
     faces = body.faces.astype(np.int32)
     alive: dict[int, list[tuple[int, int]]] = {}
@@ -300,29 +301,26 @@ def export_meshes(folder: Path, people: Sequence[Person], body: Body, watch: Wat
         pass
 
 
-def render(folder: Path, source: Path | None, look: Look, watch: Watch) -> tuple[Path, list[str]]:
+def render(folder: Path, moved_to: Path | None, look: Look, watch: Watch) -> tuple[Path, list[str]]:
     """Draw the overlay of a finished result again, nothing else computed anew.
 
-    source: the video, where it no longer lies where it was. Raises TracksError when the video
+    moved_to: the video, where it no longer lies where it was. Raises TracksError when the video
     is another one than the result was made of.
     """
     if look.codec is not None:
         video.check_codec(look.codec)
-    done = results.load(folder)
-    path = source or Path(done.run["video"]["path"])
-    clip = video.probe(path)
-    if files.sha256(path) != done.run["video"]["sha256"]:
+    done, run = results.load(folder)
+    path = moved_to or Path(run["video"]["path"])
+    source = open_source(path)
+    if files.sha256(path) != run["video"]["sha256"]:
         raise TracksError(f"{video.printable(path)}: is not the video that {folder} was made of")
-    damage = video.Damage(**done.run["damage"])
-    body = body_of(done)
-    return show(
-        clip, damage, folder, done.tracks, done.people, body, look, watch, done.run["frames"]
-    )
+    source = replace(source, clip=replace(source.clip, frames=run["frames"]))
+    return show(source, done, body_of(done, run), look, watch)
 
 
-def body_of(done: results.Results) -> Body:
+def body_of(done: results.Results, run: dict[str, Any]) -> Body:
     """The body a result was made with. Raises BodyError when it is not here, or has changed."""
-    body = open_body(done.run["body_file"])
+    body = open_body(run["body_file"])
     if body.identity != done.people[0].body:
         raise BodyError(
             f"{done.folder} was made with body {done.people[0].body}, here is {body.identity}; "

@@ -19,12 +19,11 @@ RUN = "run.json"  # written last: a folder without it is not finished
 
 @dataclass(frozen=True)
 class Results:
-    """What a result folder holds, except for its pictures."""
+    """What a result folder holds of its people; tracks and people in the same order."""
 
     folder: Path
     tracks: list[Track]
     people: list[Person]
-    run: dict[str, Any]
 
 
 def begin(folder: Path) -> None:
@@ -48,8 +47,11 @@ def finish(folder: Path, run: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
 
 
-def load(folder: Path) -> Results:
-    """Read a finished folder. Raises TracksError where it is none, or a part is damaged."""
+def load(folder: Path) -> tuple[Results, dict[str, Any]]:
+    """Read a finished folder and its run.json.
+
+    Raises TracksError where it is none, or where a part is missing or damaged.
+    """
     try:
         run = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -60,4 +62,4 @@ def load(folder: Path) -> Results:
         raise TracksError(f"{folder / RUN}: cannot be read; run the clip again") from error
     tracks = tracks_csv.load(folder / "tracks.csv")
     people = [person_npz.load(person_npz.path_of(folder, track.person)) for track in tracks]
-    return Results(folder, tracks, people, run)
+    return Results(folder, tracks, people), run

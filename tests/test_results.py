@@ -129,9 +129,9 @@ def test_folder_is_finished_only_with_its_run(tmp_path, tracks, people):
     with pytest.raises(TracksError, match="no finished result"):
         results.load(tmp_path)
     results.finish(tmp_path, {"frames": 20})
-    back = results.load(tmp_path)
+    back, run = results.load(tmp_path)
     assert [person.person for person in back.people] == [1, 2]
-    assert back.run == {"frames": 20}
+    assert run == {"frames": 20}
     results.begin(tmp_path)
     results.save(tmp_path, tracks[:1], people[:1])
     results.finish(tmp_path, {})

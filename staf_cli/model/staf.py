@@ -124,24 +124,20 @@ class STAF(nn.Module):
 
     def recover(self, maps: FrameMaps) -> tuple[Theta, Theta, Theta]:
         """Frame maps of B whole windows, 9 B rows, each window's together -> as `forward`."""
-        windows = len(maps.expanded) // WINDOW
+        fused_at = self.architecture.last_fusion
         phi = self.pyramid.activate(1, self._target_expanded(maps))  # the target's own phi_k
-        frames = WINDOW if self.architecture.last_fusion else 1
-        theta = self.mean(windows * frames)
+        theta = self.mean(len(maps.expanded) if fused_at else len(phi))  # Theta_0
         thetas = []
         for level in (1, 2, 3):
             if level > 1:
                 phi = self.pyramid(level, phi)
-            if frames == WINDOW:
-                feature = self._window_features(level, maps, phi, theta)  # (B, 9, S)
-                feature = self._fuse(level, feature)  # (B, 9, S) or, at the last fusion, (B, S)
-                if feature.ndim == 2:
-                    frames = 1
-                    theta = theta[TARGET::WINDOW]
+            if level <= fused_at:
+                feature = self._fuse(level, self._window_features(level, maps, phi, theta))
             else:
-                points = self._points(level, theta)
-                feature = self.sampler[level - 1](sample(phi.float(), points))
-            theta = self.regressor[level - 1](feature.reshape(windows * frames, -1), theta)
+                feature = self.sampler[level - 1](sample(phi.float(), self._points(level, theta)))
+            if level == fused_at:
+                theta = theta[TARGET::WINDOW]
+            theta = self.regressor[level - 1](feature, theta)  # Theta_k
             thetas.append(theta)
         return thetas[0], thetas[1], thetas[2]
 
@@ -169,12 +165,14 @@ class STAF(nn.Module):
         )
 
     def _fuse(self, level: int, feature: Tensor) -> Tensor:
-        """The level's TCFM, then SAFM; after the last fusion only the target is left."""
+        """The level's TCFM, then SAFM: (B, 9, S) -> (9 B, S); at the last the target's (B, S)."""
         if self.tcfm is not None and level == self.architecture.tcfm:
             feature = self.tcfm(feature)
         if self.safm is not None and level == self.architecture.safm:
             return self.safm(feature)  # type: ignore[no-any-return]
-        return feature[:, TARGET] if level == self.architecture.last_fusion else feature
+        return (
+            feature[:, TARGET] if level == self.architecture.last_fusion else feature.flatten(0, 1)
+        )
 
     def _points(self, level: int, theta: Theta) -> Tensor:
         """Where to sample phi_k: the grid at level 1, else the mesh of Theta_{k-1} (Eq. 3)."""
