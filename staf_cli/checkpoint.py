@@ -86,6 +86,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file; `staf weights list` shows what is here")
+    if path.suffix != ".safetensors":
+        raise WeightsError(f"{path}: is no checkpoint (.safetensors); see `staf weights list`")
     try:
         with safe_open(path, framework="pt") as archive:
             metadata = archive.metadata() or {}

@@ -1,6 +1,8 @@
 """The command line: options in, one frozen record to the pipeline, one line for every error."""
 
+import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -25,13 +27,17 @@ FILE = click.Path(path_type=Path)
 
 def main() -> None:
     """Run `staf` and exit with one of the codes that errors.py lists."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that it cannot spell is no failure
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = staf.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        _say_error("interrupted; nothing half-written is left, run the command again")
+        _say_error("interrupted; every file is whole, but the clip is unfinished: run it again")
         code = INTERRUPTED
     except StafError as error:
         _say_error(str(error))
@@ -42,7 +48,7 @@ def main() -> None:
     except MemoryError:
         _say_error("out of memory; close other programs, or try --batch 1")
         code = FAILED
-    except Exception as error:
+    except Exception as error:  # the last resort: a user gets a line, not a traceback
         if os.environ.get("STAF_DEBUG"):
             raise
         _say_error(
@@ -51,6 +57,11 @@ def main() -> None:
         )
         code = FAILED
     sys.exit(code or DONE)
+
+
+def _interrupt(*_: object) -> None:
+    """End on SIGTERM as on Ctrl-C: temporary files go, no child process stays."""
+    raise KeyboardInterrupt
 
 
 def _say_error(message: str) -> None:
@@ -110,9 +121,13 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing b
     help="Further files, separated by commas: obj.",
 )
 @click.option("--person", metavar="IDS", default="", help="Only these people: 1 or 1,3.")
-@click.option("--max-people", type=int, help="Keep the N largest.")
+@click.option("--max-people", type=int, help="At most N people at a time, the largest.")
 @click.option(
-    "--min-track", type=int, default=25, show_default=True, help="Drop who is seen in fewer frames."
+    "--min-track",
+    type=int,
+    default=25,
+    show_default=True,
+    help="Drop who is seen in fewer frames (or in less than a whole, shorter shot).",
 )
 @click.option(
     "--conf",
@@ -206,7 +221,7 @@ def run(
         half={"auto": None, "full": False, "half": True}[precision],
         batch=batch,
         look=pipeline.Look(**look),
-        export=tuple(name.strip() for name in exports.split(",") if name.strip()),
+        export=_names(exports),
     )
     probe(video)  # the likeliest mistake is told before the network is loaded
     tools, notes = pipeline.prepare(options)
@@ -245,10 +260,7 @@ def export(result: Path, formats: str, quiet: bool) -> None:
     """Write meshes of a RESULT folder: obj, one file a person and frame. Nothing is recomputed."""
     from staf_cli import pipeline, results
 
-    names = [name.strip() for name in formats.split(",") if name.strip()]
-    unknown = [name for name in names if name not in pipeline.EXPORTS]
-    if unknown or not names:
-        raise UsageError(f"unknown format {formats!r}; choose from {', '.join(pipeline.EXPORTS)}")
+    pipeline.check_exports(_names(formats))
     done, account = results.load(result)
     body = pipeline.body_of(done, account)
     pipeline.export_meshes(result, done.people, body, _watch(quiet))
@@ -299,7 +311,7 @@ def fetch_weights(names: tuple[str, ...], quiet: bool) -> None:
     from staf_cli.weights import fetch
 
     for name in names:
-        path = fetch(name)
+        path = fetch(name) if quiet else _fetch_visibly(name)
         if not quiet:
             OUT.print(f"{name}: {path}", soft_wrap=True, markup=False)
 
@@ -351,6 +363,21 @@ def import_body(file: Path) -> None:
     OUT.print(f"imported: use it with --body {name} ({path})", soft_wrap=True, markup=False)
 
 
+def _fetch_visibly(name: str) -> Path:
+    from rich.progress import Progress
+
+    from staf_cli.weights import fetch
+
+    with Progress(console=OUT, transient=True) as bar:
+        task = bar.add_task(name)
+        return fetch(name, lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names separated by commas, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
 def _people(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
@@ -383,7 +410,9 @@ def _say_damage(packets: int, missing: int) -> None:
 def _say_summary(summary: Any) -> None:
     people = len(summary.people)
     OUT.print(
-        f"{people} {'person' if people == 1 else 'people'} in {summary.frames} frames", markup=False
+        f"{people} {'person' if people == 1 else 'people'} in "
+        f"{summary.frames} {'frame' if summary.frames == 1 else 'frames'}",
+        markup=False,
     )
     for person in summary.people:
         gaps = f", {int(person.interpolated.sum())} interpolated" * bool(person.interpolated.any())

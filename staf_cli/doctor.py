@@ -8,7 +8,7 @@ import torch
 
 from staf_cli import files, weights
 from staf_cli.engine import choose_device
-from staf_cli.errors import StafError
+from staf_cli.errors import StafError, WeightsError
 from staf_cli.pipeline import OPEN_BODY, open_body
 from staf_cli.rendering import gl_device
 from staf_cli.video import check_codec
@@ -29,7 +29,7 @@ def examine() -> Iterator[Finding]:
     yield _look("device", True, _device)
     yield _look("detector", True, lambda: str(weights.locate("yolo11n-pose")))
     yield _look("body", True, lambda: open_body(OPEN_BODY).identity)
-    yield _look("results", True, _writable_data)
+    yield _look("data", True, _writable_data)
     yield _look("weights", False, _checkpoints)
     yield _look("ffmpeg", False, _ffmpeg)
     yield _look("GL", False, lambda: f"{gl_device()} (the CPU draws without it)")
@@ -49,9 +49,10 @@ def _device() -> str:
 
 
 def _checkpoints() -> str:
-    return ", ".join(path.stem for path in weights.imported()) or (
-        "none imported; the network answers the mean pose, --refine fits it to the people"
-    )
+    names = [path.stem for path in weights.imported()]
+    if not names:
+        raise WeightsError("none; the network answers the mean pose, --refine fits it to people")
+    return ", ".join(names)
 
 
 def _ffmpeg() -> str:
@@ -60,8 +61,5 @@ def _ffmpeg() -> str:
 
 
 def _writable_data() -> str:
-    probe = files.data_folder() / "probe"
-    with files.atomic(probe):
-        pass
-    probe.unlink()
+    files.check_writable(files.data_folder())
     return f"{files.data_folder()} can be written"

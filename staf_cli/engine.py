@@ -16,7 +16,13 @@ from torch import Tensor
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from staf_cli.crop import crop_image, normalise, square_box
-from staf_cli.errors import MissingTool, OutOfMemory, VideoError
+from staf_cli.errors import (
+    MissingTool,
+    OutOfMemory,
+    VideoError,
+    WeightsError,
+    is_out_of_memory,
+)
 from staf_cli.model.regressor import Theta
 from staf_cli.model.staf import STAF, FrameMaps, stack_frames
 from staf_cli.model.temporal import TARGET, WINDOW
@@ -46,11 +52,14 @@ def choose_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    unusable = f"device {name!r} cannot be used here; try --device auto"
+    if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        raise MissingTool(unusable)
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise MissingTool(f"device {name!r} cannot be used here; try --device auto") from error
+        raise MissingTool(unusable) from error
     return device
 
 
@@ -86,18 +95,20 @@ def recover(
     """Run the network over all tracks; one Estimate for each, in their order.
 
     `network` has been through `prepare` with the same settings. Raises VideoError when a tracked
-    frame does not come, OutOfMemory when not even one crop or window fits.
+    frame does not come, OutOfMemory when not even one crop or window fits,
+    WeightsError when the network answers with numbers that are not finite.
     """
     squares = [square_box(track.box, crop_scale) for track in tracks]
     estimates = [
         Estimate(
             np.zeros((len(s), 24, 3, 3), np.float32),
             np.zeros((len(s), 10), np.float32),
-            np.full((len(s), 3), np.nan, np.float32),
+            np.zeros((len(s), 3), np.float32),
             s,
         )
         for s in squares
     ]
+    done = [np.zeros(len(s), bool) for s in squares]
     crops = _crops(frames, tracks, squares)
     maps = in_batches(crops, partial(_encode, network, settings), settings.batch)
     windows = _windows(maps, tracks)
@@ -108,13 +119,15 @@ def recover(
             estimate.rotmats[row] = theta.rotmats[0].numpy(force=True)
             estimate.betas[row] = theta.betas[0].numpy(force=True)
             estimate.pred_cam[row] = theta.pred_cam[0].numpy(force=True)
-    for track, estimate in zip(tracks, estimates, strict=True):
-        missing = np.isnan(estimate.pred_cam).any(1)
-        if missing.any():
-            near = track.frame[missing][0]
+            done[number][row] = True
+    for track, estimate, rows in zip(tracks, estimates, done, strict=True):
+        if not rows.all():
+            near = track.frame[~rows][0]
             raise VideoError(
                 f"the video changed while it was read, near frame {near}; run it again"
             )
+        if not np.isfinite(estimate.rotmats).all() or not np.isfinite(estimate.pred_cam).all():
+            raise WeightsError("the network's answer is not finite; try --precision full")
     return estimates
 
 
@@ -185,7 +198,7 @@ def in_batches(
         try:
             results = compute(list(inputs))
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if batch == 1:
                 raise OutOfMemory(
@@ -197,9 +210,3 @@ def in_batches(
             continue
         waiting = waiting[len(results) :]
         yield from zip(places, results, strict=True)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """CUDA has a class for it; the CPU's allocator and MPS only say so in words."""
-    words = ("out of memory", "can't allocate memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words)

@@ -61,3 +61,9 @@ class OutOfMemory(StafError):
 
 class OutputError(StafError):
     pass
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a library ran out of memory: CUDA has a class for it, the others only words."""
+    words = ("out of memory", "can't allocate memory")
+    return any(word in str(error).lower() for word in words)

@@ -17,6 +17,8 @@ from staf_cli.geometry import (
 )
 from staf_cli.records import Clip, Float, Person, Track
 
+CHUNK = 1000  # frames whose joints are computed at a time
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -115,7 +117,10 @@ def _joints(
 ) -> tuple[Float, Float]:
     """Joints (F, 24, 3) m in the camera frame, and (F, 24, 2) px in the image."""
     with torch.no_grad():
-        _, own = body.skeleton(rotmats.float(), betas.float())
+        pieces = zip(
+            torch.split(rotmats.float(), CHUNK), torch.split(betas.float(), CHUNK), strict=True
+        )
+        own = torch.cat([body.skeleton(*piece)[1] for piece in pieces])
     joints = own.double() + trans[:, None]
     centre = (image_size[0] / 2, image_size[1] / 2)
     return joints.numpy(), project(joints, focal, centre).numpy()

@@ -4,6 +4,7 @@
 does not grow with the clip, and the last pass can be redone alone (`render`, `export_meshes`).
 """
 
+import math
 import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from staf_cli import __version__, engine, files, results, video, weights
 from staf_cli.body import Body
 from staf_cli.body_format import load_body
 from staf_cli.checkpoint import load_checkpoint
+from staf_cli.crop import CROP_SCALE
 from staf_cli.errors import BodyError, NobodyFound, TracksError, UsageError
 from staf_cli.export import obj
 from staf_cli.model.staf import STAF, load_network, mean_pose_network
@@ -90,13 +92,20 @@ class Options:
     export: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.focal is not None and not self.focal > 0:
+        if not 0 < self.conf < 1:
+            raise UsageError(f"conf is {self.conf}: choose a score between 0 and 1, such as 0.25")
+        if self.focal is not None and not 0 < self.focal < math.inf:
             raise UsageError(f"focal is {self.focal}: give a focal length in pixels, above 0")
         if self.batch < 1:
             raise UsageError(f"batch is {self.batch}: choose 1 or more")
-        for name in self.export:
-            if name not in EXPORTS:
-                raise UsageError(f"unknown export {name!r}; choose from {', '.join(EXPORTS)}")
+        check_exports(self.export)
+
+
+def check_exports(names: Sequence[str]) -> None:
+    """Raise UsageError for a format that nobody writes."""
+    for name in names:
+        if name not in EXPORTS:
+            raise UsageError(f"unknown format {name!r}; choose from {', '.join(EXPORTS)}")
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,7 @@ class Source:
 
     clip: Clip
     damage: video.Damage
+    sha256: str
 
     def frames(self, what: str, watch: Watch) -> Iterator[Frame]:
         """All its frames in order, watched as the pass `what`."""
@@ -146,17 +156,19 @@ def prepare(options: Options) -> tuple[Tools, list[str]]:
     detector = weights.locate_detector(options.detector, options.trust)
     device = engine.choose_device(options.device)
     half = device.type == "cuda" if options.half is None else options.half
+    if half and device.type == "cpu":
+        raise UsageError("--precision half is for graphics cards; leave it out on a CPU")
     settings = engine.Settings(device, half, options.batch)
     notes = []
     if options.weights is None:
         body = open_body(options.body or OPEN_BODY)
-        network, identity, crop_scale = mean_pose_network(body), "untrained", 1.1
+        network, identity, crop_scale = mean_pose_network(body), "untrained", CROP_SCALE
         notes.append("no trained weights: the network answers the mean pose")
         if not options.refine:
             notes[0] += "; add --refine to fit the bodies to the people"
     else:
         checkpoint = load_checkpoint(weights.locate(options.weights))
-        body = open_body(options.body or checkpoint.body.split()[0])
+        body = open_body(options.body or checkpoint.body.rsplit(maxsplit=1)[0])
         network = load_network(checkpoint, body)
         identity, crop_scale = checkpoint.identity, checkpoint.crop_scale
     network = engine.prepare(network, settings)
@@ -185,9 +197,21 @@ def run(path: Path, output: Path, options: Options, tools: Tools, watch: Watch) 
     then left as it was, or unmistakably unfinished.
     """
     seconds: dict[str, float] = {}
-    source = open_source(path)
+    folder = output / path.stem
+    target = overlay_path(folder, options.look)
+    if path.resolve() == target.resolve():
+        raise UsageError(f"{path} would be overwritten by its own overlay; choose another --output")
+    with _timed(seconds, "check"):
+        source = open_source(path)
+        results.check_free(folder, path, source.sha256)
+        files.check_writable(folder)
     with _timed(seconds, "track"):
         frames, tracks = track(source, options, tools, watch)
+    if options.refine and not any(its_track.kp2d[..., 2].any() for its_track in tracks):
+        raise UsageError(
+            f"--refine needs keypoints, and {tools.detector.name} gives none; "
+            "choose a pose detector such as yolo11n-pose"
+        )
     source = replace(source, clip=replace(source.clip, frames=frames))
     with _timed(seconds, "recover"):
         people = recover(source, tracks, options, tools, watch)
@@ -195,7 +219,6 @@ def run(path: Path, output: Path, options: Options, tools: Tools, watch: Watch) 
         with _timed(seconds, "refine"):
             pairs = watch("refine", zip(people, tracks, strict=True), len(people))
             people = [refine(person, its_track, tools.body) for person, its_track in pairs]
-    folder = output / path.stem
     results.begin(folder)
     results.save(folder, tracks, people)
     done = results.Results(folder, tracks, people)
@@ -205,14 +228,19 @@ def run(path: Path, output: Path, options: Options, tools: Tools, watch: Watch) 
         with _timed(seconds, f"export {name}"):
             export_meshes(folder, people, tools.body, watch)
     summary = Summary(folder, shown, people, frames, source.damage, seconds, notes)
-    results.finish(folder, _account(source.clip, options, tools, summary))
+    results.finish(folder, _account(source, options, tools, summary))
     return summary
 
 
 def open_source(path: Path) -> Source:
     """Probe a video and count its damage. Raises VideoError."""
     clip = video.probe(path)
-    return Source(clip, video.inspect(clip))
+    return Source(clip, video.inspect(clip), files.sha256(path))
+
+
+def overlay_path(folder: Path, look: Look) -> Path:
+    """Where a result's overlay lies; the container depends on the codec."""
+    return (folder / "overlay").with_suffix(video.suffix_for(look.codec))
 
 
 def track(source: Source, options: Options, tools: Tools, watch: Watch) -> tuple[int, list[Track]]:
@@ -254,13 +282,15 @@ def show(
     source: Source, done: results.Results, body: Body, look: Look, watch: Watch
 ) -> tuple[Path, list[str]]:
     """Third pass: draw everybody over the video. Gives the file and lines for the user."""
-    path = (done.folder / "overlay").with_suffix(video.suffix_for(look.codec))
+    path = overlay_path(done.folder, look)
     joints = np.concatenate([person.joints3d.reshape(-1, 3) for person in done.people])
     style = look.style(side_view(joints, source.clip.image_size) if look.side_view else None)
     frames = source.frames("show", watch)
     with open_rasterizer(look.renderer) as rasterizer:
         drawn = _drawn(frames, done, body, rasterizer, style)
         note = video.write(path, source.clip, drawn, look.codec)
+    for other in set(done.folder.glob("overlay.*")) - {path}:
+        other.unlink()
     return path, [note] if note else []
 
 
@@ -311,8 +341,12 @@ def render(folder: Path, moved_to: Path | None, look: Look, watch: Watch) -> tup
         video.check_codec(look.codec)
     done, run = results.load(folder)
     path = moved_to or Path(run["video"]["path"])
+    if moved_to is None and not path.is_file():
+        raise TracksError(
+            f"{video.printable(path)}: the video is no longer there; say with --video where it is"
+        )
     source = open_source(path)
-    if files.sha256(path) != run["video"]["sha256"]:
+    if source.sha256 != run["video"]["sha256"]:
         raise TracksError(f"{video.printable(path)}: is not the video that {folder} was made of")
     source = replace(source, clip=replace(source.clip, frames=run["frames"]))
     return show(source, done, body_of(done, run), look, watch)
@@ -329,14 +363,15 @@ def body_of(done: results.Results, run: dict[str, Any]) -> Body:
     return body
 
 
-def _account(clip: Clip, options: Options, tools: Tools, summary: Summary) -> dict[str, Any]:
+def _account(source: Source, options: Options, tools: Tools, summary: Summary) -> dict[str, Any]:
     """run.json: what was computed from what, with what, and how long it took."""
+    clip = source.clip
     packages = ("torch", "numpy", "opencv-python", "av", "smplx", "ultralytics")
     return {
         "staf": __version__,
         "video": {
             "path": str(clip.path.absolute()),
-            "sha256": files.sha256(clip.path),
+            "sha256": source.sha256,
             "width": clip.width,
             "height": clip.height,
             "fps": clip.fps,
@@ -356,9 +391,8 @@ def _account(clip: Clip, options: Options, tools: Tools, summary: Summary) -> di
         "options": asdict(options),
         "weights": tools.weights,
         "body": tools.body.identity,
-        "body_file": options.body or tools.body.name,
+        "body_file": _absolute(options.body) or tools.body.name,
         "detector": {"file": tools.detector.name, "sha256": files.sha256(tools.detector)},
-        "overlay": summary.overlay.name,
         "device": str(tools.settings.device),
         "half": tools.settings.half,
         "seconds": {name: round(value, 2) for name, value in summary.seconds.items()},
@@ -367,6 +401,13 @@ def _account(clip: Clip, options: Options, tools: Tools, summary: Summary) -> di
             **{name: version(name) for name in packages},
         },
     }
+
+
+def _absolute(name_or_path: str | None) -> str | None:
+    """A file's absolute path, so that it is found from any folder; a name stays a name."""
+    if name_or_path is not None and Path(name_or_path).is_file():
+        return str(Path(name_or_path).absolute())
+    return name_or_path
 
 
 @contextmanager

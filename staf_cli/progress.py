@@ -1,6 +1,5 @@
 """How passes are shown while they run: bars on a terminal, plain lines elsewhere, or nothing."""
 
-import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -28,14 +27,12 @@ class _Rate(ProgressColumn):
 def watch(console: Console, what: str, items: Iterable[Item], total: int | None) -> Iterator[Item]:
     """Pass items on under a bar with rate and time left, or followed by one plain line."""
     unit = UNITS.get(what, "frames")
-    start = time.perf_counter()
     count = 0
     if not console.is_terminal:
         for item in items:
             yield item
             count += 1
-        took = time.perf_counter() - start
-        console.print(f"{what}: {count} {unit} in {took:.1f} s, {count / took:.1f}/s")
+        console.print(f"{what}: {count} {unit}")
         return
     columns = (
         TextColumn("{task.description:<10}"),

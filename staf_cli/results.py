@@ -4,17 +4,21 @@ OUT/<clip>/  overlay.mp4  tracks.csv  person_<id>.npz  run.json  and what --expo
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from staf_cli.errors import TracksError
+import numpy as np
+
+from staf_cli.errors import TracksError, UsageError
 from staf_cli.export import person_npz, tracks_csv
 from staf_cli.files import atomic
 from staf_cli.records import Person, Track
 
 RUN = "run.json"  # written last: a folder without it is not finished
+KEYS = {"video", "frames", "damage", "body_file"}  # of run.json, needed to go on from it
 
 
 @dataclass(frozen=True)
@@ -26,19 +30,32 @@ class Results:
     people: list[Person]
 
 
+def check_free(folder: Path, video: Path, sha256: str) -> None:
+    """Raise UsageError if the folder holds results of another video than this one."""
+    try:
+        earlier = json.loads((folder / RUN).read_text(encoding="utf-8"))["video"]
+        other = earlier["path"] != str(video.absolute()) and earlier["sha256"] != sha256
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # nothing there, or nothing that can be used
+    if other:
+        raise UsageError(
+            f"{folder} holds the results of {earlier['path']}; choose another --output"
+        )
+
+
 def begin(folder: Path) -> None:
-    """Take an older run's claim to be finished away, before anything of it is replaced."""
+    """Remove what an older run left, first of all its claim to be finished."""
     (folder / RUN).unlink(missing_ok=True)
+    for old in [*folder.glob("overlay.*"), *folder.glob("person_*.npz")]:
+        old.unlink()
+    shutil.rmtree(folder / "meshes", ignore_errors=True)
 
 
 def save(folder: Path, tracks: Sequence[Track], people: Sequence[Person]) -> None:
-    """Write the tables; people of an older run who are not among these go."""
+    """Write the tables."""
     tracks_csv.save(folder / "tracks.csv", tracks)
     for person in people:
         person_npz.save(person_npz.path_of(folder, person.person), person)
-    ours = {person_npz.path_of(folder, person.person) for person in people}
-    for old in set(folder.glob("person_*.npz")) - ours:
-        old.unlink()
 
 
 def finish(folder: Path, run: dict[str, Any]) -> None:
@@ -60,6 +77,14 @@ def load(folder: Path) -> tuple[Results, dict[str, Any]]:
         ) from error
     except (OSError, ValueError) as error:
         raise TracksError(f"{folder / RUN}: cannot be read; run the clip again") from error
+    if not isinstance(run, dict) or not run.keys() >= KEYS:
+        raise TracksError(f"{folder / RUN}: was not written by staf run; run the clip again")
     tracks = tracks_csv.load(folder / "tracks.csv")
     people = [person_npz.load(person_npz.path_of(folder, track.person)) for track in tracks]
+    same = all(
+        np.array_equal(track.frame, person.frame)
+        for track, person in zip(tracks, people, strict=True)
+    )
+    if not people or not same:
+        raise TracksError(f"{folder}: tracks.csv no longer fits the people; run the clip again")
     return Results(folder, tracks, people), run

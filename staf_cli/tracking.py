@@ -20,7 +20,7 @@ import torch
 
 from staf_cli import torchvision_ops
 from staf_cli.crop import crop_image, square_box
-from staf_cli.errors import OutOfMemory, UsageError, WeightsError
+from staf_cli.errors import OutOfMemory, UsageError, WeightsError, is_out_of_memory
 from staf_cli.records import COCO_KEYPOINTS, Detections, Float, Frame, Image
 
 Tracker = Literal["bytetrack", "botsort"]
@@ -151,7 +151,9 @@ def _predict(
             save=False,
             verbose=False,
         )
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise OutOfMemory(
             f"the person detector does not fit into the memory of {device}; "
             "close other programs or choose --device cpu"

@@ -41,7 +41,7 @@ class TrackOptions:
     """Who is kept."""
 
     conf: float = 0.25  # mean score, in which bridged frames count 0
-    min_track: int = 25  # frames; half of the shot where the shot itself is shorter
+    min_track: int = 25  # frames; the whole shot where that is shorter
     max_people: int | None = None  # at the same time, the largest ones; None: everybody
     person: tuple[int, ...] = ()  # these numbers only; none given: everybody
 
@@ -351,10 +351,10 @@ def _area(box: Float) -> Float:
 
 
 def _long_enough(track: Track, frame: Ints, cuts: Sequence[int], min_track: int) -> bool:
-    """Whether the track has min_track frames, or half of a shot that is itself shorter."""
+    """Whether the track has min_track frames, or lasts the whole shot where that is shorter."""
     edges = [int(frame[0]), *sorted(cuts), int(frame[-1]) + 1]
     shot = next(b - a for a, b in pairwise(edges) if a <= track.frame[0] < b)
-    return len(track.frame) >= (min_track if shot >= min_track else shot / 2)
+    return len(track.frame) >= min(min_track, shot)
 
 
 def _believable(track: Track, conf: float) -> bool:

@@ -1,6 +1,8 @@
 """The command line from end to end: a made-up walk in, results out; bad input, one clear line."""
 
 import json
+import shutil
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -112,7 +114,7 @@ def test_run_json_tells_what_was_done(walking, finished):
     assert run["damage"] == {"packets": 0, "missing": 0}
     assert run["people"][0]["frames"] == FRAMES
     assert run["video"]["path"] == str(walking)
-    assert set(run["seconds"]) == {"track", "recover", "refine", "show"}
+    assert set(run["seconds"]) == {"check", "track", "recover", "refine", "show"}
     assert run["options"]["refine"] is True
 
 
@@ -199,6 +201,9 @@ def test_a_damaged_video_is_finished_with_code_3(staf, walking, detector, tmp_pa
         (["--export", "fbx"], "fbx"),
         (["--batch", "0"], "batch"),
         (["--focal", "-1"], "focal"),
+        (["--focal", "inf"], "focal"),
+        (["--conf", "2"], "conf"),
+        (["--precision", "half", "--device", "cpu"], "half"),
         (["--min-track", "0"], "min-track"),
         (["--tracker", "deepsort"], "tracker"),
         (["--no-such-option"], "no-such-option"),
@@ -217,7 +222,9 @@ def test_impossible_options_end_with_code_2(staf, walking, tmp_path, arguments, 
         (["--detector", "nothing.pt"], "nothing.pt"),
         (["--weights", "nothing"], "nothing"),
         (["--body", "smpl-neutral"], "staf body import"),
+        (["--weights", "yolo11n-pose"], "no checkpoint"),
         (["--device", "cuda:9"], "--device auto"),
+        (["--device", "meta"], "--device auto"),
         (["--codec", "no_such_codec"], "codec"),
     ],
 )
@@ -229,6 +236,64 @@ def test_missing_parts_are_told_before_any_work(
     assert err.count("\n") == 1
     assert complaint in err
     assert not (tmp_path / "out").exists()
+
+
+def test_nothing_of_the_user_s_is_overwritten(staf, walking, finished, tmp_path, monkeypatch):
+    """Neither the video itself by its overlay, nor another clip's results of the same name."""
+    own = tmp_path / "overlay" / "overlay.mp4"
+    own.parent.mkdir()
+    own.write_bytes(walking.read_bytes())
+    code, _, err = staf("run", own, "-o", tmp_path, "-q")
+    assert code == 2
+    assert "overwritten" in err
+    assert own.read_bytes() == walking.read_bytes()
+    namesake = clips.make_clip(tmp_path / "walk.mp4", range(12))
+    code, _, err = staf("run", namesake, "-o", finished.folder.parent, "-q")
+    assert code == 2
+    assert "choose another --output" in err
+    code, _, err = staf("run", walking, "-o", "/proc/nowhere", "-q")
+    assert code == 1
+    assert "cannot write" in err
+
+
+def test_a_rerun_leaves_nothing_of_the_run_before(staf, walking, detector, tmp_path):
+    assert staf("run", walking, "-o", tmp_path, "-q", "--export", "obj")[0] == 0
+    folder = tmp_path / "walk"
+    assert (folder / "meshes").is_dir()
+    (folder / "person_9.npz").write_bytes(b"")
+    assert staf("run", walking, "-o", tmp_path, "-q")[0] == 0
+    assert {p.name for p in folder.iterdir()} == {
+        "overlay.mp4", "person_1.npz", "run.json", "tracks.csv",
+    }  # fmt: skip
+
+
+def test_refine_without_keypoints_is_refused(staf, walking, detector, tmp_path, monkeypatch):
+    def no_keypoints(*arguments, **options):
+        for seen in detect(*arguments, **options):
+            yield replace(seen, kp2d=seen.kp2d * 0)
+
+    detect = pipeline.detect
+    monkeypatch.setattr(pipeline, "detect", no_keypoints)
+    code, _, err = staf("run", walking, "-o", tmp_path, "-q", "--refine")
+    assert code == 2
+    assert "needs keypoints" in err
+
+
+def test_a_result_that_was_changed_by_hand_is_refused(staf, finished, tmp_path):
+    folder = tmp_path / "walk"
+    shutil.copytree(finished.folder, folder, ignore=shutil.ignore_patterns("meshes"))
+    for name, change, complaint in [
+        ("tracks.csv", lambda text: "\n".join(text.splitlines()[:-5]) + "\n", "no longer fits"),
+        ("tracks.csv", lambda text: text.splitlines()[0] + "\n", "no longer fits"),
+        ("run.json", lambda text: "{}", "not written by staf run"),
+        ("run.json", lambda text: text.replace("walk.mp4", "gone.mp4"), "--video"),
+    ]:
+        whole = (folder / name).read_text()
+        (folder / name).write_text(change(whole))
+        code, _, err = staf("render", folder)
+        assert code == 1
+        assert complaint in err
+        (folder / name).write_text(whole)
 
 
 def test_interrupt_and_surprise_leave_one_line(staf, walking, detector, tmp_path, monkeypatch):

@@ -128,10 +128,11 @@ def test_folder_is_finished_only_with_its_run(tmp_path, tracks, people):
     results.save(tmp_path, tracks, people)
     with pytest.raises(TracksError, match="no finished result"):
         results.load(tmp_path)
-    results.finish(tmp_path, {"frames": 20})
+    account = dict.fromkeys(results.KEYS, 20)
+    results.finish(tmp_path, account)
     back, run = results.load(tmp_path)
     assert [person.person for person in back.people] == [1, 2]
-    assert run == {"frames": 20}
+    assert run == account
     results.begin(tmp_path)
     results.save(tmp_path, tracks[:1], people[:1])
     results.finish(tmp_path, {})

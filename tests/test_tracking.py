@@ -207,7 +207,7 @@ def test_a_detector_without_keypoints_gives_confidence_zero():
 def test_a_device_that_is_too_small_is_said_so():
     class Greedy(SeesRed):
         def predict(self, images, **_):
-            raise torch.OutOfMemoryError
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
     with pytest.raises(OutOfMemory, match="--device cpu"):
         next(find_people([red_block(0, 50)], Greedy(), 0.25, CPU))

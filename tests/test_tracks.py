@@ -258,8 +258,8 @@ def test_short_appearances_are_dropped():
     assert len(tracks_of(people, min_track=24)) == 2
 
 
-def test_in_a_shot_shorter_than_min_track_half_of_it_is_enough():
-    people = lambda i: [Seen(1, 100)] + ([Seen(2, 400)] if i < 4 else [])  # noqa: E731
+def test_in_a_shot_shorter_than_min_track_the_whole_of_it_is_needed():
+    people = lambda i: [Seen(1, 100)] + ([Seen(2, 400)] if i < 9 else [])  # noqa: E731
     assert len(tracks_of(people, frames=10)) == 1
     assert [t.frame[-1] for t in tracks_of(lambda i: [Seen(1, 100)], frames=60, cuts=[50])] == [
         49,

@@ -1,4 +1,4 @@
-"""tracks.csv: a line for each person and frame, with box and keypoints, to read and to edit."""
+"""tracks.csv: a line for each person and frame, with box and keypoints."""
 
 import csv
 from collections.abc import Sequence
@@ -31,14 +31,14 @@ def save(path: Path, tracks: Sequence[Track]) -> None:
 
 
 def load(path: Path) -> list[Track]:
-    """Read what `save` wrote, or what a person made of it.
+    """Read what `save` wrote.
 
     Raises TracksError naming the line for a missing column, a field that is no number, or
     frames of a person that do not ascend.
     """
     rows: dict[int, list[list[float]]] = {}
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
+        with path.open(newline="", encoding="utf-8-sig") as stream:  # Excel writes a mark
             reader = csv.DictReader(stream)
             columns = COLUMNS + KEYPOINT_COLUMNS
             absent = [name for name in columns if name not in (reader.fieldnames or ())]
@@ -47,9 +47,9 @@ def load(path: Path) -> list[Track]:
             for fields in reader:
                 try:
                     numbers = [float(fields[name]) for name in columns]
-                except (TypeError, ValueError) as error:
+                    earlier = rows.setdefault(int(numbers[0]), [])
+                except (TypeError, ValueError, OverflowError) as error:
                     raise TracksError(f"{path}, line {reader.line_num}: {error}") from error
-                earlier = rows.setdefault(int(numbers[0]), [])
                 if earlier and earlier[-1][1] >= numbers[1]:
                     raise TracksError(
                         f"{path}, line {reader.line_num}: frames of a person must ascend"
