@@ -55,6 +55,11 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def printable(path: Path) -> str:
+    """A path as text for messages: control characters and stray bytes are escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
+
+
 def check_writable(folder: Path) -> None:
     """Try a file in the folder, or in its nearest parent that exists; leave nothing there.
 
@@ -70,7 +75,9 @@ def check_writable(folder: Path) -> None:
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """The one line for a failed write, from the system's own reason."""
     reason = (error.strerror or str(error)).lower()
-    return OutputError(f"cannot write {path}: {reason}; free some space or choose another --output")
+    return OutputError(
+        f"cannot write {printable(path)}: {reason}; free some space or choose another --output"
+    )
 
 
 def _umask() -> int:

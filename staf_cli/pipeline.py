@@ -258,7 +258,7 @@ def track(source: Source, options: Options, tools: Tools, watch: Watch) -> tuple
     tracks = build_tracks(detections, cuts, replace(options.tracks, conf=options.conf))
     if not tracks:
         raise NobodyFound(
-            f"{video.printable(source.clip.path)}: nobody was seen for long enough in "
+            f"{files.printable(source.clip.path)}: nobody was seen for long enough in "
             f"{len(detections)} frames; try --conf 0.1 or --min-track 5"
         )
     return len(detections), tracks
@@ -343,11 +343,11 @@ def render(folder: Path, moved_to: Path | None, look: Look, watch: Watch) -> tup
     path = moved_to or Path(run["video"]["path"])
     if moved_to is None and not path.is_file():
         raise TracksError(
-            f"{video.printable(path)}: the video is no longer there; say with --video where it is"
+            f"{files.printable(path)}: the video is no longer there; say with --video where it is"
         )
     source = open_source(path)
     if source.sha256 != run["video"]["sha256"]:
-        raise TracksError(f"{video.printable(path)}: is not the video that {folder} was made of")
+        raise TracksError(f"{files.printable(path)}: is not the video that {folder} was made of")
     source = replace(source, clip=replace(source.clip, frames=run["frames"]))
     return show(source, done, body_of(done, run), look, watch)
 

@@ -17,7 +17,6 @@ from staf_cli.rendering import (
     Style,
     drawing,
     open_rasterizer,
-    output_size,
     overlay,
     person_colour,
     side_view,
@@ -409,8 +408,8 @@ def test_side_view_stands_beside_the_people_and_stays():
     near, far = [-0.5, 0.0, 3.0], [0.5, 0.0, 5.0]
     side = side_view(np.array([near, far, [0, -0.8, 4], [0, 0.8, 4]]), SIZE)
     style = Style(side=side)
-    width, height = output_size(SIZE, style)
-    assert (width % 2, height) == (0, SIZE[1])
+    width, height = SIZE[0] + side.camera.width, SIZE[1]
+    assert width % 2 == 0
     image = photo()
 
     def panel(*centres):

@@ -9,7 +9,7 @@ wireframe.py, boxes.py, backdrop.py, lines.py   what else can be seen in a frame
 """
 
 from staf_cli.rendering.camera import Camera, SideView, side_view
-from staf_cli.rendering.drawing import Figure, Style, output_size, overlay
+from staf_cli.rendering.drawing import Figure, Style, overlay
 from staf_cli.rendering.gl import RENDERERS, gl_device, open_rasterizer
 from staf_cli.rendering.rasterizer import Rasterizer
 from staf_cli.rendering.shading import person_colour
@@ -23,7 +23,6 @@ __all__ = [
     "Style",
     "gl_device",
     "open_rasterizer",
-    "output_size",
     "overlay",
     "person_colour",
     "side_view",

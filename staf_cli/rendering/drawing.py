@@ -44,12 +44,6 @@ class Style:
             raise UsageError(f"alpha {self.alpha} is out of range; choose a number from 0 to 1")
 
 
-def output_size(image_size: tuple[int, int], style: Style) -> tuple[int, int]:
-    """(width, height) px of the frames that `overlay` makes of frames of image_size."""
-    width, height = image_size
-    return (width + style.side.camera.width if style.side else width), height
-
-
 def overlay(
     image: Image,
     figures: Sequence[Figure],
@@ -62,7 +56,7 @@ def overlay(
 
     image: (H, W, 3) RGB uint8, left as it is; camera: its camera, of the same size.
     faces: (M, 3) int32, the triangles all figures share.
-    Returns (H, W', 3) RGB uint8; W' as `output_size` says. People hide each other by depth,
+    Returns (H, W', 3) RGB uint8, wider than the image by the side panel if there is one. People hide each other by depth,
     whatever their order; parts closer than NEAR or behind the camera are not drawn.
     """
     shown = style if not style.plain else replace(style, alpha=1.0)
