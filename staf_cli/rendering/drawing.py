@@ -56,8 +56,9 @@ def overlay(
 
     image: (H, W, 3) RGB uint8, left as it is; camera: its camera, of the same size.
     faces: (M, 3) int32, the triangles all figures share.
-    Returns (H, W', 3) RGB uint8, wider than the image by the side panel if there is one. People hide each other by depth,
-    whatever their order; parts closer than NEAR or behind the camera are not drawn.
+    Returns (H, W', 3) RGB uint8, wider than the image by the side panel if there is one.
+    People hide each other by depth, whatever their order; parts closer than NEAR or behind the
+    camera are not drawn.
     """
     shown = style if not style.plain else replace(style, alpha=1.0)
     frame = backdrop(camera) if style.plain else image
