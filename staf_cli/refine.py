@@ -268,14 +268,20 @@ def _standing_feet(
     Read from a mean over five frames, because single keypoints jitter faster than feet walk.
     """
     total = torch.cat([ankles * weight[..., None], weight[..., None]], -1)  # (F, 2, 3)
-    kernel = torch.ones(1, 1, 5, dtype=total.dtype)
-    summed = torch.nn.functional.conv1d(total.flatten(1).T[:, None], kernel, padding=2)
-    summed = summed[:, 0].T.reshape(total.shape)
+    gaps = (joined[:-1] == 0).nonzero().flatten() + 1
+    summed = torch.cat([_sum_of_five(run) for run in torch.tensor_split(total, gaps.tolist())])
     mean = summed[..., :2] / summed[..., 2:].clamp(min=1e-6)
     box_height = 1.7  # m, taken for every box: only slow and fast are told apart
     speed = (mean.roll(-1, 0) - mean).norm(dim=-1) * box_height / (size * step)[:, None]
     sure = torch.minimum(weight, weight.roll(-1, 0)) * joined[:, None]
     return sure * torch.exp(-((speed / FOOT_AT_REST) ** 2))
+
+
+def _sum_of_five(run: Tensor) -> Tensor:
+    """Each frame of (F, 2, 3) added to its two neighbours on either side, as far as there are."""
+    kernel = torch.ones(1, 1, 5, dtype=run.dtype)
+    summed = torch.nn.functional.conv1d(run.flatten(1).T[:, None], kernel, padding=2)
+    return summed[:, 0].T.reshape(run.shape)
 
 
 def _motion(person: Person) -> _Motion:
