@@ -37,7 +37,7 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        _say_error("interrupted; every file is whole, but the clip is unfinished: run it again")
+        _say_error("interrupted; every written file is whole, run the command again to finish")
         code = INTERRUPTED
     except StafError as error:
         _say_error(str(error))
@@ -209,7 +209,6 @@ def run(
         detector=detector,
         trust=trust,
         tracker=tracker,
-        conf=conf,
         tracks=TrackOptions(
             conf=conf, min_track=min_track, max_people=max_people, person=_people(person)
         ),

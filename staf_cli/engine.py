@@ -27,9 +27,8 @@ from staf_cli.model.regressor import Theta
 from staf_cli.model.staf import STAF, FrameMaps, stack_frames
 from staf_cli.model.temporal import TARGET, WINDOW
 from staf_cli.people import Estimate
-from staf_cli.records import Float, Frame, Image, Track
+from staf_cli.records import Float, Frame, Image, Place, Track, alive_by_frame
 
-Place = tuple[int, int]  # a track's number in the list and a row of it
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -135,10 +134,7 @@ def _crops(
     frames: Iterable[Frame], tracks: Sequence[Track], squares: Sequence[Float]
 ) -> Iterator[tuple[Place, Image]]:
     """Cut out everyone alive in each frame: crops (224, 224, 3), in the order of frames."""
-    alive: dict[int, list[Place]] = {}
-    for number, track in enumerate(tracks):
-        for row, frame in enumerate(track.frame.tolist()):
-            alive.setdefault(frame, []).append((number, row))
+    alive = alive_by_frame(tracks)
     for frame in frames:
         for number, row in alive.get(frame.index, ()):
             yield (number, row), crop_image(frame.image, squares[number][row])

@@ -25,7 +25,7 @@ from staf_cli.errors import BodyError, NobodyFound, TracksError, UsageError
 from staf_cli.export import obj
 from staf_cli.model.staf import STAF, load_network, mean_pose_network
 from staf_cli.people import default_focal, place, vertices
-from staf_cli.records import Clip, Frame, Person, Track
+from staf_cli.records import Clip, Frame, Person, Track, alive_by_frame
 from staf_cli.refine import refine
 from staf_cli.rendering import (
     Camera,
@@ -79,7 +79,6 @@ class Options:
     detector: str = "yolo11n-pose"
     trust: bool = False  # load a detector file whose hash is unknown
     tracker: Tracker = "bytetrack"
-    conf: float = 0.25
     tracks: TrackOptions = field(default_factory=TrackOptions)
     weights: str | None = None  # None: the default network
     body: str | None = None  # None: the one the weights were trained for
@@ -92,8 +91,6 @@ class Options:
     export: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0 < self.conf < 1:
-            raise UsageError(f"conf is {self.conf}: choose a score between 0 and 1, such as 0.25")
         if self.focal is not None and not 0 < self.focal < math.inf:
             raise UsageError(f"focal is {self.focal}: give a focal length in pixels, above 0")
         if self.batch < 1:
@@ -198,13 +195,10 @@ def run(path: Path, output: Path, options: Options, tools: Tools, watch: Watch) 
     """
     seconds: dict[str, float] = {}
     folder = output / path.stem
-    target = overlay_path(folder, options.look)
-    if path.resolve() == target.resolve():
-        raise UsageError(f"{path} would be overwritten by its own overlay; choose another --output")
+    results.check_free(folder, path)
+    files.check_writable(folder)
     with _timed(seconds, "check"):
         source = open_source(path)
-        results.check_free(folder, path, source.sha256)
-        files.check_writable(folder)
     with _timed(seconds, "track"):
         frames, tracks = track(source, options, tools, watch)
     if options.refine and not any(its_track.kp2d[..., 2].any() for its_track in tracks):
@@ -238,11 +232,6 @@ def open_source(path: Path) -> Source:
     return Source(clip, video.inspect(clip), files.sha256(path))
 
 
-def overlay_path(folder: Path, look: Look) -> Path:
-    """Where a result's overlay lies; the container depends on the codec."""
-    return (folder / "overlay").with_suffix(video.suffix_for(look.codec))
-
-
 def track(source: Source, options: Options, tools: Tools, watch: Watch) -> tuple[int, list[Track]]:
     """First pass: who is where. Gives the number of frames and the tracks."""
     cuts: list[int] = []
@@ -251,11 +240,11 @@ def track(source: Source, options: Options, tools: Tools, watch: Watch) -> tuple
             watch_cuts(source.frames("track", watch), cuts),
             tools.detector,
             tracker=options.tracker,
-            conf=options.conf,
+            conf=options.tracks.conf,
             device=tools.settings.device,
         )
     )
-    tracks = build_tracks(detections, cuts, replace(options.tracks, conf=options.conf))
+    tracks = build_tracks(detections, cuts, options.tracks)
     if not tracks:
         raise NobodyFound(
             f"{files.printable(source.clip.path)}: nobody was seen for long enough in "
@@ -282,15 +271,16 @@ def show(
     source: Source, done: results.Results, body: Body, look: Look, watch: Watch
 ) -> tuple[Path, list[str]]:
     """Third pass: draw everybody over the video. Gives the file and lines for the user."""
-    path = overlay_path(done.folder, look)
+    path = (done.folder / "overlay").with_suffix(video.suffix_for(look.codec))
     joints = np.concatenate([person.joints3d.reshape(-1, 3) for person in done.people])
     style = look.style(side_view(joints, source.clip.image_size) if look.side_view else None)
     frames = source.frames("show", watch)
     with open_rasterizer(look.renderer) as rasterizer:
         drawn = _drawn(frames, done, body, rasterizer, style)
         note = video.write(path, source.clip, drawn, look.codec)
-    for other in set(done.folder.glob("overlay.*")) - {path}:
-        other.unlink()
+    for name in results.OVERLAYS:
+        if name != path.name:
+            (done.folder / name).unlink(missing_ok=True)
     return path, [note] if note else []
 
 
@@ -305,10 +295,7 @@ def _drawn(
     people, tracks = done.people, done.tracks
     camera = Camera.centred(people[0].focal_length, people[0].image_size)
     faces = body.faces.astype(np.int32)
-    alive: dict[int, list[tuple[int, int]]] = {}
-    for number, person in enumerate(people):
-        for row, frame in enumerate(person.frame.tolist()):
-            alive.setdefault(frame, []).append((number, row))
+    alive = alive_by_frame(people)
     for frame in frames:
         figures = [
             Figure(
@@ -345,6 +332,7 @@ def render(folder: Path, moved_to: Path | None, look: Look, watch: Watch) -> tup
         raise TracksError(
             f"{files.printable(path)}: the video is no longer there; say with --video where it is"
         )
+    results.check_free(folder, path)
     source = open_source(path)
     if source.sha256 != run["video"]["sha256"]:
         raise TracksError(f"{files.printable(path)}: is not the video that {folder} was made of")

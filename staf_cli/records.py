@@ -4,6 +4,7 @@ Images are RGB uint8. Boxes, keypoints and centres are pixels of the upright ima
 convention of pixel centres that geometry.py states.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -16,6 +17,7 @@ Float = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Image = NDArray[np.uint8]
+Place = tuple[int, int]  # somebody's number in a list of tracks or people, and a row there
 
 COCO_KEYPOINTS = (
     "nose",
@@ -172,3 +174,12 @@ class Person:
             score=(f,),
             interpolated=(f,),
         )
+
+
+def alive_by_frame(people: Sequence[Track | Person]) -> dict[int, list[Place]]:
+    """For each frame's index everybody who is in it, in the order of the list."""
+    alive: dict[int, list[Place]] = {}
+    for number, one in enumerate(people):
+        for row, frame in enumerate(one.frame.tolist()):
+            alive.setdefault(frame, []).append((number, row))
+    return alive

@@ -4,7 +4,6 @@ OUT/<clip>/  overlay.mp4  tracks.csv  person_<id>.npz  run.json  and what --expo
 """
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,11 @@ import numpy as np
 
 from staf_cli.errors import TracksError, UsageError
 from staf_cli.export import person_npz, tracks_csv
-from staf_cli.files import atomic
+from staf_cli.files import atomic, sha256
 from staf_cli.records import Person, Track
 
 RUN = "run.json"  # written last: a folder without it is not finished
+OVERLAYS = ("overlay.mp4", "overlay.mov")  # which of them depends on the codec
 KEYS = {"video", "frames", "damage", "body_file"}  # of run.json, needed to go on from it
 
 
@@ -30,11 +30,13 @@ class Results:
     people: list[Person]
 
 
-def check_free(folder: Path, video: Path, sha256: str) -> None:
-    """Raise UsageError if the folder holds results of another video than this one."""
+def check_free(folder: Path, video: Path) -> None:
+    """Raise UsageError if results in the folder would replace the video, or another video's."""
+    if video.resolve() in {(folder / name).resolve() for name in OVERLAYS}:
+        raise UsageError(f"{video} would be replaced by its own overlay; choose another --output")
     try:
         earlier = json.loads((folder / RUN).read_text(encoding="utf-8"))["video"]
-        other = earlier["path"] != str(video.absolute()) and earlier["sha256"] != sha256
+        other = earlier["path"] != str(video.absolute()) and earlier["sha256"] != sha256(video)
     except (OSError, ValueError, KeyError, TypeError):
         return  # nothing there, or nothing that can be used
     if other:
@@ -44,11 +46,14 @@ def check_free(folder: Path, video: Path, sha256: str) -> None:
 
 
 def begin(folder: Path) -> None:
-    """Remove what an older run left, first of all its claim to be finished."""
+    """Remove what an older run left, first of all its claim to be finished; nothing else."""
     (folder / RUN).unlink(missing_ok=True)
-    for old in [*folder.glob("overlay.*"), *folder.glob("person_*.npz")]:
-        old.unlink()
-    shutil.rmtree(folder / "meshes", ignore_errors=True)
+    for pattern in (*OVERLAYS, "person_[0-9]*.npz", "meshes/person_[0-9]*/[0-9]*.obj"):
+        for old in folder.glob(pattern):
+            old.unlink()
+    for emptied in (*folder.glob("meshes/person_[0-9]*"), folder / "meshes"):
+        if emptied.is_dir() and not any(emptied.iterdir()):
+            emptied.rmdir()
 
 
 def save(folder: Path, tracks: Sequence[Track], people: Sequence[Person]) -> None:

@@ -123,14 +123,19 @@ def look_closer(
             crops = [crop_image(frame.image, squares[row], CLOSER_PIXELS) for row in some]
             results = _predict(model, crops, CLOSER_PIXELS, LOWEST_SCORE, device)
             for row, result in zip(some, results, strict=True):
-                x, y, side = squares[row]
-                corner, scale = np.array([x, y]) - side / 2, side / CLOSER_PIXELS
-                found = _detections(frame, result)
-                overlap = _iou(seen.box[row], np.tile(corner, 2) + found.box * scale)
+                found = _in_frame(_detections(frame, result), squares[row])
+                overlap = _iou(seen.box[row], found.box)
                 if len(overlap) and overlap.max() >= SAME_PERSON:
                     kp2d[row] = found.kp2d[overlap.argmax()]
-                    kp2d[row, :, :2] = corner + kp2d[row, :, :2] * scale
         yield frame, replace(seen, kp2d=kp2d)
+
+
+def _in_frame(found: Detections, square: Float) -> Detections:
+    """Detections in a closer crop, CLOSER_PIXELS wide, in pixels of the frame; square (3,) px."""
+    corner, scale = square[:2] - square[2] / 2, square[2] / CLOSER_PIXELS
+    kp2d = found.kp2d.copy()
+    kp2d[..., :2] = corner + kp2d[..., :2] * scale
+    return replace(found, box=np.tile(corner, 2) + found.box * scale, kp2d=kp2d)
 
 
 def _predict(

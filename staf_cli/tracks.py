@@ -40,12 +40,14 @@ FEWEST_SEEN = 3  # keypoints, on average over a track; a door frame has fewer
 class TrackOptions:
     """Who is kept."""
 
-    conf: float = 0.25  # mean score, in which bridged frames count 0
+    conf: float = 0.25  # score of a detection, and a track's mean, where bridged frames count 0
     min_track: int = 25  # frames; the whole shot where that is shorter
     max_people: int | None = None  # at the same time, the largest ones; None: everybody
     person: tuple[int, ...] = ()  # these numbers only; none given: everybody
 
     def __post_init__(self) -> None:
+        if not 0 < self.conf < 1:
+            raise UsageError(f"conf is {self.conf}: choose a score between 0 and 1, such as 0.25")
         if self.min_track < 1:
             raise UsageError(f"min-track is {self.min_track}: choose 1 frame or more")
         if self.max_people is not None and self.max_people < 1:

@@ -240,13 +240,14 @@ def test_missing_parts_are_told_before_any_work(
 
 def test_nothing_of_the_user_s_is_overwritten(staf, walking, finished, tmp_path, monkeypatch):
     """Neither the video itself by its overlay, nor another clip's results of the same name."""
-    own = tmp_path / "overlay" / "overlay.mp4"
-    own.parent.mkdir()
-    own.write_bytes(walking.read_bytes())
-    code, _, err = staf("run", own, "-o", tmp_path, "-q")
-    assert code == 2
-    assert "overwritten" in err
-    assert own.read_bytes() == walking.read_bytes()
+    for name in ("overlay.mp4", "overlay.mov"):
+        own = tmp_path / "overlay" / name
+        own.parent.mkdir(exist_ok=True)
+        own.write_bytes(walking.read_bytes())
+        code, _, err = staf("run", own, "-o", tmp_path, "-q")
+        assert code == 2
+        assert "own overlay" in err
+        assert own.read_bytes() == walking.read_bytes()
     namesake = clips.make_clip(tmp_path / "walk.mp4", range(12))
     code, _, err = staf("run", namesake, "-o", finished.folder.parent, "-q")
     assert code == 2
@@ -261,10 +262,15 @@ def test_a_rerun_leaves_nothing_of_the_run_before(staf, walking, detector, tmp_p
     folder = tmp_path / "walk"
     assert (folder / "meshes").is_dir()
     (folder / "person_9.npz").write_bytes(b"")
+    theirs = [folder / "overlay.srt", folder / "meshes" / "hat.obj", folder / "person_notes.npz"]
+    for path in theirs:
+        path.write_bytes(b"the user's own")
     assert staf("run", walking, "-o", tmp_path, "-q")[0] == 0
     assert {p.name for p in folder.iterdir()} == {
-        "overlay.mp4", "person_1.npz", "run.json", "tracks.csv",
+        "meshes", "overlay.mp4", "overlay.srt", "person_1.npz", "person_notes.npz", "run.json",
+        "tracks.csv",
     }  # fmt: skip
+    assert list((folder / "meshes").iterdir()) == [folder / "meshes" / "hat.obj"]
 
 
 def test_refine_without_keypoints_is_refused(staf, walking, detector, tmp_path, monkeypatch):
