@@ -1,23 +1,18 @@
-"""A body in SMPL format, skinned by smplx: parameters in, vertices and joints out."""
+"""A body in SMPL format, posed by linear blend skinning: parameters in, vertices and joints out."""
 
-import contextlib
-import io
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
-import smplx
 import torch
 from numpy.typing import NDArray
-from smplx.utils import Struct
 from torch import Tensor, nn
 
-from staf_cli.body_format import JOINTS, SMPL_PARENTS, BodyArrays
+from staf_cli.body_format import SMPL_PARENTS, BodyArrays
 from staf_cli.errors import BodyError
 
-# The vertices that smplx's SMPL insists on knowing by name; this project asks for none of them.
-_FACE = ("nose", "reye", "leye", "rear", "lear")
-_FEET = ("LBigToe", "LSmallToe", "LHeel", "RBigToe", "RSmallToe", "RHeel")
-_FINGERS = tuple(s + f for s in "lr" for f in ("thumb", "index", "middle", "ring", "pinky"))
+# The joints' tree level by level: all parents of LEVELS[i] to LEVELS[i + 1] come before.
+LEVELS = (1, 4, 7, 10, 15, 18, 20, 22, 24)
 
 
 class Body(nn.Module):
@@ -34,14 +29,7 @@ class Body(nn.Module):
         self.gender = gender
         self.arrays = arrays
         self.faces = arrays.faces  # (F, 3)
-        self.smpl = _smpl(
-            arrays.v_template,
-            arrays.shapedirs,
-            arrays.posedirs,
-            arrays.J_regressor,
-            arrays.weights,
-            arrays.faces,
-        )
+        self.skin = Skin(arrays, np.arange(len(arrays.v_template)))
 
     @property
     def identity(self) -> str:
@@ -50,7 +38,8 @@ class Body(nn.Module):
 
     def forward(self, rotmats: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
         """rotmats (B, 24, 3, 3) and betas (B, 10) -> vertices (B, V, 3), joints (B, 24, 3), m."""
-        return _pose(self.smpl, rotmats, betas)
+        vertices, joints = self.skin(rotmats, betas)
+        return vertices, joints
 
     @cached_property
     def skeleton(self) -> "BodyPoints":
@@ -70,38 +59,78 @@ class Body(nn.Module):
 
 
 class BodyPoints(nn.Module):
-    """P points of the body's surface, skinning no more vertices than they are made of.
-
-    A body of the used vertices alone is built, with the 24 joints as 24 further vertices whose
-    shape follows the whole body's regressor, so that the joints stay exactly the same.
-    """
+    """P points of the body's surface, skinning no more vertices than they are made of."""
 
     mix: Tensor
 
     def __init__(self, arrays: BodyArrays, regressor: NDArray[np.float32]) -> None:
         super().__init__()
         used = np.flatnonzero(np.abs(regressor).sum(0))
-        joints = arrays.J_regressor
-        count = len(used) + JOINTS
-        own_joints = np.zeros((JOINTS, count), np.float32)
-        own_joints[:, len(used) :] = np.eye(JOINTS)
-        no_pose = np.zeros((JOINTS, *arrays.posedirs.shape[1:]), np.float32)
-        self.smpl = _smpl(
-            np.concatenate([arrays.v_template[used], joints @ arrays.v_template]),
-            np.concatenate(
-                [arrays.shapedirs[used], np.einsum("jv,vcb->jcb", joints, arrays.shapedirs)]
-            ),
-            np.concatenate([arrays.posedirs[used], no_pose]),
-            own_joints,
-            np.concatenate([arrays.weights[used], np.eye(JOINTS, dtype=np.float32)]),
-            np.zeros((1, 3), np.int64),
-        )
+        self.skin = Skin(arrays, used)
         self.register_buffer("mix", torch.from_numpy(regressor[:, used].copy()), persistent=False)
 
     def forward(self, rotmats: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
         """rotmats (B, 24, 3, 3) and betas (B, 10) -> points (B, P, 3), joints (B, 24, 3), m."""
-        vertices, joints = _pose(self.smpl, rotmats, betas)
-        return self.mix @ vertices[:, : self.mix.shape[1]], joints
+        vertices, joints = self.skin(rotmats, betas)
+        return self.mix @ vertices, joints
+
+
+class Skin(nn.Module):
+    """Some vertices of a body, and how shape and pose move them (SMPL, 2015, Eq. 2-10).
+
+    The buffers follow the body's arrays and are no part of a network's state.
+    """
+
+    v_template: Tensor  # (V, 3) m
+    shapedirs: Tensor  # (10, V * 3) m per unit of beta
+    posedirs: Tensor | None  # (207, V * 3) m; None where the pose moves nothing by itself
+    weights: Tensor  # (V, 24)
+    joints: Tensor  # (24, 3) m, in the template
+    joint_dirs: Tensor  # (24, 3, 10) m per unit of beta
+
+    def __init__(self, arrays: BodyArrays, used: NDArray[np.int64]) -> None:
+        super().__init__()
+        posed = arrays.posedirs[used]
+        for name, array in {
+            "v_template": arrays.v_template[used],
+            "shapedirs": arrays.shapedirs[used].reshape(-1, arrays.shapedirs.shape[-1]).T,
+            "posedirs": posed.reshape(-1, posed.shape[-1]).T if posed.any() else None,
+            "weights": arrays.weights[used],
+            "joints": arrays.J_regressor @ arrays.v_template,
+            "joint_dirs": np.einsum("jv,vcb->jcb", arrays.J_regressor, arrays.shapedirs),
+        }.items():
+            tensor = None if array is None else torch.from_numpy(np.ascontiguousarray(array))
+            self.register_buffer(name, tensor, persistent=False)
+
+    def forward(self, rotmats: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
+        """rotmats (B, 24, 3, 3) and betas (B, 10) -> vertices (B, V, 3), joints (B, 24, 3), m."""
+        rest = self.joints + torch.einsum("jcb,nb->njc", self.joint_dirs, betas)
+        frames, places = forward_kinematics(rotmats, rest)
+        shaped = self.v_template + (betas @ self.shapedirs).reshape(len(betas), -1, 3)
+        if self.posedirs is not None:
+            bent = rotmats[:, 1:] - torch.eye(3, dtype=rotmats.dtype, device=rotmats.device)
+            shaped = shaped + (bent.flatten(1) @ self.posedirs).reshape(shaped.shape)
+        shift = places - (frames @ rest[..., None]).squeeze(-1)
+        moves = torch.cat([frames, shift[..., None]], -1)  # (B, 24, 3, 4)
+        blend = (self.weights @ moves.flatten(2)).reshape(len(betas), -1, 3, 4)
+        return (blend[..., :3] @ shaped[..., None]).squeeze(-1) + blend[..., 3], places
+
+
+def forward_kinematics(rotmats: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+    """Local rotations (B, 24, 3, 3) and joints at rest (B, 24, 3), m, down SMPL's tree.
+
+    Gives every joint's rotation in the body's frame (B, 24, 3, 3) and its place (B, 24, 3), m.
+    A leading dimension of 1 stands for all.
+    """
+    frames = rotmats[:, :1]
+    places = rest[:, :1].expand(len(rotmats), 1, 3)
+    for low, high in pairwise(LEVELS):
+        parents = list(SMPL_PARENTS[low:high])
+        above = frames[:, parents]
+        bones = (rest[:, low:high] - rest[:, parents])[..., None]
+        places = torch.cat([places, places[:, parents] + (above @ bones).squeeze(-1)], 1)
+        frames = torch.cat([frames, above @ rotmats[:, low:high]], 1)
+    return frames, places
 
 
 def sample_regressor(
@@ -112,41 +141,3 @@ def sample_regressor(
     rows = np.arange(len(index))[:, None]
     np.add.at(dense, (rows, index), weight)
     return dense
-
-
-def _pose(model: smplx.SMPL, rotmats: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
-    posed = model(
-        betas=betas, global_orient=rotmats[:, :1], body_pose=rotmats[:, 1:], pose2rot=False
-    )
-    return posed.vertices, posed.joints[:, :JOINTS]
-
-
-def _smpl(
-    v_template: NDArray[np.float32],
-    shapedirs: NDArray[np.float32],
-    posedirs: NDArray[np.float32],
-    J_regressor: NDArray[np.float32],
-    weights: NDArray[np.float32],
-    faces: NDArray[np.int64],
-) -> smplx.SMPL:
-    """An smplx.SMPL from arrays instead of a pickle, without parameters of its own."""
-    data = Struct(
-        v_template=v_template,
-        shapedirs=shapedirs,
-        posedirs=posedirs,
-        J_regressor=J_regressor,
-        weights=weights,
-        f=faces,
-        kintree_table=np.stack([SMPL_PARENTS, np.arange(JOINTS)]),
-    )
-    # smplx prints a warning about 10 betas, and selects named vertices that nobody asked for.
-    with contextlib.redirect_stdout(io.StringIO()):
-        return smplx.SMPL(
-            model_path="",
-            data_struct=data,
-            vertex_ids=dict.fromkeys(_FACE + _FEET + _FINGERS, 0),
-            create_betas=False,
-            create_global_orient=False,
-            create_body_pose=False,
-            create_transl=False,
-        )

@@ -3,6 +3,9 @@
 The file's metadata hold one JSON document under "staf": format, name, architecture, body,
 crop_scale, licence. One document, because a safetensors file orders its metadata at random and
 the same checkpoint should have the same hash wherever it is written. Loading never runs code.
+
+Large matrices may be kept in eight bits (`compact`): an int8 tensor NAME with a float32 scale for
+each of its rows, NAME.scale. Loading gives floats either way.
 """
 
 import json
@@ -27,6 +30,8 @@ FIELDS = {
     "crop_scale": float,
     "licence": str,
 }
+SCALE = ".scale"
+LEAST_COMPACT = 4096  # numbers of the smallest tensor that is worth eight bits
 CROP_SCALES = (1.0, 2.0)  # what a square around a person can sensibly be, times the box
 
 
@@ -78,6 +83,37 @@ def save_checkpoint(
         save_file(separate, temporary, metadata={"staf": json.dumps(about, sort_keys=True)})
 
 
+def compact(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors with large float matrices in int8, a scale for every row (dimension 0).
+
+    A number is off by no more than 1 / 254 of the largest of its row.
+    """
+    packed = {}
+    for key, tensor in tensors.items():
+        if not tensor.is_floating_point() or tensor.ndim < 2 or tensor.numel() < LEAST_COMPACT:
+            packed[key] = tensor
+            continue
+        rows = tensor.detach().float().flatten(1)
+        scale = rows.abs().amax(1).clamp(min=1e-12) / 127
+        packed[key] = (rows / scale[:, None]).round().to(torch.int8).reshape(tensor.shape)
+        packed[key + SCALE] = scale
+    return packed
+
+
+def _restore(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What `compact` has packed, as floats again."""
+    restored = {}
+    for key, tensor in tensors.items():
+        if tensor.dtype == torch.int8:
+            scale = tensors.get(key + SCALE)
+            if scale is None or scale.dtype != torch.float32 or scale.shape != tensor.shape[:1]:
+                raise WeightsError(f"{path}: {key} has no fitting scale; import or fetch it again")
+            restored[key] = (tensor.flatten(1) * scale[:, None]).reshape(tensor.shape)
+        elif tensors.get(key.removesuffix(SCALE), tensor).dtype != torch.int8:
+            restored[key] = tensor
+    return restored
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint. Whether the tensors' names and shapes fit is the network's to say.
 
@@ -97,6 +133,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise WeightsError(
             f"{path}: is damaged or no safetensors file ({error}); import or fetch it again"
         ) from error
+    tensors = _restore(path, tensors)
     for key, tensor in tensors.items():
         expected = torch.int64 if key.endswith(".index") else torch.float32
         if tensor.dtype != expected:

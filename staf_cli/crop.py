@@ -6,17 +6,11 @@ the same square, so that what lands on the person in the crop lands on her in th
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
-from staf_cli.geometry import CROP_PIXELS
+from staf_cli.geometry import CROP_PIXELS, CROP_SCALE
 from staf_cli.records import Float, Image
 
-CROP_SCALE = 1.1  # side of the square over the longer side of the box (paper's detector crops)
 MOST_SUPERSAMPLING = 8
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def square_box(box: Float, scale: float = CROP_SCALE) -> Float:
@@ -45,10 +39,3 @@ def crop_image(image: Image, square: Float, size: int = CROP_PIXELS) -> Image:
     matrix[:, 2] += 0.5 * matrix[:, :2].sum(1) - 0.5
     warped = cv2.warpAffine(image, matrix, (size * k, size * k), flags=cv2.INTER_LINEAR)
     return cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8)
-
-
-def normalise(crops: Tensor) -> Tensor:
-    """Crops (B, H, W, 3) uint8 RGB to the encoder's input (B, 3, H, W) float32."""
-    mean = torch.tensor(IMAGENET_MEAN, device=crops.device)
-    std = torch.tensor(IMAGENET_STD, device=crops.device)
-    return ((crops.float() / 255 - mean) / std).permute(0, 3, 1, 2)

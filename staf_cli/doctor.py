@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from staf_cli import files, weights
-from staf_cli.engine import choose_device
+from staf_cli.devices import choose_device
 from staf_cli.errors import StafError, WeightsError
 from staf_cli.pipeline import OPEN_BODY, open_body
 from staf_cli.rendering import gl_device

@@ -15,14 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from staf_cli.crop import crop_image, normalise, square_box
-from staf_cli.errors import (
-    MissingTool,
-    OutOfMemory,
-    VideoError,
-    WeightsError,
-    is_out_of_memory,
-)
+from staf_cli.crop import crop_image, square_box
+from staf_cli.errors import OutOfMemory, VideoError, WeightsError, is_out_of_memory
+from staf_cli.model.normalisation import normalise
 from staf_cli.model.regressor import Theta
 from staf_cli.model.staf import STAF, FrameMaps, stack_frames
 from staf_cli.model.temporal import TARGET, WINDOW
@@ -40,26 +35,6 @@ class Settings:
     device: torch.device
     half: bool  # float16 convolutions
     batch: int = 16  # crops, or windows, at a time; halved when memory runs out
-
-
-def choose_device(name: str) -> torch.device:
-    """The device for "auto", "cpu", "cuda", "cuda:1" or "mps".
-
-    Raises MissingTool when the named one is not there.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    unusable = f"device {name!r} cannot be used here; try --device auto"
-    if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
-        raise MissingTool(unusable)
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise MissingTool(unusable) from error
-    return device
 
 
 def prepare(network: STAF, settings: Settings) -> STAF:

@@ -7,6 +7,7 @@ StafError                  1   one line for the user: what, where, what to do ne
 ├── TracksError            1   tracks.csv or a result folder that cannot be used
 ├── WeightsError           1   a checkpoint that is missing, altered, foreign or incomplete
 ├── BodyError              1   a body model that is missing, altered or not in SMPL format
+├── DatasetError           1   training or evaluation data that are missing, broken or do not fit
 ├── MissingTool            1   ffmpeg, a codec, GL or a device that this machine lacks
 ├── OutOfMemory            1   not even a batch of one fits into the device's memory
 └── OutputError            1   a result that cannot be written: full disk, read-only folder
@@ -48,6 +49,10 @@ class WeightsError(StafError):
 
 
 class BodyError(StafError):
+    pass
+
+
+class DatasetError(StafError):
     pass
 
 

@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from platformdirs import user_data_path
-
 from staf_cli.errors import OutputError
 
 
 def data_folder() -> Path:
     """The folder for fetched weights and imported bodies: $STAF_DATA, or the platform's own."""
     chosen = os.environ.get("STAF_DATA")
-    return Path(chosen) if chosen else user_data_path("staf", appauthor=False)
+    if chosen:
+        return Path(chosen)
+    from platformdirs import user_data_path  # not on machines that only train
+
+    return user_data_path("staf", appauthor=False)
 
 
 def sha256(path: Path) -> str:

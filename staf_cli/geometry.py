@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 
 NETWORK_FOCAL = 5000.0  # px: the near-orthographic focal length of the network's own camera
 CROP_PIXELS = 224
+CROP_SCALE = 1.1  # side of the square crop over the longer side of the box (the authors' crops)
 
 
 def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:

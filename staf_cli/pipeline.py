@@ -20,9 +20,10 @@ from staf_cli import __version__, engine, files, results, video, weights
 from staf_cli.body import Body
 from staf_cli.body_format import load_body
 from staf_cli.checkpoint import load_checkpoint
-from staf_cli.crop import CROP_SCALE
+from staf_cli.devices import choose_device
 from staf_cli.errors import BodyError, NobodyFound, TracksError, UsageError
 from staf_cli.export import obj
+from staf_cli.geometry import CROP_SCALE
 from staf_cli.model.staf import STAF, load_network, mean_pose_network
 from staf_cli.people import default_focal, place, vertices
 from staf_cli.records import Clip, Frame, Person, Track, alive_by_frame
@@ -151,7 +152,7 @@ def prepare(options: Options) -> tuple[Tools, list[str]]:
     if options.look.codec is not None:
         video.check_codec(options.look.codec)
     detector = weights.locate_detector(options.detector, options.trust)
-    device = engine.choose_device(options.device)
+    device = choose_device(options.device)
     half = device.type == "cuda" if options.half is None else options.half
     if half and device.type == "cpu":
         raise UsageError("--precision half is for graphics cards; leave it out on a CPU")
@@ -354,7 +355,7 @@ def body_of(done: results.Results, run: dict[str, Any]) -> Body:
 def _account(source: Source, options: Options, tools: Tools, summary: Summary) -> dict[str, Any]:
     """run.json: what was computed from what, with what, and how long it took."""
     clip = source.clip
-    packages = ("torch", "numpy", "opencv-python", "av", "smplx", "ultralytics")
+    packages = ("torch", "numpy", "opencv-python", "av", "ultralytics")
     return {
         "staf": __version__,
         "video": {

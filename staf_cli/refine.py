@@ -15,14 +15,13 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from staf_cli.body import Body
-from staf_cli.body_format import JOINTS, SMPL_PARENTS
+from staf_cli.body import Body, forward_kinematics
+from staf_cli.body_format import JOINTS
 from staf_cli.facing import Sighting, Stance, find_stance, find_zoom, right_sides, sight
 from staf_cli.geometry import axis_angle_to_matrix, project
 from staf_cli.people import move, rotations
@@ -32,9 +31,6 @@ STEPS = 200
 RATE = 0.05  # rad, Adam's first step
 CHUNK = 2000  # frames whose graph is in memory at a time: about 100 MB
 GOOD_START = 0.05  # sides of the box: a start with a smaller 2D error keeps its facing
-
-# The joints' tree level by level: all parents of LEVELS[i] to LEVELS[i + 1] come before.
-LEVELS = (1, 4, 7, 10, 15, 18, 20, 22, 24)
 
 # The joint in whose frame each COCO keypoint is fixed.
 ANCHORS = (15, 15, 15, 15, 15, 16, 17, 18, 19, 20, 21, 0, 0, 4, 5, 7, 8)
@@ -105,13 +101,7 @@ class _Skeleton:
     def pose(self, rotmats: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
         """rotmats (F, 24, 3, 3), betas (10,) -> joints (F, 24, 3), keypoints (F, 17, 3), m."""
         rest = self.joints + self.joint_dirs @ betas
-        frames, places = rotmats[:, :1], rest[:1].expand(len(rotmats), 1, 3)
-        for low, high in pairwise(LEVELS):
-            parents = list(SMPL_PARENTS[low:high])
-            above = frames[:, parents]
-            bones = (rest[low:high] - rest[parents])[..., None]
-            places = torch.cat([places, places[:, parents] + (above @ bones).squeeze(-1)], 1)
-            frames = torch.cat([frames, above @ rotmats[:, low:high]], 1)
+        frames, places = forward_kinematics(rotmats, rest[None])
         offsets = (self.offsets + self.offset_dirs @ betas)[..., None]
         return places, places[:, ANCHORS] + (frames[:, ANCHORS] @ offsets).squeeze(-1)
 

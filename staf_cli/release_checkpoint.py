@@ -19,6 +19,7 @@ from staf_cli import torchvision_ops
 from staf_cli.body_format import BETAS, JOINTS, SAMPLES, body_hash
 from staf_cli.checkpoint import save_checkpoint
 from staf_cli.errors import WeightsError
+from staf_cli.geometry import CROP_SCALE
 
 TEMPORAL_FILE = "3dpw_model_best.pth.tar"  # everything but the encoder, under gen_state_dict
 ENCODER_FILE = "base_model.pt"  # the frozen ResNet-50, under model: feature_extractor.*
@@ -26,7 +27,6 @@ ENCODER_PREFIX = "feature_extractor."
 
 NAME = "staf-3dpw"
 ENCODER = "resnet50"
-CROP_SCALE = 1.1  # the authors' detector crops
 LICENCE = (
     "converted from the authors' STAF release (MIT), 3dpw_model_best.pth.tar and base_model.pt; "
     "it was trained on datasets for research only: not to be redistributed"

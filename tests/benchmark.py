@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import torch
 
-from staf_cli.engine import Settings, choose_device, prepare
+from staf_cli.devices import choose_device
+from staf_cli.engine import Settings, prepare
 from staf_cli.model.staf import mean_pose_network, stack_frames
 from tests.people import open_body
 

@@ -1,4 +1,4 @@
-"""The encoder: a torchvision ResNet without its pooling and classifier (paper 3.2, phi_0)."""
+"""The encoder phi_0: a torchvision ResNet as in the paper (3.2), or a lighter one."""
 
 from collections import OrderedDict
 
@@ -6,6 +6,7 @@ from torch import nn
 
 from staf_cli import torchvision_ops
 from staf_cli.errors import WeightsError
+from staf_cli.model import yolo
 
 CHANNELS = {
     "resnet18": 512,
@@ -13,17 +14,20 @@ CHANNELS = {
     "resnet50": 2048,
     "resnet101": 2048,
     "resnet152": 2048,
+    "yolo11n": yolo.CHANNELS,
 }
 
 
 def build_encoder(name: str) -> nn.Sequential:
-    """A ResNet that keeps its last map: (B, 3, 224, 224) normalised RGB -> (B, C, 7, 7).
+    """An encoder by name: (B, 3, 224, 224) normalised RGB -> (B, CHANNELS[name], 7, 7).
 
-    Parameters carry torchvision's names (conv1, bn1, layer1.0.conv1, ...). C is
-    CHANNELS[name]. Raises WeightsError for a name that is not a ResNet of torchvision's.
+    A ResNet keeps its last map, without pooling and classifier; its parameters carry
+    torchvision's names (conv1, bn1, layer1.0.conv1, ...). Raises WeightsError for other names.
     """
     if name not in CHANNELS:
         raise WeightsError(f"encoder {name!r} is unknown; choose one of {', '.join(CHANNELS)}")
+    if name == "yolo11n":
+        return yolo.Yolo11()
     torchvision_ops.ensure()
     from torchvision.models import get_model
 

@@ -31,7 +31,10 @@ def sample(maps: Tensor, points: Tensor) -> Tensor:
 
 
 class Pyramid(nn.Module):
-    """Three deconvolutions, each doubling the resolution: 7 -> 14 -> 28 -> 56 (Eq. 1)."""
+    """Three deconvolutions, each doubling the resolution: 7 -> 14 -> 28 -> 56 (Eq. 1).
+
+    While it is trained they multiply in bfloat16.
+    """
 
     def __init__(self, encoder_channels: int) -> None:
         super().__init__()
@@ -43,7 +46,8 @@ class Pyramid(nn.Module):
 
     def expand(self, level: int, below: Tensor) -> Tensor:
         """The linear half of DeConv_k: phi_{k-1} (B, C, S, S) -> (B, 256, 2S, 2S)."""
-        expanded: Tensor = self.deconv[level - 1](below)
+        with torch.autocast(below.device.type, torch.bfloat16, enabled=self.training):
+            expanded: Tensor = self.deconv[level - 1](below)
         return expanded
 
     def activate(self, level: int, expanded: Tensor) -> Tensor:

@@ -23,6 +23,10 @@ class Theta:
         """The 24 rotations as matrices (N, 24, 3, 3)."""
         return rot6d_to_matrix(self.pose6d.reshape(-1, 24, 6))
 
+    def detach(self) -> "Theta":
+        """The same values without their history: each regressor answers for its own correction."""
+        return Theta(self.pose6d.detach(), self.betas.detach(), self.pred_cam.detach())
+
     def __getitem__(self, rows: slice) -> "Theta":
         return Theta(self.pose6d[rows], self.betas[rows], self.pred_cam[rows])
 

@@ -109,6 +109,20 @@ class STAF(nn.Module):
         """
         return self.recover(self.frame_maps(self.encoder(crops.flatten(0, 1))))
 
+    def climb(self, features: Tensor) -> tuple[tuple[Theta, Theta, Theta], Tensor]:
+        """The base model (paper 4.2) on frames alone: encoder maps (N, C, 7, 7), phi_0 of N frames.
+
+        Gives Theta_1 to Theta_3 (N rows each) and phi_3 (N, 256, 56, 56).
+        """
+        phi, theta = features, self.mean(len(features))
+        thetas = []
+        for level in (1, 2, 3):
+            phi = self.pyramid(level, phi)
+            feature = self.sampler[level - 1](sample(phi.float(), self._points(level, theta)))
+            theta = self.regressor[level - 1](feature, theta.detach())
+            thetas.append(theta)
+        return (thetas[0], thetas[1], thetas[2]), phi
+
     def frame_maps(self, features: Tensor) -> FrameMaps:
         """Encoder maps (N, C, 7, 7), phi_0 of N frames -> what their windows share."""
         expanded = self.pyramid.expand(1, features)
@@ -137,7 +151,7 @@ class STAF(nn.Module):
                 feature = self.sampler[level - 1](sample(phi.float(), self._points(level, theta)))
             if level == fused_at:
                 theta = theta[TARGET::WINDOW]
-            theta = self.regressor[level - 1](feature, theta)  # Theta_k
+            theta = self.regressor[level - 1](feature, theta.detach())  # Theta_k
             thetas.append(theta)
         return thetas[0], thetas[1], thetas[2]
 
@@ -178,6 +192,7 @@ class STAF(nn.Module):
         """Where to sample phi_k: the grid at level 1, else the mesh of Theta_{k-1} (Eq. 3)."""
         if level == 1:
             return self._grid_points(len(theta.betas))
+        theta = theta.detach()
         vertices, _ = self.samples(theta.rotmats, theta.betas)  # (N, 431, 3) m
         return project_to_crop(vertices, theta.pred_cam)
 
@@ -228,7 +243,6 @@ def load_network(checkpoint: Checkpoint, body: Body) -> STAF:
     )
     with torch.device("meta"):  # no time is spent on random weights that are replaced at once
         network = STAF(Architecture(**checkpoint.architecture), samples)  # type: ignore[arg-type]
-    tensors |= {f"samples.{name}": value for name, value in samples.state_dict().items()}
     try:
         network.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
