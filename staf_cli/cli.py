@@ -11,10 +11,12 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from staf_cli import __version__
 from staf_cli.errors import DAMAGED, DONE, FAILED, INTERRUPTED, StafError, UsageError
+from staf_cli.training.commands import train
 
 # Heavy packages are imported inside the commands that need them: `staf --help` answers at once.
 
@@ -76,6 +78,7 @@ def staf() -> None:
     \b
     staf run video.mp4            overlay, SMPL parameters and tracks in out/video/
     staf run video.mp4 --refine   bodies fitted to the people's keypoints
+    staf eval dataset/            errors of networks where the truth is known
     staf doctor                   what this machine has, and how to mend the rest
     """
 
@@ -267,6 +270,69 @@ def export(result: Path, formats: str, quiet: bool) -> None:
         OUT.print(f"meshes: {result / 'meshes'}", soft_wrap=True, markup=False)
 
 
+@staf.command("eval", short_help="Measure networks on videos whose truth is known.")
+@click.argument("dataset", type=FOLDER)
+@click.option(
+    "--weights",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="A checkpoint's name or file; give it again for each that is to be compared.",
+)
+@click.option("--body", metavar="NAME", help="A body's name or npz file.")
+@click.option(
+    "--method",
+    "methods",
+    default="network,mean",
+    show_default=True,
+    metavar="NAMES",
+    help="Of network, mean, refine, network+refine, separated by commas.",
+)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps.")
+@click.option("--batch", type=int, default=16, show_default=True, help="Crops at a time.")
+@click.option(
+    "-o", "--output", type=FOLDER, help="A folder for metrics.csv, metrics.json and accel.png."
+)
+@quiet_option
+def evaluate(
+    dataset: Path,
+    names: tuple[str, ...],
+    body: str | None,
+    methods: str,
+    device: str,
+    batch: int,
+    output: Path | None,
+    quiet: bool,
+) -> None:
+    """Measure how far recovered bodies are from the truth of the DATASET folder.
+
+    It holds clips (mp4) each with its truth (npz) beside it, a sample set of photos with 2D
+    labels (images.npy, labels.npz), or both; docs/evaluation.md describes them. Prints a row for
+    each checkpoint and method; OUTPUT gets each clip's as well.
+    """
+    from staf_cli import evaluation, files
+    from staf_cli.truth import open_dataset
+    from staf_cli.weights import locate_detector
+
+    options = evaluation.Options(_names(methods), device, batch)
+    if output is not None:
+        files.check_writable(output)
+    footage = open_dataset(dataset)
+    detector = None
+    if evaluation.needs_detector(footage, options):
+        detector = locate_detector("yolo11n-pose", trust=False)
+    contenders = [_contender(name, body) for name in dict.fromkeys(names or (None,))]
+    if not names and not quiet:
+        _say_notes(["no trained weights: the network answers the mean pose"])
+    table = evaluation.evaluate(footage, contenders, options, detector, _watch(quiet))
+    if not quiet:
+        _say_errors(table)
+    if output is not None:
+        for path in evaluation.save(table, output):
+            if not quiet:
+                OUT.print(f"written: {path}", soft_wrap=True, markup=False)
+
+
 @staf.command()
 def doctor() -> int:
     """Check device, detector, body, weights, ffmpeg and GL; say how to mend what is missing."""
@@ -279,6 +345,9 @@ def doctor() -> int:
             code = FAILED
         OUT.print(f"{finding.name:<9} {mark:<8} {finding.detail}", soft_wrap=True, markup=False)
     return code
+
+
+staf.add_command(train)
 
 
 @staf.group()
@@ -372,6 +441,19 @@ def _fetch_visibly(name: str) -> Path:
         return fetch(name, lambda done, total: bar.update(task, completed=done, total=total))
 
 
+def _contender(name: str | None, body: str | None) -> Any:
+    """A checkpoint by name or file, None for the untrained network, with its body or another."""
+    from staf_cli import evaluation, pipeline
+    from staf_cli.checkpoint import load_checkpoint
+    from staf_cli.weights import locate
+
+    if name is None:
+        return evaluation.untrained(pipeline.open_body(body or pipeline.OPEN_BODY))
+    checkpoint = load_checkpoint(locate(name))
+    own_body = pipeline.open_body(body or checkpoint.body.rsplit(maxsplit=1)[0])
+    return evaluation.contender(name, checkpoint, own_body)
+
+
 def _names(text: str) -> tuple[str, ...]:
     """Names separated by commas, each once."""
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
@@ -404,6 +486,31 @@ def _say_damage(packets: int, missing: int) -> None:
         markup=False,
         soft_wrap=True,
     )
+
+
+def _say_errors(table: Any) -> None:
+    """A line for each network and method over all clips."""
+    from staf_cli.evaluation import OVERALL
+
+    header = ("weights", "method", "frames", "MPJPE", "PA-MPJPE", "PVE", "Accel", "PCK@0.2", "2D")
+    shown = Table(*header, box=None, pad_edge=False)
+    for column in shown.columns[2:]:
+        column.justify = "right"
+    for row in table.rows:
+        if row.clip == OVERALL:
+            millimetres = (row.mpjpe, row.pa_mpjpe, row.pve, row.accel)
+            numbers = [_number(value, 1) for value in millimetres]
+            numbers += [_number(row.pck, 3), _number(row.error_2d, 3)]
+            shown.add_row(escape(row.weights), row.method, str(row.frames), *numbers)
+    OUT.print(shown)
+    OUT.print(
+        "MPJPE, PA-MPJPE, PVE in mm; Accel in mm / frame^2; 2D in sides of the person's box",
+        soft_wrap=True,
+    )
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _say_summary(summary: Any) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from staf_cli.body import Body
 from staf_cli.geometry import axis_angle_to_matrix
@@ -16,8 +17,8 @@ FOCAL = 600.0
 FPS = 30
 
 
-def walk(body: Body, frames: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Vertices (F, V, 3) and joints (F, 24, 3), m, camera frame: three steps from left to right."""
+def motion(frames: int) -> tuple[Tensor, Tensor]:
+    """Three steps from left to right: rotmats (F, 24, 3, 3) and trans (F, 3) m, camera frame."""
     phase = torch.arange(frames) / FPS * 2 * torch.pi * 0.9
     swing, lift = phase.sin(), phase.cos()
     rotvecs = torch.zeros(frames, 24, 3)
@@ -30,10 +31,16 @@ def walk(body: Body, frames: int) -> tuple[NDArray[np.float32], NDArray[np.float
     rotmats[:, 16:18] = axis_angle_to_matrix(arms) @ rotmats[:, 16:18]
     facing = axis_angle_to_matrix(torch.tensor([[torch.pi, 0, 0], [0, 0.9, 0]]))
     rotmats[:, 0] = facing[0] @ facing[1]
-    with torch.no_grad():
-        vertices, joints = body(rotmats, torch.zeros(frames, 10))
     along = torch.linspace(-0.5, 0.5, frames)
     trans = torch.stack([along, torch.full_like(along, 0.1), torch.full_like(along, 4.2)], -1)
+    return rotmats, trans
+
+
+def walk(body: Body, frames: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Vertices (F, V, 3) and joints (F, 24, 3) of the walk, m, camera frame."""
+    rotmats, trans = motion(frames)
+    with torch.no_grad():
+        vertices, joints = body(rotmats, torch.zeros(frames, 10))
     return (vertices + trans[:, None]).numpy(), (joints + trans[:, None]).numpy()
 
 
