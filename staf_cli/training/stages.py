@@ -1,0 +1,169 @@
+"""From prepared data to a checkpoint: sets of synthetic people, stage 1, stage 2 (paper 4.3)."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from staf_cli.body import Body
+from staf_cli.errors import UsageError, WeightsError
+from staf_cli.files import sha256
+from staf_cli.model.staf import STAF, Architecture
+from staf_cli.training import loop
+from staf_cli.training.base import BaseTask, Phase, Source, load_encoder, set_mean
+from staf_cli.training.loop import Say, Schedule
+from staf_cli.training.motion import read_motions
+from staf_cli.training.plan import SEQUENCE, Plan
+from staf_cli.training.rendering import render_set
+from staf_cli.training.samples import read_samples
+from staf_cli.training.scenes import Split, open_studio
+from staf_cli.training.shipping import network_state, ship
+from staf_cli.training.temporal import EncodedSet, TemporalTask, encode
+
+ARCHITECTURES = {  # the rows of the paper's Table 4, with the plan's encoder
+    "base": Architecture(apm=False, tcfm=None, safm=None),
+    "apm": Architecture(apm=True, tcfm=None, safm=None),
+    "fusion": Architecture(apm=False),
+    "full": Architecture(),
+}
+SHARES = {"photos": 0.4, "poses": 0.3, "synthetic": 0.3}  # of a batch of stage 1
+HELD_OUT = ("photos-held-out", "synthetic-held-out")
+VIEWS = {"synthetic": 2, "photos": 2}  # of every sample in stage 2
+PHOTO_SHARE = 0.25  # of the windows of stage 2
+SMALL = 160  # px of a crop in the first part of stage 1
+NAME = "staf-open"
+
+
+@dataclass(frozen=True)
+class Options:
+    """One call of `staf train run`."""
+
+    data: Path  # the folder of prepared data
+    folder: Path  # where runs keep their state
+    plan: Plan
+    architecture: str  # a key of ARCHITECTURES
+    seed: int
+    time_limit: float  # s of this call
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            names = ", ".join(ARCHITECTURES)
+            raise UsageError(f"unknown architecture {self.architecture!r}; choose from {names}")
+
+    def build(self, name: str) -> Architecture:
+        """A row of ARCHITECTURES with the plan's encoder."""
+        return replace(ARCHITECTURES[name], encoder=self.plan.encoder)
+
+
+def follow(options: Options, body: Body, say: Say) -> Path | None:
+    """Do what is next until the checkpoint is written or the time is over: give its path or None.
+
+    Called again, it goes on where it stopped. Raises DatasetError or WeightsError for data and
+    runs that are missing or do not fit, OutputError where something cannot be written.
+    """
+    end = time.monotonic() + options.time_limit
+    plan, folder = options.plan, options.folder
+    render_sets(options, body, say)
+    if not _train(_base(options, body), _base_schedule(plan), folder / "base", end, options, say):
+        return None
+    run = folder / options.architecture
+    schedule = Schedule(plan.temporal_steps, plan.temporal_rate, plan.validate_every)
+    if not _train(_temporal(options, body, say), schedule, run, end, options, say):
+        return None
+    output = folder / f"{NAME}-{options.architecture}.safetensors"
+    ship(folder / "base", run, options.build(options.architecture), body, output, NAME)
+    say(f"written: {output}")
+    return output
+
+
+def render_sets(options: Options, body: Body, say: Say) -> None:
+    """The synthetic sets of the plan that are not there yet."""
+    plan, data = options.plan, options.data
+    sets: tuple[tuple[str, Split, int, int], ...] = (
+        ("synthetic-held-out", "held-out", plan.held_out, SEQUENCE),
+        ("synthetic", "training", plan.sequences, SEQUENCE),
+        ("poses", "training", plan.poses, 1),
+    )
+    for number, (name, split, count, frames) in enumerate(sets):
+        if not (data / name / "labels.npz").exists():
+            studio = open_studio(data, body.arrays, split, options.device)
+            render_set(studio, data / name, count, frames, options.seed + number, say)
+
+
+def _base_schedule(plan: Plan) -> Schedule:
+    return Schedule(plan.base_steps, plan.base_rate, plan.validate_every)
+
+
+def _base(options: Options, body: Body) -> BaseTask:
+    data, plan = options.data, options.plan
+    torch.manual_seed(options.seed)
+    network = STAF(options.build("base"), body.sample_points())
+    load_encoder(network, data / f"{plan.encoder}.safetensors")
+    set_mean(network, torch.from_numpy(read_motions(data / "motions.npz").training.rotvec))
+    convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = plan.dropout
+    return BaseTask(
+        network,
+        body,
+        [Source(read_samples(data / name), share) for name, share in SHARES.items()],
+        {name: read_samples(data / name) for name in HELD_OUT},
+        steps=plan.base_steps,
+        batch=plan.base_batch,
+        phases=[Phase(plan.small_until, SMALL), Phase(1.0)],
+        frozen=plan.frozen,
+        seed=options.seed,
+        device=options.device,
+    )
+
+
+def _temporal(options: Options, body: Body, say: Say) -> TemporalTask:
+    """Stage 2; the encoder's maps are kept beside the stage 1 run that they belong to."""
+    base = options.folder / "base"
+    network = load_temporal(base, body, options.build(options.architecture), options.seed)
+    network.to(options.device)
+    kept = options.folder / f"encoded-{sha256(base / 'state.pt')[:8]}"
+
+    def encoded(name: str, views: int) -> EncodedSet:
+        say(f"encoding {name}")
+        samples = read_samples(options.data / name)
+        path = kept / f"{name}.npy"
+        return encode(network, samples, path, views, options.seed, options.device)
+
+    return TemporalTask(
+        network,
+        body,
+        encoded("synthetic", VIEWS["synthetic"]),
+        encoded("photos", VIEWS["photos"]),
+        {name: encoded(name, 0) for name in HELD_OUT},
+        batch=options.plan.temporal_batch,
+        photo_share=PHOTO_SHARE,
+        seed=options.seed,
+        device=options.device,
+    )
+
+
+def _train(
+    task: loop.Task, schedule: Schedule, run: Path, end: float, options: Options, say: Say
+) -> bool:
+    """Go on with a run until `end`; whether it is finished."""
+    left = end - time.monotonic()
+    progress = loop.run(task, schedule, run, left, options.device, say)
+    return progress.step >= schedule.steps
+
+
+def load_temporal(base: Path, body: Body, architecture: Architecture, seed: int) -> STAF:
+    """The whole network with all that stage 1 has learned; TCFM and SAFM are still fresh."""
+    torch.manual_seed(seed)
+    network = STAF(architecture, body.sample_points())
+    learned = network_state(base)
+    fresh = {k: v for k, v in network.state_dict().items() if k not in learned}
+    try:
+        network.load_state_dict(learned | fresh)
+    except RuntimeError as error:
+        raise WeightsError(f"{base}: is no run of stage 1; train it first") from error
+    return network
