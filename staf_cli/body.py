@@ -1,18 +1,27 @@
 """A body in SMPL format, posed by linear blend skinning: parameters in, vertices and joints out."""
 
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from staf_cli.body_format import SMPL_PARENTS, BodyArrays
+from staf_cli.body_format import BodyArrays
 from staf_cli.errors import BodyError
 
-# The joints' tree level by level: all parents of LEVELS[i] to LEVELS[i + 1] come before.
-LEVELS = (1, 4, 7, 10, 15, 18, 20, 22, 24)
+# The joints' tree in slices: parents that come before them and follow each other, or are one.
+BRANCHES = (
+    (slice(0, 1), slice(1, 4)),
+    (slice(1, 4), slice(4, 7)),
+    (slice(4, 7), slice(7, 10)),
+    (slice(7, 10), slice(10, 13)),
+    (slice(9, 10), slice(13, 15)),
+    (slice(12, 15), slice(15, 18)),
+    (slice(16, 18), slice(18, 20)),
+    (slice(18, 20), slice(20, 22)),
+    (slice(20, 22), slice(22, 24)),
+)
 
 
 class Body(nn.Module):
@@ -124,12 +133,11 @@ def forward_kinematics(rotmats: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
     """
     frames = rotmats[:, :1]
     places = rest[:, :1].expand(len(rotmats), 1, 3)
-    for low, high in pairwise(LEVELS):
-        parents = list(SMPL_PARENTS[low:high])
+    for parents, joints in BRANCHES:
         above = frames[:, parents]
-        bones = (rest[:, low:high] - rest[:, parents])[..., None]
+        bones = (rest[:, joints] - rest[:, parents])[..., None]
         places = torch.cat([places, places[:, parents] + (above @ bones).squeeze(-1)], 1)
-        frames = torch.cat([frames, above @ rotmats[:, low:high]], 1)
+        frames = torch.cat([frames, above @ rotmats[:, joints]], 1)
     return frames, places
 
 

@@ -310,7 +310,7 @@ def evaluate(
     labels (images.npy, labels.npz), or both; docs/evaluation.md describes them. Prints a row for
     each checkpoint and method; OUTPUT gets each clip's as well.
     """
-    from staf_cli import evaluation, files
+    from staf_cli import evaluation, files, pipeline
     from staf_cli.truth import open_dataset
     from staf_cli.weights import locate_detector
 
@@ -321,9 +321,10 @@ def evaluate(
     detector = None
     if evaluation.needs_detector(footage, options):
         detector = locate_detector("yolo11n-pose", trust=False)
-    contenders = [_contender(name, body) for name in dict.fromkeys(names or (None,))]
-    if not names and not quiet:
-        _say_notes(["no trained weights: the network answers the mean pose"])
+    chosen = names or (pipeline.default_weights(body),)
+    contenders = [_contender(name, body) for name in dict.fromkeys(chosen)]
+    if chosen == (None,) and not quiet:
+        _say_notes(["no trained weights for this body: the network answers the mean pose"])
     table = evaluation.evaluate(footage, contenders, options, detector, _watch(quiet))
     if not quiet:
         _say_errors(table)

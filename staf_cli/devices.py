@@ -1,8 +1,16 @@
 """Which processor computes."""
 
 import torch
+from torch import Tensor
 
 from staf_cli.errors import MissingTool
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on the device, without waiting until the device has done its work."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.contiguous().pin_memory().to(device, non_blocking=True)
 
 
 def choose_device(name: str) -> torch.device:

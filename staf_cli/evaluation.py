@@ -35,9 +35,9 @@ from staf_cli.files import atomic, printable
 from staf_cli.geometry import CROP_SCALE, axis_angle_to_matrix, project
 from staf_cli.model.staf import STAF, load_network, mean_pose_network
 from staf_cli.people import Estimate, place, rotations
-from staf_cli.records import Detections, Float, Frame, Ints, Person, Track, alive_by_frame
+from staf_cli.records import Float, Frame, Ints, Person, Track, alive_by_frame
 from staf_cli.refine import refine
-from staf_cli.tracking import find_people, load_detector, look_closer
+from staf_cli.tracking import closest_keypoints, find_people, load_detector, look_closer
 from staf_cli.truth import LSP, Footage, Pose, Truth
 
 Watch = Callable[[str, Iterable[Any], int | None], Iterator[Any]]  # passes items on and shows it
@@ -52,7 +52,6 @@ METHODS = {  # name: where it starts, and whether that is refined
 }
 MEASURES = ("mpjpe", "pa_mpjpe", "pve", "accel", "pck", "error_2d")  # of a Row
 CONF = 0.25  # score from which the detector believes in a person
-SAME_PERSON = 0.3  # IoU of the truth's box with a detected one, from which they are one person
 CHUNK = 64  # frames whose vertices are in memory at a time
 OVERALL = "all"
 
@@ -237,23 +236,10 @@ def _detected(
     wanted = (frame for frame in _frames(footage, "detect", watch) if frame.index in alive)
     for frame, seen in look_closer(find_people(wanted, model, CONF, device), model, device):
         for number, row in alive[frame.index]:
-            own = _own_keypoints(tracks[number].box[row], seen)
+            own = closest_keypoints(tracks[number].box[row], seen)
             if own is not None:
                 kp2d[number][row] = own
     return [replace(track, kp2d=own) for track, own in zip(tracks, kp2d, strict=True)]
-
-
-def _own_keypoints(box: Float, seen: Detections) -> Float | None:
-    """The keypoints (17, 3) of the detection whose box is closest to this one (4,)."""
-    low = np.maximum(box[:2], seen.box[:, :2])
-    high = np.minimum(box[2:], seen.box[:, 2:])
-    shared = (high - low).clip(0).prod(-1)
-    areas = (seen.box[:, 2:] - seen.box[:, :2]).prod(-1)
-    overlap = shared / ((box[2:] - box[:2]).prod() + areas - shared)
-    if not len(overlap) or overlap.max() < SAME_PERSON:
-        return None
-    own: Float = seen.kp2d[overlap.argmax()]
-    return own
 
 
 def _recovered(

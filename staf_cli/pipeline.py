@@ -44,6 +44,7 @@ from staf_cli.tracks import TrackOptions, build_tracks
 
 Item = TypeVar("Item")
 OPEN_BODY = "open-body"
+OPEN_WEIGHTS = "staf-open"  # what is used where nothing else is asked for
 EXPORTS = ("obj",)
 
 
@@ -81,7 +82,7 @@ class Options:
     trust: bool = False  # load a detector file whose hash is unknown
     tracker: Tracker = "bytetrack"
     tracks: TrackOptions = field(default_factory=TrackOptions)
-    weights: str | None = None  # None: the default network
+    weights: str | None = None  # None: `default_weights`
     body: str | None = None  # None: the one the weights were trained for
     focal: float | None = None  # px; None: the image's diagonal
     refine: bool = False
@@ -158,19 +159,25 @@ def prepare(options: Options) -> tuple[Tools, list[str]]:
         raise UsageError("--precision half is for graphics cards; leave it out on a CPU")
     settings = engine.Settings(device, half, options.batch)
     notes = []
-    if options.weights is None:
+    chosen = options.weights or default_weights(options.body)
+    if chosen is None:
         body = open_body(options.body or OPEN_BODY)
         network, identity, crop_scale = mean_pose_network(body), "untrained", CROP_SCALE
-        notes.append("no trained weights: the network answers the mean pose")
+        notes.append(f"no trained weights for body {body.name}: the network answers the mean pose")
         if not options.refine:
             notes[0] += "; add --refine to fit the bodies to the people"
     else:
-        checkpoint = load_checkpoint(weights.locate(options.weights))
+        checkpoint = load_checkpoint(weights.locate(chosen))
         body = open_body(options.body or checkpoint.body.rsplit(maxsplit=1)[0])
         network = load_network(checkpoint, body)
         identity, crop_scale = checkpoint.identity, checkpoint.crop_scale
     network = engine.prepare(network, settings)
     return Tools(detector, body, network, identity, crop_scale, settings), notes
+
+
+def default_weights(body: str | None) -> str | None:
+    """The checkpoint for a body where none is named; None for bodies that nothing came with."""
+    return OPEN_WEIGHTS if body in (None, OPEN_BODY) else None
 
 
 def open_body(name_or_path: str) -> Body:

@@ -35,6 +35,7 @@ CROPS_AT_ONCE = 8
 CLOSER_SCALE = 1.6  # side of that crop over the longer side of the box
 CLOSER_GAIN = 1.2  # it must magnify by so much more than the whole frame did
 SAME_PERSON = 0.5  # IoU of the box in the crop with the box in the frame
+LEAST_OVERLAP = 0.3  # IoU from which a detection is the person whose box is known
 
 
 def detect(
@@ -128,6 +129,15 @@ def look_closer(
                 if len(overlap) and overlap.max() >= SAME_PERSON:
                     kp2d[row] = found.kp2d[overlap.argmax()]
         yield frame, replace(seen, kp2d=kp2d)
+
+
+def closest_keypoints(box: Float, seen: Detections) -> Float | None:
+    """The keypoints (17, 3) of whoever overlaps this box (4,) the most; None if nobody does."""
+    overlap = _iou(box, seen.box)
+    if not len(overlap) or overlap.max() < LEAST_OVERLAP:
+        return None
+    own: Float = seen.kp2d[overlap.argmax()]
+    return own
 
 
 def _in_frame(found: Detections, square: Float) -> Detections:

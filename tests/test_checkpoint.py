@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from staf_cli.checkpoint import load_checkpoint, save_checkpoint
+from staf_cli.checkpoint import compact, load_checkpoint, save_checkpoint
 from staf_cli.errors import WeightsError
 from staf_cli.files import sha256
 
@@ -49,6 +49,35 @@ def test_a_checkpoint_comes_back_as_it_went(tmp_path):
         assert getattr(after, field) == value
     assert after.sha256 == sha256(path)
     assert after.identity == f"small {sha256(path)[:16]}"
+
+
+def test_eight_bits_keep_every_row_to_a_hundredth_of_its_largest(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    large = (
+        torch.randn(64, 32, 3, 3, generator=generator)
+        * torch.logspace(-4, 2, 64)[:, None, None, None]
+    )
+    large[5] = 0
+    before = {**tensors(), "encoder.conv1.weight": large}
+    packed = compact(before)
+    assert packed["encoder.conv1.weight"].dtype == torch.int8
+    assert packed["pyramid.norm.0.weight"].dtype == torch.float32  # small ones stay as they are
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(path, packed, **ABOUT)
+    after = load_checkpoint(path).tensors
+    assert set(after) == set(before)
+    off = (after["encoder.conv1.weight"] - large).flatten(1).abs().amax(1)
+    assert (off <= large.flatten(1).abs().amax(1) / 253).all()
+    assert path.stat().st_size < large.numel() * 1.2
+
+
+@pytest.mark.parametrize("scale", [None, torch.ones(3), torch.ones(4, dtype=torch.float64)])
+def test_eight_bits_without_their_scale_are_refused(tmp_path, scale):
+    content = {"weight": torch.zeros(4, 2, dtype=torch.int8)}
+    content |= {} if scale is None else {"weight.scale": scale}
+    path = write_raw(tmp_path / "x.safetensors", content, whole_about())
+    with pytest.raises(WeightsError, match=r"weight has no fitting scale"):
+        load_checkpoint(path)
 
 
 def test_the_same_content_has_the_same_hash_whenever_it_is_written(tmp_path):

@@ -119,7 +119,7 @@ def test_people_are_found_again():
     assert off.max() < 2
     errors = [aligned_error(a, b) for a, b in zip(joints, crowd().joints, strict=True)]
     assert np.mean(errors) < 0.09
-    assert (confidence(fits())[:PEOPLE] > 0.5).float().mean() > 0.8
+    assert (confidence(fits())[:PEOPLE] > 0.2).all()
 
 
 def test_error_is_the_distance_in_metres_at_the_person():

@@ -23,6 +23,10 @@ class Line:
         self.about = about
         self.broken_at, self.last = broken_at, last
 
+    @property
+    def groups(self):
+        return [(list(self.modules.parameters()), 1.0)]
+
     def losses(self, step):
         if step == self.last:
             raise KeyboardInterrupt

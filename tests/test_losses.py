@@ -4,11 +4,18 @@ import pytest
 import torch
 
 from staf_cli.body import Body
-from staf_cli.body_format import load_body
+from staf_cli.body_format import SMPL_PARENTS, load_body
 from staf_cli.geometry import project_to_crop
 from staf_cli.model.regressor import Theta
 from staf_cli.training import losses
-from staf_cli.training.losses import KeypointMaps, Target, labelled_points, theta_loss
+from staf_cli.training.losses import (
+    LSP_TO_SMPL,
+    KeypointMaps,
+    LimbMaps,
+    Target,
+    labelled_points,
+    theta_loss,
+)
 from staf_cli.weights import shipped
 from tests.networks import golden_body
 
@@ -45,7 +52,12 @@ def test_truth_costs_nothing(points):
 
 
 def test_every_term_is_its_definition(points):
-    """Mean squares in plain loops, with the release's weights."""
+    """Softened squares in plain loops, with the release's weights."""
+
+    def soft(x, width):
+        square = float((x * x).mean())
+        return 2 * width * ((square + width * width) ** 0.5 - width)
+
     theta, other = random_theta(1), random_theta(2)
     target = truth_of(other, points)
     found = theta_loss(theta, target, points)
@@ -57,10 +69,11 @@ def test_every_term_is_its_definition(points):
         for p in range(31):
             off2d = kp2d[n, p] - target.kp2d[n, p, :2]
             off3d = kp3d[n, p] - hips - target.kp3d[n, p]
-            want["kp2d"] += 300 * float(off2d @ off2d) / 2 / 31 / PEOPLE
-            want["kp3d"] += 300 * float(off3d @ off3d) / 3 / 31 / PEOPLE
-        off_pose = theta.rotmats[n] - target.rotmats[n]
-        want["pose"] += 60 * float((off_pose**2).mean()) / PEOPLE
+            want["kp2d"] += 300 * soft(off2d, 0.1) / 31 / PEOPLE
+            want["kp3d"] += 300 * soft(off3d, 0.1) / 31 / PEOPLE
+        for joint in range(24):
+            off = theta.rotmats[n, joint] - target.rotmats[n, joint]
+            want["pose"] += 60 * soft(off, 0.2) / 24 / PEOPLE
         want["shape"] += 0.06 * float(((theta.betas[n] - target.betas[n]) ** 2).mean()) / PEOPLE
     assert {name: term.item() for name, term in found.items()} == pytest.approx(want, rel=1e-4)
 
@@ -106,22 +119,49 @@ def test_keypoint_maps_are_best_where_the_label_is():
     torch.nn.init.zeros_(maps.read.bias)
     maps.read.weight.data.copy_(torch.eye(31)[..., None, None])  # phi is read as it is
     size = 56
+    sigma = losses.MAP_SIGMA * size  # 1.5 px
     places = torch.rand(2, 31, 2, generator=torch.Generator().manual_seed(0)) * 1.6 - 0.8
     kp2d = torch.cat([places, torch.ones(2, 31, 1)], -1)
 
     def scores(shift):
         where = (places + 1) / 2 * (size - 1) + shift  # -1 and 1: centres of the outermost pixels
         line = torch.arange(size)
-        off = (line - where[..., None]) ** 2 / (2 * losses.MAP_SIGMA**2)
+        off = (line - where[..., None]) ** 2 / (2 * sigma**2)
         return -(off[:, :, 1, :, None] + off[:, :, 0, None, :])
 
     exact, moved = maps(scores(0.0), kp2d).item(), maps(scores(2.0), kp2d).item()
-    entropy = 1 + torch.log(torch.tensor(2 * torch.pi * losses.MAP_SIGMA**2)).item()
+    entropy = 1 + torch.log(torch.tensor(2 * torch.pi * sigma**2)).item()
     assert exact == pytest.approx(losses.MAPS * entropy, rel=1e-2)
     # Gaussians d apart differ by d^2 / (2 sigma^2); here d = 2 in x and in y.
-    assert moved - exact == pytest.approx(losses.MAPS * 8 / (2 * losses.MAP_SIGMA**2), rel=2e-2)
+    assert moved - exact == pytest.approx(losses.MAPS * 8 / (2 * sigma**2), rel=2e-2)
     nowhere = torch.cat([kp2d[..., :2], torch.zeros(2, 31, 1)], -1)
     assert maps(scores(0.0), nowhere).item() == 0
+
+
+def test_limb_maps_want_each_joint_s_rotation_where_it_is_seen(points):
+    """A map that says one joint's true rotations, everywhere, costs nothing for that joint."""
+    theta = random_theta(6)
+    target = truth_of(theta, points)
+    kp2d = target.kp2d.clone()
+    kp2d[..., :2] = kp2d[..., :2].clamp(-0.9, 0.9)
+    target = Target(kp2d, *target_rest(target))
+    turned = []  # of every joint in the camera frame, down the tree
+    for joint, parent in enumerate(SMPL_PARENTS):
+        own = target.rotmats[:, joint]
+        turned.append(own if joint == 0 else turned[parent] @ own)
+    maps = LimbMaps(14 * 18)
+    maps.read.weight.data.copy_(torch.eye(14 * 18)[..., None, None])  # phi is read as it is
+    torch.nn.init.zeros_(maps.read.bias)
+    goal = torch.stack([torch.stack([turned[j], turned[0]], 1) for j in LSP_TO_SMPL], 1)
+    phi = goal.reshape(PEOPLE, -1, 1, 1).expand(-1, -1, 28, 28).contiguous()
+    assert maps(phi, target).item() == pytest.approx(0, abs=1e-3)
+    wrong = phi.clone()
+    wrong[:, 18 * 4 : 18 * 5] += 1  # the left knee's
+    soft = 2 * losses.SOFT_POSE * ((1 + losses.SOFT_POSE**2) ** 0.5 - losses.SOFT_POSE)
+    assert maps(wrong, target).item() == pytest.approx(losses.POSE * soft / 14, rel=1e-3)
+    elsewhere = phi.clone()
+    elsewhere[..., 0, 0] += 100  # where nobody is
+    assert maps(elsewhere, target).item() == pytest.approx(0, abs=1e-3)
 
 
 def test_a_body_without_keypoints_cannot_be_trained_on():

@@ -12,63 +12,20 @@ from staf_cli.errors import DatasetError
 from staf_cli.geometry import axis_angle_to_matrix, project
 from staf_cli.training import scenes
 from staf_cli.training.degradation import degrade
-from staf_cli.training.motion import join_clips, write_motions
 from staf_cli.training.samples import PIXELS
 from staf_cli.training.scenes import Scenes, Studio, film, open_studio, render_sequences
-from staf_cli.training.tailoring import write_wardrobe
-from staf_cli.training.wardrobe import Piece, Wardrobe
 from tests.people import open_body
+from tests.prepared import write_scenery
 
 BODY = open_body()
 COUNT, FRAMES = 6, 4
-
-
-def make_wardrobe() -> Wardrobe:
-    """One of each kind for learning and one held out: parts of the body, blown up a little."""
-    arrays = BODY.arrays
-    template, faces = arrays.v_template, arrays.faces
-    height = template[:, 1]
-    covered = {"suit": height < 0.4, "shoes": height < -0.85, "hair": height > 0.7}
-    pieces = []
-    for held_out in (False, True):
-        for kind, mine in covered.items():
-            own = mine[faces].all(1)
-            used = np.unique(faces[own])
-            pieces.append(
-                Piece(
-                    name=f"{kind}{held_out:d}",
-                    kind=kind,
-                    female=-1,
-                    held_out=held_out,
-                    v_template=template[used] * np.float32([1.02, 1, 1.05]),
-                    shapedirs=arrays.shapedirs[used],
-                    weights=arrays.weights[used],
-                    faces=np.searchsorted(used, faces[own]),
-                    colours=np.full((len(used), 3), 120, np.uint8),
-                    hides=mine & (kind != "hair"),
-                )
-            )
-    skins = np.full((2, len(template), 3), 180, np.uint8)
-    whose = np.array([False, True])
-    return Wardrobe(skins, ("one", "other"), np.array([True, True]), whose, tuple(pieces))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory):
     """Prepared data as scenes read them: two clips of somebody who sways and walks."""
     data = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    clips = []
-    for name in ("01_01", "13_01"):
-        sway = np.cumsum(rng.normal(0, 0.02, (60, 24, 3)), 0)
-        sway[:, [16, 17], 2] += [-1.0, 1.0]
-        root = np.stack([np.linspace(0, 1, 60), np.full(60, 0.9), np.zeros(60)], -1)
-        clips.append((name, torch.from_numpy(sway).float(), torch.from_numpy(root).float()))
-    write_motions(join_clips(clips, 30.0), data / "motions.npz")
-    write_wardrobe(make_wardrobe(), data / "wardrobe.npz")
-    photos = np.zeros((scenes.HELD_OUT_BACKGROUNDS + 2, 32, 32, 3), np.uint8)
-    photos[:] = (np.arange(len(photos)) * 2)[:, None, None, None]
-    np.save(data / "backgrounds.npy", photos)
+    write_scenery(data, BODY)
     return data
 
 

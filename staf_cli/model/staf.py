@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from staf_cli.body import Body, BodyPoints, sample_regressor
 from staf_cli.checkpoint import Checkpoint
+from staf_cli.devices import send
 from staf_cli.errors import WeightsError
 from staf_cli.geometry import axis_angle_to_matrix, matrix_to_rot6d, project_to_crop
 from staf_cli.model.backbone import CHANNELS, build_encoder
@@ -109,19 +110,20 @@ class STAF(nn.Module):
         """
         return self.recover(self.frame_maps(self.encoder(crops.flatten(0, 1))))
 
-    def climb(self, features: Tensor) -> tuple[tuple[Theta, Theta, Theta], Tensor]:
-        """The base model (paper 4.2) on frames alone: encoder maps (N, C, 7, 7), phi_0 of N frames.
+    def climb(self, features: Tensor, levels: int = 3) -> tuple[list[Theta], Tensor]:
+        """The base model (paper 4.2) on frames alone, up to a level of the pyramid.
 
-        Gives Theta_1 to Theta_3 (N rows each) and phi_3 (N, 256, 56, 56).
+        Encoder maps (N, C, 7, 7), phi_0 of N frames -> Theta_1 to Theta_k (N rows each) and
+        phi_k (N, 256, 7 2^k, 7 2^k).
         """
         phi, theta = features, self.mean(len(features))
         thetas = []
-        for level in (1, 2, 3):
+        for level in range(1, levels + 1):
             phi = self.pyramid(level, phi)
             feature = self.sampler[level - 1](sample(phi.float(), self._points(level, theta)))
             theta = self.regressor[level - 1](feature, theta.detach())
             thetas.append(theta)
-        return (thetas[0], thetas[1], thetas[2]), phi
+        return thetas, phi
 
     def frame_maps(self, features: Tensor) -> FrameMaps:
         """Encoder maps (N, C, 7, 7), phi_0 of N frames -> what their windows share."""
@@ -197,7 +199,7 @@ class STAF(nn.Module):
         return project_to_crop(vertices, theta.pred_cam)
 
     def _grid_points(self, n: int) -> Tensor:
-        return sampling_grid().to(self.mean.cam.device).expand(n, -1, -1)
+        return send(sampling_grid(), self.mean.cam.device).expand(n, -1, -1)
 
     def _project(self, level: int, phi: Tensor) -> Tensor:
         """phi_k (N, 256, S, S) -> its PointMLP products (N, 197, S, S), always in float32."""

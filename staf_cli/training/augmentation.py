@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from staf_cli.devices import send
 from staf_cli.geometry import CROP_SCALE, axis_angle_to_matrix
 from staf_cli.training.samples import PIXELS, Labels
 
@@ -38,7 +39,7 @@ class Truth:
 
     def to(self, device: torch.device) -> "Truth":
         """The same on another device."""
-        return Truth(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return Truth(*(send(getattr(self, field.name), device) for field in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,7 @@ def cut(images: Tensor, box: NDArray[np.float32], view: View, size: int) -> Tens
     zoom = (side / PIXELS)[..., None, None]
     offset = (centre / (PIXELS / 2) - 1)[..., None]
     theta = torch.cat([zoom * turn.transpose(1, 2)[:, None], offset], -1)  # (B, T, 2, 3)
-    theta = theta.flatten(0, 1).to(images.device)
+    theta = send(theta.flatten(0, 1), images.device)
     grid = affine_grid(theta, [b * t, 3, size, size], align_corners=False)
     pixels = images.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
     return grid_sample(pixels, grid, mode="bilinear", align_corners=False)
@@ -145,6 +146,6 @@ def hide(crops: Tensor, frames: int, generator: torch.Generator) -> Tensor:
     inside = ((line - place[..., None]).abs() < extent[..., None] / 2) & chosen[:, None, None]
     cover = inside[:, 0, None, None, :] & inside[:, 1, None, :, None]  # (B, 1, S, S)
     paint = (colour + grain * (colour[:, :1] > 0.5)).clamp(0, 1)
-    cover, paint = cover.to(crops.device), paint.to(crops.device)
-    spread = torch.arange(samples).repeat_interleave(frames).to(crops.device)
+    spread = torch.arange(samples).repeat_interleave(frames)
+    cover, paint, spread = (send(x, crops.device) for x in (cover, paint, spread))
     return torch.where(cover[spread], paint[spread], crops)

@@ -27,6 +27,7 @@ from staf_cli.training.augmentation import cut, hide, plain_view, random_view, s
 from staf_cli.training.degradation import degrade
 from staf_cli.training.losses import (
     KeypointMaps,
+    LimbMaps,
     Target,
     join,
     labelled_points,
@@ -34,8 +35,12 @@ from staf_cli.training.losses import (
     theta_loss,
 )
 from staf_cli.training.samples import Labels, SampleSet
+from staf_cli.training.store import Store
 
 VALIDATION_BATCH = 32
+# Samplers and regressors read hundreds of positive numbers at once. At the rate that the others
+# bear, their first steps push all point features below zero, where the ReLU lets none come back.
+READING_RATE = 0.1  # of the rate
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Phase:
-    """Up to `until` (a part of all steps) crops have `pixels` a side: small ones first are fast."""
+    """What is trained up to `until`, a part of all steps: small and coarse first, which is fast."""
 
     until: float
-    pixels: int = CROP_PIXELS
+    pixels: int  # a crop's side
+    levels: int  # of the pyramid
+    regresses: bool  # else only the keypoints' maps are learned
 
 
 class BaseTask:
@@ -73,15 +80,27 @@ class BaseTask:
     ) -> None:
         self.network = network
         self.points: BodyPoints = labelled_points(body).to(device)
-        self.maps = KeypointMaps(WIDTH).to(device)
-        self.modules = nn.ModuleDict({"network": network, "maps": self.maps}).to(device)
+        self.maps = nn.ModuleDict({str(p.levels): KeypointMaps(WIDTH) for p in phases})
+        self.limbs = nn.ModuleDict({str(p.levels): LimbMaps(WIDTH) for p in phases})
+        aids = {"maps": self.maps, "limbs": self.limbs}
+        self.modules = nn.ModuleDict({"network": network, **aids}).to(device)
         self.sources = sources
+        self.stores = [Store(source.samples.images, device) for source in sources]
         self.held_out = held_out
         self.steps, self.batch, self.phases = steps, batch, phases
         self.seed, self.device = seed, device
         self.frozen = [network.encoder.get_submodule(name) for name in frozen]
         for module in self.frozen:
             module.requires_grad_(False)
+
+    @property
+    def groups(self) -> list[tuple[list[nn.Parameter], float]]:
+        """Encoder, pyramid and maps at the full rate; what reads them more slowly."""
+        reading = ("sampler.", "regressor.")
+        slow = [p for name, p in self.network.named_parameters() if name.startswith(reading)]
+        known = {id(p) for p in slow}
+        fast = [p for p in self.modules.parameters() if id(p) not in known and p.requires_grad]
+        return [(fast, 1.0), (slow, READING_RATE)]
 
     @property
     def about(self) -> str:
@@ -93,11 +112,18 @@ class BaseTask:
             module.eval()
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         torch.manual_seed(self.seed * 1_000_003 + step)  # dropout's
-        crops, target = self._draw(self._pixels(step), generator)
+        phase = next(p for p in self.phases if step < p.until * self.steps)
+        crops, target = self._draw(phase.pixels, generator)
         with torch.autocast(self.device.type, torch.bfloat16):
             features = self.network.encoder(crops)
-        thetas, phi = self.network.climb(features)
-        terms = {"maps": self.maps(phi, target.kp2d)}
+        thetas, phi = self.network.climb(features, phase.levels)
+        level = str(phase.levels)
+        terms = {
+            "maps": self.maps[level](phi, target.kp2d),
+            "limbs": self.limbs[level](phi, target),
+        }
+        if not phase.regresses:
+            return terms
         for theta in thetas:
             for name, term in theta_loss(theta, target, self.points).items():
                 terms[name] = terms.get(name, 0) + term / len(thetas)
@@ -110,18 +136,15 @@ class BaseTask:
                 errors[f"{name} {key}"] = value
         return errors
 
-    def _pixels(self, step: int) -> int:
-        return next(p.pixels for p in self.phases if step < p.until * self.steps)
-
     def _draw(self, pixels: int, generator: torch.Generator) -> tuple[Tensor, Target]:
         """A batch of random frames of all sources, looked at at random: crops (B, 3, S, S)."""
         crops, targets = [], []
         total = sum(source.share for source in self.sources)
-        for source in self.sources:
+        for source, store in zip(self.sources, self.stores, strict=True):
             count = round(self.batch * source.share / total)
-            images, labels = draw_frames(source.samples, count, generator)
+            images, labels = draw_frames(source.samples.labels, store, count, generator)
             view = random_view(count, generator)
-            own = cut(images.to(self.device), labels.box, view, pixels)
+            own = cut(images, labels.box, view, pixels)
             worse = degrade(own[: count // 2], generator)
             own = hide(torch.cat([worse, own[count // 2 :]]), 1, generator)
             crops.append(normalise(own.permute(0, 2, 3, 1) * 255))
@@ -130,13 +153,12 @@ class BaseTask:
 
 
 def draw_frames(
-    samples: SampleSet, count: int, generator: torch.Generator
+    labels: Labels, images: Store, count: int, generator: torch.Generator
 ) -> tuple[Tensor, Labels]:
     """Random frames of random samples as samples of one frame: images (count, 1, ...), labels."""
-    rows = torch.randint(len(samples), (count,), generator=generator).numpy()
-    frames = torch.randint(samples.images.shape[1], (count,), generator=generator).numpy()
-    images = np.stack([samples.images[r, f] for r, f in zip(rows, frames, strict=True)])
-    labels = samples.labels
+    row = torch.randint(len(labels), (count,), generator=generator)
+    frame = torch.randint(labels.box.shape[1], (count,), generator=generator)
+    rows, frames = row.numpy(), frame.numpy()
     one = Labels(
         kp2d=labels.kp2d[rows, frames][:, None],
         box=labels.box[rows, frames][:, None],
@@ -144,7 +166,7 @@ def draw_frames(
         betas=labels.betas[rows, frames][:, None],
         smpl_weight=labels.smpl_weight[rows],
     )
-    return torch.from_numpy(images[:, None]), one
+    return images.take(row, frame)[:, None], one
 
 
 @torch.no_grad()
@@ -184,6 +206,21 @@ def look_at(
         errors["MPJPE"] = float(metrics.mpjpe(kp3d, true_kp3d).mean())
         errors["PA-MPJPE"] = float(metrics.pa_mpjpe(kp3d, true_kp3d).mean())
     return errors
+
+
+def initialise(network: STAF) -> None:
+    """Point features that pass half of what they see, regressors that change next to nothing.
+
+    With torch's own beginnings the regressors first learn to ignore features that say nothing
+    yet: the five channels of every point die behind their ReLU and never come back.
+    """
+    for sampler in network.sampler:
+        for layer in sampler.layer:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    for regressor in network.regressor:
+        for name in ("decpose", "decshape", "deccam"):
+            nn.init.xavier_uniform_(regressor.get_parameter(f"{name}.weight"), gain=0.01)
 
 
 def load_encoder(network: STAF, path: Path) -> None:

@@ -68,6 +68,50 @@ def run(
     return DONE
 
 
+@train.command()
+@click.argument("data", type=FOLDER)
+@click.argument("folder", type=FOLDER, metavar="PACK")
+def pack(data: Path, folder: Path) -> None:
+    """Write DATA into PACK, small enough to be carried to a machine without network."""
+    from staf_cli.training import packing
+
+    packing.pack(data, folder, _say)
+
+
+@train.command()
+@click.argument("folder", type=FOLDER, metavar="PACK")
+@click.argument("data", type=FOLDER)
+def unpack(folder: Path, data: Path) -> None:
+    """Make DATA from the loads of PACK that are here; say what is missing."""
+    from staf_cli.training import packing
+
+    packing.unpack(folder, data, _say)
+
+
+@train.command()
+@click.argument("data", type=FOLDER)
+@click.argument("folder", type=FOLDER)
+@click.option("--count", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--frames", type=click.IntRange(1), default=60, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--walls", is_flag=True, help="Drawn backgrounds instead of DATA's photos.")
+@click.option("--detect", is_flag=True, help="Store a detector's keypoints for refining too.")
+def clips(
+    data: Path, folder: Path, count: int, frames: int, seed: int, walls: bool, detect: bool
+) -> None:
+    """Film clips with truth into FOLDER for `staf eval`, all of what training never sees."""
+    import torch
+
+    from staf_cli.training.clips import film_clips
+    from staf_cli.training.scenes import open_studio
+    from staf_cli.weights import locate_detector
+
+    detector = locate_detector("yolo11n-pose", trust=False) if detect else None
+    body = _body()
+    studio = open_studio(data, body.arrays, "held-out", torch.device("cpu"))
+    film_clips(studio, folder, count, frames, seed, body, _say, walls=walls, detector=detector)
+
+
 def _body() -> Any:
     """The open body: the only one whose data and weights may be given away."""
     from staf_cli.body import Body

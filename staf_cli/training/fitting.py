@@ -67,7 +67,7 @@ _STANDING = {
 }
 
 _CROUCHING = {1: -1.5, 4: 1.7, 7: -0.3}  # rad about x: hip, knee, ankle
-STANDING_ODDS = 4.0  # ln of how much more usual that is than the most usual recorded pose
+STANDING_ODDS = 7.0  # ln of how much more usual that is than the most usual recorded pose
 
 # A fit is believed wholly up to the first number, not at all from the second on.
 ERROR_RANGE = (0.04, 0.065)  # m, mean distance of the points at the person's scale

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Protocol
 
 import torch
@@ -32,6 +33,10 @@ class Task(Protocol):
     @property
     def modules(self) -> nn.Module:
         """What is trained and saved."""
+
+    @property
+    def groups(self) -> list[tuple[list[nn.Parameter], float]]:
+        """What is trained, and which part of the schedule's rate is its own."""
 
     @property
     def about(self) -> str:
@@ -79,20 +84,23 @@ def run(
     Saves on every exit but a kill, and every five minutes for that. Raises WeightsError when the
     loss is no longer a number, or when the saved state belongs to another run.
     """
-    parameters = [p for p in task.modules.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=schedule.rate, fused=device.type != "mps")
+    parameters = [p for group, _ in task.groups for p in group]
+    optimizer = torch.optim.Adam(
+        [{"params": group, "part": part} for group, part in task.groups],
+        lr=schedule.rate,
+        fused=device.type != "mps",
+    )
     state = folder / "state.pt"
     progress = _restore(state, task, optimizer, device) if state.exists() else Progress()
     if progress.step >= schedule.steps:
         return progress
     started = saved = time.monotonic()
     before = progress.seconds
-    sums: dict[str, float] = {}
-    count = 0
+    recent: dict[str, list[Tensor]] = {}
     try:
         while progress.step < schedule.steps:
             for group in optimizer.param_groups:
-                group["lr"] = schedule.rate_at(progress.step)
+                group["lr"] = group["part"] * schedule.rate_at(progress.step)
             terms = task.losses(progress.step)
             total = torch.stack(list(terms.values())).sum()
             if not math.isfinite(total.item()):
@@ -105,13 +113,12 @@ def run(
             optimizer.step()
             progress.step += 1
             progress.seconds = before + time.monotonic() - started
-            count += 1
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0.0) + term.item()
+            for name, term in terms.items():  # kept where they are: a GPU need not be waited for
+                recent.setdefault(name, []).append(term.detach())
             last = progress.step == schedule.steps
             if progress.step % schedule.validate_every == 0 or last:
-                losses = {name: value / count for name, value in sums.items()}
-                sums, count = {}, 0
+                losses = {n: torch.stack(v).cpu().double().mean().item() for n, v in recent.items()}
+                recent = {}
                 progress.losses.append({"step": progress.step, **losses})
                 progress.errors.append({"step": progress.step, **task.validate()})
                 say(_line(progress, schedule))
@@ -161,7 +168,7 @@ def _restore(
         task.modules.load_state_dict(saved["modules"])
         optimizer.load_state_dict(saved["optimizer"])
         return Progress(**json.loads(saved["progress"]))
-    except (RuntimeError, KeyError, ValueError, EOFError) as error:
+    except (RuntimeError, KeyError, ValueError, EOFError, UnpicklingError) as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(
             f"{path}: belongs to another run or is damaged ({reason}); choose another folder"

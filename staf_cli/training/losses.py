@@ -1,7 +1,9 @@
 """The loss of Eq. 11, for every regressor's output, and a map of keypoints that the crops allow.
 
 The weights start from the authors' release: 300 for 2D and 3D points, 60 for the pose, 0.06 for
-the shape, all mean squared errors.
+the shape, on mean squared errors. Eq. 11 itself has norms, not their squares; in between, errors
+here count squared while they are small and in proportion once they are large, so that people who
+are cut off or taken for somebody facing away do not outvote all others.
 """
 
 from collections.abc import Sequence
@@ -11,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from staf_cli.body import Body, BodyPoints
+from staf_cli.body import Body, BodyPoints, forward_kinematics
 from staf_cli.errors import BodyError
 from staf_cli.geometry import project_to_crop
+from staf_cli.model.pyramid import sample
 from staf_cli.model.regressor import Theta
 from staf_cli.training.augmentation import Truth
 from staf_cli.training.samples import POINTS
@@ -23,8 +26,12 @@ KP3D = 300.0
 POSE = 60.0
 SHAPE = 0.06
 MAPS = 5.0
-MAP_SIGMA = 1.5  # pixels of the map: the width of a keypoint's target
-LSP_HIPS = [2, 3]
+SOFT_2D = 0.1  # of half a crop: errors of points are large from here on
+SOFT_3D = 0.1  # m
+SOFT_POSE = 0.2  # of a rotation matrix' entries, about 20 degrees
+MAP_SIGMA = 1.5 / 56  # of the map's side: the width of a keypoint's target
+LSP_HIPS = slice(2, 4)
+LSP_TO_SMPL = [8, 5, 2, 1, 4, 7, 21, 19, 17, 16, 18, 20, 12, 15]  # the joint at each LSP joint
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +105,9 @@ def theta_loss(theta: Theta, target: Target, points: BodyPoints) -> dict[str, Te
     kp3d, _ = points(rotmats, theta.betas)
     kp2d = project_to_crop(kp3d, theta.pred_cam)
     sure, known = target.kp2d[..., 2], target.smpl_weight
-    off2d = (kp2d - target.kp2d[..., :2]).square().sum(-1) / 2
-    off3d = (from_hips(kp3d) - target.kp3d).square().mean((1, 2))
-    off_pose = (rotmats - target.rotmats).square().mean((1, 2, 3))
+    off2d = _soft((kp2d - target.kp2d[..., :2]).square().mean(-1), SOFT_2D)
+    off3d = _soft((from_hips(kp3d) - target.kp3d).square().mean(-1), SOFT_3D).mean(1)
+    off_pose = _soft((rotmats - target.rotmats).square().mean((2, 3)), SOFT_POSE).mean(1)
     off_shape = (theta.betas - target.betas).square().mean(1)
     return {
         "kp2d": KP2D * _mean(off2d, sure),
@@ -111,7 +118,7 @@ def theta_loss(theta: Theta, target: Target, points: BodyPoints) -> dict[str, Te
 
 
 class KeypointMaps(nn.Module):
-    """A training aid, no part of the network: where each of the 31 points is on phi_3.
+    """A training aid, no part of the network: where each of the 31 points is on a pyramid level.
 
     Each point's map is a distribution over pixels, compared by cross-entropy with a small
     Gaussian around the label. It teaches the pyramid to localise long before the mesh lies
@@ -123,18 +130,52 @@ class KeypointMaps(nn.Module):
         self.read = nn.Conv2d(channels, POINTS, 1)
 
     def forward(self, phi: Tensor, kp2d: Tensor) -> Tensor:
-        """phi_3 (N, C, S, S) and kp2d (N, 31, 3) in [-1, 1] -> the weighted loss."""
+        """phi_k (N, C, S, S) and kp2d (N, 31, 3) in [-1, 1] -> the weighted loss."""
         size = phi.shape[-1]
         scores = log_softmax(self.read(phi.float()).flatten(2), -1).reshape(-1, POINTS, size, size)
         # phi's sampling convention: -1 and +1 are the centres of the outermost pixels.
         where = (kp2d[..., :2] + 1) / 2 * (size - 1)
         line = torch.arange(size, device=phi.device)
-        near = torch.exp(-((line - where[..., None]) ** 2) / (2 * MAP_SIGMA**2))  # (N, 31, 2, S)
+        off = (line - where[..., None]) / (MAP_SIGMA * size)  # (N, 31, 2, S)
+        near = torch.exp(-0.5 * off.square())
         goal = near[:, :, 1, :, None] * near[:, :, 0, None, :]
         total = goal.sum((-1, -2))
         inside = (where >= 0).all(-1) & (where <= size - 1).all(-1)
         missed = -(goal * scores).sum((-1, -2)) / total.clamp(min=1e-6)
         return MAPS * _mean(missed, kp2d[..., 2] * inside)
+
+
+class LimbMaps(nn.Module):
+    """A training aid, no part of the network: how limbs and pelvis are turned, where they are seen.
+
+    At each LSP joint's place a pyramid level says the rotation, in the camera frame, of the SMPL
+    joint that sits there and of the pelvis. What a limb's own pixels show is learned soonest
+    there, and the regressors find it in the features that they sample.
+    """
+
+    joint: Tensor  # (14,) int64
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.read = nn.Conv2d(channels, len(LSP_TO_SMPL) * 18, 1)
+        self.register_buffer("joint", torch.tensor(LSP_TO_SMPL), persistent=False)
+
+    def forward(self, phi: Tensor, target: Target) -> Tensor:
+        """phi_k (N, C, S, S) and the truth of N frames -> the weighted loss."""
+        places = target.kp2d[:, : len(LSP_TO_SMPL), :2]
+        said = sample(self.read(phi.float()), places)  # (N, 14, 14 * 18)
+        said = said.reshape(len(said), len(LSP_TO_SMPL), len(LSP_TO_SMPL), 18)
+        said = said.diagonal(dim1=1, dim2=2).transpose(1, 2).reshape(len(said), -1, 2, 3, 3)
+        turned, _ = forward_kinematics(target.rotmats, said.new_zeros(1, 24, 3))
+        goal = torch.stack([turned[:, self.joint], turned[:, :1].expand_as(said[:, :, 0])], 2)
+        off = _soft((said - goal).square().mean((3, 4)), SOFT_POSE).mean(2)  # (N, 14)
+        inside = (places.abs() <= 1).all(-1)
+        return POSE * _mean(off, target.smpl_weight[:, None] * inside)
+
+
+def _soft(square: Tensor, width: float) -> Tensor:
+    """A square that grows in proportion to its root from about `width` on."""
+    return 2 * width * ((square + width**2).sqrt() - width)
 
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from staf_cli.errors import UsageError
+from staf_cli.training.base import Phase
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Plan:
     base_batch: int  # crops
     base_rate: float
     dropout: float  # the paper's 0.5 only slows a short training
-    small_until: float  # the part of stage 1's steps in which crops are small
+    phases: tuple[Phase, ...]
     temporal_steps: int
     temporal_batch: int  # windows
     temporal_rate: float
@@ -35,12 +36,17 @@ PLANS = {
         frozen=(),
         base_steps=2400,
         base_batch=32,
-        base_rate=5e-4,
-        dropout=0.1,
-        small_until=0.6,
-        temporal_steps=600,
+        base_rate=3e-4,
+        dropout=0.0,
+        phases=(
+            Phase(0.1, 160, 2, regresses=False),
+            Phase(0.6, 160, 2, regresses=True),
+            Phase(0.85, 224, 2, regresses=True),
+            Phase(1.0, 224, 3, regresses=True),
+        ),
+        temporal_steps=300,
         temporal_batch=12,
-        temporal_rate=1e-4,
+        temporal_rate=2e-4,
         validate_every=100,
     ),
     # One large GPU, half an hour.
@@ -54,7 +60,11 @@ PLANS = {
         base_batch=128,
         base_rate=3e-4,
         dropout=0.5,
-        small_until=0.5,
+        phases=(
+            Phase(0.05, 160, 3, regresses=False),
+            Phase(0.5, 160, 3, regresses=True),
+            Phase(1.0, 224, 3, regresses=True),
+        ),
         temporal_steps=6000,
         temporal_batch=64,
         temporal_rate=1e-4,

@@ -150,10 +150,11 @@ def render_sequences(studio: Studio, count: int, frames: int, generator: torch.G
 
 @torch.no_grad()
 def film(
-    studio: Studio, frames: int, generator: torch.Generator
+    studio: Studio, frames: int, generator: torch.Generator, wall: Tensor | None = None
 ) -> tuple[Iterator[NDArray[np.uint8]], Filmed]:
     """One person in whole frames of CLIP_SIZE, camera and background still.
 
+    wall: the background (3, H, W), linear RGB, which fills the image; a photo where it is None.
     Returns the pictures (H, W, 3) RGB, one by one, and their truth. The whole person is in the
     image all the time. Raises DatasetError where no motion of that many frames stays inside.
     """
@@ -168,7 +169,10 @@ def film(
         raise DatasetError(f"no motion of {frames} frames stays inside {CLIP_SIZE} px; film fewer")
     actor = _actor(studio, betas, placed, generator)
     light = _random_light(camera, generator).to(studio.device)
-    photo = _random_photo(studio, 1.0, torch.zeros_like(placed.pan), generator)
+    photo = _random_photo(studio, 1.0, placed.pan, generator).pixels if wall is None else wall
+    height, width = photo.shape[1:]
+    fills = max(CLIP_SIZE[0] / width, CLIP_SIZE[1] / height)
+    behind = Photo(photo.to(studio.device), fills, torch.zeros_like(placed.pan))
     truth = Filmed(
         image_size=CLIP_SIZE,
         focal=placed.focal,
@@ -178,7 +182,7 @@ def film(
         box=_numpy(placed.extent),
         kp2d=_numpy(pad(placed.points, (0, 1), value=1.0)),
     )
-    return _frames(actor, light, photo, placed.focal), truth
+    return _frames(actor, light, behind, placed.focal), truth
 
 
 @torch.no_grad()

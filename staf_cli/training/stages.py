@@ -12,13 +12,18 @@ from staf_cli.errors import UsageError, WeightsError
 from staf_cli.files import sha256
 from staf_cli.model.staf import STAF, Architecture
 from staf_cli.training import loop
-from staf_cli.training.base import BaseTask, Phase, Source, load_encoder, set_mean
+from staf_cli.training.base import (
+    BaseTask,
+    Source,
+    initialise,
+    load_encoder,
+    set_mean,
+)
 from staf_cli.training.loop import Say, Schedule
 from staf_cli.training.motion import read_motions
 from staf_cli.training.plan import SEQUENCE, Plan
-from staf_cli.training.rendering import render_set
+from staf_cli.training.rendering import Order, render_set
 from staf_cli.training.samples import read_samples
-from staf_cli.training.scenes import Split, open_studio
 from staf_cli.training.shipping import network_state, ship
 from staf_cli.training.temporal import EncodedSet, TemporalTask, encode
 
@@ -32,7 +37,6 @@ SHARES = {"photos": 0.4, "poses": 0.3, "synthetic": 0.3}  # of a batch of stage 
 HELD_OUT = ("photos-held-out", "synthetic-held-out")
 VIEWS = {"synthetic": 2, "photos": 2}  # of every sample in stage 2
 PHOTO_SHARE = 0.25  # of the windows of stage 2
-SMALL = 160  # px of a crop in the first part of stage 1
 NAME = "staf-open"
 
 
@@ -61,15 +65,22 @@ class Options:
 def follow(options: Options, body: Body, say: Say) -> Path | None:
     """Do what is next until the checkpoint is written or the time is over: give its path or None.
 
-    Called again, it goes on where it stopped. Raises DatasetError or WeightsError for data and
-    runs that are missing or do not fit, OutputError where something cannot be written.
+    Called again, it goes on where it stopped. A set that is being rendered or encoded is finished
+    first. Raises DatasetError or WeightsError for data and runs that are missing or do not fit,
+    OutputError where something cannot be written.
     """
     end = time.monotonic() + options.time_limit
     plan, folder = options.plan, options.folder
-    render_sets(options, body, say)
+    for order in _missing(options):
+        render_set(order, options.data, body.arrays, say)
+        if _over(end, say):
+            return None
+    before = _saved_at(folder / "base")
     if not _train(_base(options, body), _base_schedule(plan), folder / "base", end, options, say):
         return None
-    run = folder / options.architecture
+    if _saved_at(folder / "base") != before and _over(end, say):
+        return None
+    run = folder / f"temporal-{options.architecture}"  # one architecture's name is base
     schedule = Schedule(plan.temporal_steps, plan.temporal_rate, plan.validate_every)
     if not _train(_temporal(options, body, say), schedule, run, end, options, say):
         return None
@@ -79,18 +90,28 @@ def follow(options: Options, body: Body, say: Say) -> Path | None:
     return output
 
 
-def render_sets(options: Options, body: Body, say: Say) -> None:
+def _over(end: float, say: Say) -> bool:
+    if time.monotonic() <= end:
+        return False
+    say("the time is over; the same command goes on")
+    return True
+
+
+def _saved_at(run: Path) -> int:
+    """When a run's state was written, ns; 0 where there is none."""
+    state = run / "state.pt"
+    return state.stat().st_mtime_ns if state.exists() else 0
+
+
+def _missing(options: Options) -> list[Order]:
     """The synthetic sets of the plan that are not there yet."""
-    plan, data = options.plan, options.data
-    sets: tuple[tuple[str, Split, int, int], ...] = (
-        ("synthetic-held-out", "held-out", plan.held_out, SEQUENCE),
-        ("synthetic", "training", plan.sequences, SEQUENCE),
-        ("poses", "training", plan.poses, 1),
+    plan, seed = options.plan, options.seed
+    orders = (
+        Order("synthetic-held-out", "held-out", plan.held_out, SEQUENCE, seed),
+        Order("synthetic", "training", plan.sequences, SEQUENCE, seed + 1),
+        Order("poses", "training", plan.poses, 1, seed + 2),
     )
-    for number, (name, split, count, frames) in enumerate(sets):
-        if not (data / name / "labels.npz").exists():
-            studio = open_studio(data, body.arrays, split, options.device)
-            render_set(studio, data / name, count, frames, options.seed + number, say)
+    return [o for o in orders if not (options.data / o.name / "labels.npz").exists()]
 
 
 def _base_schedule(plan: Plan) -> Schedule:
@@ -101,12 +122,11 @@ def _base(options: Options, body: Body) -> BaseTask:
     data, plan = options.data, options.plan
     torch.manual_seed(options.seed)
     network = STAF(options.build("base"), body.sample_points())
+    initialise(network)
     load_encoder(network, data / f"{plan.encoder}.safetensors")
     set_mean(network, torch.from_numpy(read_motions(data / "motions.npz").training.rotvec))
     convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
-    for module in network.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = plan.dropout
+    _set_dropout(network, plan)
     return BaseTask(
         network,
         body,
@@ -114,17 +134,24 @@ def _base(options: Options, body: Body) -> BaseTask:
         {name: read_samples(data / name) for name in HELD_OUT},
         steps=plan.base_steps,
         batch=plan.base_batch,
-        phases=[Phase(plan.small_until, SMALL), Phase(1.0)],
+        phases=plan.phases,
         frozen=plan.frozen,
         seed=options.seed,
         device=options.device,
     )
 
 
+def _set_dropout(network: STAF, plan: Plan) -> None:
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = plan.dropout
+
+
 def _temporal(options: Options, body: Body, say: Say) -> TemporalTask:
     """Stage 2; the encoder's maps are kept beside the stage 1 run that they belong to."""
     base = options.folder / "base"
     network = load_temporal(base, body, options.build(options.architecture), options.seed)
+    _set_dropout(network, options.plan)
     network.to(options.device)
     kept = options.folder / f"encoded-{sha256(base / 'state.pt')[:8]}"
 
@@ -157,9 +184,14 @@ def _train(
 
 
 def load_temporal(base: Path, body: Body, architecture: Architecture, seed: int) -> STAF:
-    """The whole network with all that stage 1 has learned; TCFM and SAFM are still fresh."""
+    """The whole network with all that stage 1 has learned; TCFM and SAFM are still fresh.
+
+    TCFM starts by adding nothing to the features, so that what is learned is not drowned.
+    """
     torch.manual_seed(seed)
     network = STAF(architecture, body.sample_points())
+    if network.tcfm is not None:
+        torch.nn.init.zeros_(network.tcfm.mask.weight)
     learned = network_state(base)
     fresh = {k: v for k, v in network.state_dict().items() if k not in learned}
     try:

@@ -30,9 +30,11 @@ from staf_cli.training.augmentation import (
     random_view,
     see,
 )
+from staf_cli.training.base import READING_RATE
 from staf_cli.training.degradation import degrade
 from staf_cli.training.losses import Target, labelled_points, target_of, theta_loss
 from staf_cli.training.samples import SampleSet
+from staf_cli.training.store import Store
 
 ENCODED = 32  # crops encoded at a time
 STILL = 0.1  # share of sequences' windows that are nine copies of one frame
@@ -122,11 +124,22 @@ class TemporalTask:
     ) -> None:
         self.network = network
         self.points = labelled_points(body).to(device)
-        self.sequences, self.photos, self.held_out = sequences, photos, held_out
-        self.batch, self.photo_count = batch, round(batch * photo_share)
+        self.held_out = held_out
+        photo_count = round(batch * photo_share)
+        self.sources = ((sequences, batch - photo_count), (photos, photo_count))
+        self.stores = [Store(source.features, device) for source, _ in self.sources]
+        self.batch = batch
         self.seed, self.device = seed, device
         heads = {name: child for name, child in network.named_children() if name != "encoder"}
         self.modules = nn.ModuleDict({"network": nn.ModuleDict(heads)})
+
+    @property
+    def groups(self) -> list[tuple[list[nn.Parameter], float]]:
+        """The pyramid at the full rate; what reads it more slowly, as in stage 1."""
+        parts: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
+        for name, parameter in self.modules.named_parameters():
+            parts["pyramid." not in name].append(parameter)
+        return [(parts[0], 1.0), (parts[1], READING_RATE)]
 
     @property
     def about(self) -> str:
@@ -150,9 +163,8 @@ class TemporalTask:
 
     def _draw(self, generator: torch.Generator) -> tuple[Tensor, Target]:
         """Random windows: maps (9 B, C, 7, 7), each window's together, and their truth."""
-        sources = ((self.sequences, self.batch - self.photo_count), (self.photos, self.photo_count))
         features, rows, frames = [], [], []
-        for source, count in sources:
+        for (source, count), store in zip(self.sources, self.stores, strict=True):
             length = source.features.shape[1]
             row = torch.randint(len(source), (count,), generator=generator)
             first = torch.randint(max(1, length - WINDOW + 1), (count,), generator=generator)
@@ -161,16 +173,15 @@ class TemporalTask:
             if length < WINDOW:
                 frame, still = first[:, None].expand(-1, WINDOW), still & False
             frame = torch.where(still[:, None], frame[:, TARGET : TARGET + 1], frame)
-            maps = [source.features[r][f] for r, f in zip(row.tolist(), frame.numpy(), strict=True)]
-            features.append(torch.from_numpy(np.stack(maps)))
+            features.append(store.take(row, frame))
             rows.append(row)
             frames.append(frame)
         truths = [
             pick(source.truth, row, frame)
-            for (source, _), row, frame in zip(sources, rows, frames, strict=True)
+            for (source, _), row, frame in zip(self.sources, rows, frames, strict=True)
         ]
         truth = Truth(*(torch.cat([getattr(t, f.name) for t in truths]) for f in fields(Truth)))
-        stacked = torch.cat(features).flatten(0, 1).to(self.device).float()
+        stacked = torch.cat(features).flatten(0, 1).float()
         return stacked, target_of(truth.to(self.device), self.points)
 
     def validate(self) -> dict[str, float]:

@@ -1,0 +1,35 @@
+"""`python -m staf_cli.training`: `staf train` where only torch, torchvision and safetensors are."""
+
+import signal
+import sys
+
+import click
+
+from staf_cli.errors import DONE, INTERRUPTED, StafError
+from staf_cli.training.commands import train
+
+
+def main() -> None:
+    """Run a command; one line and an exit code for every error, as `staf` does."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = train.main(prog_name="python -m staf_cli.training", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; what was trained is saved, the same command goes on", err=True)
+        code = INTERRUPTED
+    except StafError as error:
+        click.echo(f"error: {error}", err=True)
+        code = error.exit_code
+    sys.exit(code or DONE)
+
+
+def _interrupt(*_: object) -> None:
+    """End on SIGTERM as on Ctrl-C: the run's state is saved."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()
