@@ -8,8 +8,8 @@ import torch
 
 from staf_cli import files, weights
 from staf_cli.devices import choose_device
-from staf_cli.errors import StafError, WeightsError
-from staf_cli.pipeline import OPEN_BODY, open_body
+from staf_cli.errors import StafError
+from staf_cli.pipeline import OPEN_BODY, OPEN_WEIGHTS, open_body
 from staf_cli.rendering import gl_device
 from staf_cli.video import check_codec
 
@@ -30,7 +30,7 @@ def examine() -> Iterator[Finding]:
     yield _look("detector", True, lambda: str(weights.locate("yolo11n-pose")))
     yield _look("body", True, lambda: open_body(OPEN_BODY).identity)
     yield _look("data", True, _writable_data)
-    yield _look("weights", False, _checkpoints)
+    yield _look("weights", True, _checkpoints)
     yield _look("ffmpeg", False, _ffmpeg)
     yield _look("GL", False, lambda: f"{gl_device()} (the CPU draws without it)")
 
@@ -49,10 +49,8 @@ def _device() -> str:
 
 
 def _checkpoints() -> str:
-    names = [path.stem for path in weights.imported()]
-    if not names:
-        raise WeightsError("none; the network answers the mean pose, --refine fits it to people")
-    return ", ".join(names)
+    weights.locate(OPEN_WEIGHTS)
+    return ", ".join([OPEN_WEIGHTS, *(path.stem for path in weights.imported())])
 
 
 def _ffmpeg() -> str:

@@ -66,7 +66,7 @@ class FrameMaps:
     grid: Tensor | None  # (N, 2205) phi^m_1, sampled on the grid
     projected: tuple[Tensor, ...]  # (N, 197, S, S) phi_2, phi_3 through PointMLP.project
 
-    def __getitem__(self, rows: slice) -> "FrameMaps":
+    def __getitem__(self, rows: slice | Tensor) -> "FrameMaps":
         grid = None if self.grid is None else self.grid[rows]
         return FrameMaps(self.expanded[rows], grid, tuple(level[rows] for level in self.projected))
 

@@ -208,7 +208,7 @@ def windows_errors(
 ) -> dict[str, float]:
     """Errors of the frames that have a whole window (of copies where there is one frame).
 
-    PCK@0.2, and where poses are certain MPJPE and PA-MPJPE, mm, and Accel, mm / frame^2.
+    PCK@0.2, and where all poses are certain MPJPE and PA-MPJPE, mm, and Accel, mm / frame^2.
     """
     network.eval()
     device = network.mean.cam.device
@@ -217,14 +217,14 @@ def windows_errors(
     offsets = np.arange(WINDOW) - TARGET if length >= WINDOW else np.zeros(WINDOW, np.int64)
     pck: list[float] = []
     sums: dict[str, list[NDArray[np.float64]]] = {"MPJPE": [], "PA-MPJPE": [], "Accel": []}
+    certain = bool((encoded.truth.smpl_weight == 1).all())
+    frames = np.array(targets)
+    windows = torch.from_numpy(frames[:, None] + offsets).to(device)  # (F, 9)
     for row in range(len(encoded)):
-        frames = np.array(targets)
-        windows = frames[:, None] + offsets  # (F, 9)
-        maps = torch.from_numpy(encoded.features[row][windows.reshape(-1)]).to(device).float()
+        maps = torch.from_numpy(encoded.features[row]).to(device).float()
         shared = network.frame_maps(maps)
         thetas = [
-            network.recover(shared[slice(WINDOW * a, WINDOW * (a + batch))])[-1]
-            for a in range(0, len(frames), batch)
+            network.recover(shared[some.flatten()])[-1] for some in torch.split(windows, batch)
         ]
         rotmats = torch.cat([theta.rotmats for theta in thetas])
         betas = torch.cat([theta.betas for theta in thetas])
@@ -233,7 +233,7 @@ def windows_errors(
         truth = encoded.truth
         true_kp2d = truth.kp2d[row, frames, :14].double().numpy()
         pck.append(np.nanmean(metrics.correct_keypoints(_lsp(kp2d), true_kp2d)).item())
-        if truth.smpl_weight[row] == 1:
+        if certain:
             true_rotmats, true_betas = (
                 x[row, frames].to(device) for x in (truth.rotmats, truth.betas)
             )
