@@ -114,15 +114,24 @@ class Skin(nn.Module):
     def forward(self, rotmats: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
         """rotmats (B, 24, 3, 3) and betas (B, 10) -> vertices (B, V, 3), joints (B, 24, 3), m."""
         rest = self.joints + torch.einsum("jcb,nb->njc", self.joint_dirs, betas)
-        frames, places = forward_kinematics(rotmats, rest)
+        moves, places = joint_transforms(rotmats, rest)
         shaped = self.v_template + (betas @ self.shapedirs).reshape(len(betas), -1, 3)
         if self.posedirs is not None:
             bent = rotmats[:, 1:] - torch.eye(3, dtype=rotmats.dtype, device=rotmats.device)
             shaped = shaped + (bent.flatten(1) @ self.posedirs).reshape(shaped.shape)
-        shift = places - (frames @ rest[..., None]).squeeze(-1)
-        moves = torch.cat([frames, shift[..., None]], -1)  # (B, 24, 3, 4)
         blend = (self.weights @ moves.flatten(2)).reshape(len(betas), -1, 3, 4)
         return (blend[..., :3] @ shaped[..., None]).squeeze(-1) + blend[..., 3], places
+
+
+def joint_transforms(rotmats: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+    """How each joint moves what hangs on it: x_posed = R x_rest + t, (B, 24, 3, 4); its place.
+
+    Local rotations (B, 24, 3, 3) in SMPL's order; joints at rest (B or 1, 24, 3), m; places
+    (B, 24, 3), m. The root turns about its own place at rest.
+    """
+    frames, places = forward_kinematics(rotmats, rest)
+    shift = places - (frames @ rest[..., None]).squeeze(-1)
+    return torch.cat([frames, shift[..., None]], -1), places
 
 
 def forward_kinematics(rotmats: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:

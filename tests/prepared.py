@@ -8,11 +8,11 @@ from safetensors.torch import save_file
 
 from staf_cli.body import Body
 from staf_cli.model.backbone import build_encoder
-from staf_cli.training import scenes
-from staf_cli.training.motion import join_clips, write_motions
+from staf_cli.training.people.motion import join_clips, write_motions
+from staf_cli.training.people.tailoring import write_wardrobe
+from staf_cli.training.people.wardrobe import Piece, Wardrobe
 from staf_cli.training.samples import PIXELS, Labels, write_samples
-from staf_cli.training.tailoring import write_wardrobe
-from staf_cli.training.wardrobe import Piece, Wardrobe
+from staf_cli.training.studio import scenes
 
 HELD_OUT_PHOTOS = 2
 

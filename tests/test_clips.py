@@ -10,9 +10,9 @@ import torch
 from staf_cli.errors import DatasetError
 from staf_cli.geometry import axis_angle_to_matrix, project
 from staf_cli.records import Detections
-from staf_cli.training import clips
-from staf_cli.training.clips import FPS, film_clips
-from staf_cli.training.scenes import CLIP_SIZE, Studio, open_studio
+from staf_cli.training.studio import clips
+from staf_cli.training.studio.clips import FPS, film_clips
+from staf_cli.training.studio.scenes import CLIP_SIZE, Studio, open_studio
 from staf_cli.truth import Truth, open_dataset
 from tests.people import open_body
 from tests.prepared import write_scenery

@@ -11,7 +11,7 @@ from torch import Tensor
 from staf_cli.geometry import project_to_crop
 from staf_cli.training import fitting
 from staf_cli.training.fitting import Fit, Start, confidence, fit, photo_points
-from staf_cli.training.pose_prior import PosePrior
+from staf_cli.training.people.pose_prior import PosePrior
 from tests.people import open_body
 
 PEOPLE = 12

@@ -13,8 +13,8 @@ from scipy.stats import multivariate_normal
 from staf_cli.body_format import load_body
 from staf_cli.errors import DatasetError
 from staf_cli.geometry import axis_angle_to_matrix, matrix_to_axis_angle
-from staf_cli.training import motion as motion_module
-from staf_cli.training.motion import (
+from staf_cli.training.people import motion as motion_module
+from staf_cli.training.people.motion import (
     interpolate,
     join_clips,
     mirror_motion,
@@ -22,9 +22,9 @@ from staf_cli.training.motion import (
     read_motions,
     write_motions,
 )
-from staf_cli.training.pose_prior import fit_pose_prior
-from staf_cli.training.poses import random_poses
-from staf_cli.training.retargeting import (
+from staf_cli.training.people.pose_prior import fit_pose_prior
+from staf_cli.training.people.poses import random_poses
+from staf_cli.training.people.retargeting import (
     prepare_motions,
     read_recording,
     retarget,

@@ -10,10 +10,10 @@ import torch
 
 from staf_cli.errors import DatasetError
 from staf_cli.geometry import axis_angle_to_matrix, project
-from staf_cli.training import scenes
-from staf_cli.training.degradation import degrade
 from staf_cli.training.samples import PIXELS
-from staf_cli.training.scenes import Scenes, Studio, film, open_studio, render_sequences
+from staf_cli.training.studio import scenes
+from staf_cli.training.studio.degradation import degrade
+from staf_cli.training.studio.scenes import Scenes, Studio, film, open_studio, render_sequences
 from tests.people import open_body
 from tests.prepared import write_scenery
 

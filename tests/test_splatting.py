@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from staf_cli.body import joint_transforms
 from staf_cli.geometry import axis_angle_to_matrix, project
 from staf_cli.rendering import Camera
 from staf_cli.rendering.rasterizer import CpuRasterizer, Surface
-from staf_cli.training.splatting import (
+from staf_cli.training.studio.splatting import (
     Fragments,
     interpolate,
-    joint_transforms,
     skin,
     splat,
     vertex_normals,
@@ -46,7 +46,7 @@ def posed(count: int, depth: float) -> tuple[torch.Tensor, torch.Tensor]:
         rest,
         vertex_normals(rest, FACES),
         torch.from_numpy(arrays.weights),
-        joint_transforms(joints, rotmats),
+        joint_transforms(rotmats, joints[None])[0],
     )
     theirs, _ = BODY(rotmats, betas.expand(count, -1))
     away = torch.tensor([0.1, 0.0, depth])
@@ -92,7 +92,7 @@ def test_normals_stand_on_the_posed_surface() -> None:
         rest,
         vertex_normals(rest, FACES),
         torch.from_numpy(arrays.weights),
-        joint_transforms(joints, poses(1)),
+        joint_transforms(poses(1), joints[None])[0],
     )
     straight = vertex_normals(vertices[0], FACES)
     agreement = (normals[0] * straight).sum(-1)

@@ -15,11 +15,12 @@ import torch
 from staf_cli.checkpoint import load_checkpoint
 from staf_cli.errors import UsageError, WeightsError
 from staf_cli.model.staf import Architecture, load_network
-from staf_cli.training import rendering, stages
+from staf_cli.training import stages
 from staf_cli.training.base import Phase
 from staf_cli.training.plan import PLANS, Plan
 from staf_cli.training.samples import read_samples
 from staf_cli.training.shipping import network_state
+from staf_cli.training.studio import rendering
 from tests.people import open_body
 from tests.prepared import HELD_OUT_PHOTOS, write_data
 

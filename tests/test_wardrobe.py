@@ -8,7 +8,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from staf_cli.errors import BodyError
-from staf_cli.training.tailoring import (
+from staf_cli.training.people.tailoring import (
     Binding,
     Mannequin,
     Mesh,
@@ -26,7 +26,7 @@ from staf_cli.training.tailoring import (
     sew,
     write_wardrobe,
 )
-from staf_cli.training.wardrobe import Wardrobe, read_wardrobe
+from staf_cli.training.people.wardrobe import Wardrobe, read_wardrobe
 
 ELBOW, SHOULDER = 18, 16
 AROUND, ALONG = 24, 31

@@ -24,7 +24,6 @@ from staf_cli.model.normalisation import normalise
 from staf_cli.model.pyramid import WIDTH
 from staf_cli.model.staf import STAF
 from staf_cli.training.augmentation import cut, hide, plain_view, random_view, see
-from staf_cli.training.degradation import degrade
 from staf_cli.training.losses import (
     KeypointMaps,
     LimbMaps,
@@ -36,6 +35,7 @@ from staf_cli.training.losses import (
 )
 from staf_cli.training.samples import Labels, SampleSet
 from staf_cli.training.store import Store
+from staf_cli.training.studio.degradation import degrade
 
 VALIDATION_BATCH = 32
 # Samplers and regressors read hundreds of positive numbers at once. At the rate that the others

@@ -102,8 +102,8 @@ def clips(
     """Film clips with truth into FOLDER for `staf eval`, all of what training never sees."""
     import torch
 
-    from staf_cli.training.clips import film_clips
-    from staf_cli.training.scenes import open_studio
+    from staf_cli.training.studio.clips import film_clips
+    from staf_cli.training.studio.scenes import open_studio
     from staf_cli.weights import locate_detector
 
     detector = locate_detector("yolo11n-pose", trust=False) if detect else None

@@ -28,7 +28,7 @@ from staf_cli.body_format import BETAS, JOINTS
 from staf_cli.errors import BodyError
 from staf_cli.geometry import axis_angle_to_matrix, matrix_to_axis_angle, project_to_crop
 from staf_cli.refine import BETAS_SIGMA, KEYPOINT_SIGMA, RIGHT
-from staf_cli.training.pose_prior import PosePrior
+from staf_cli.training.people.pose_prior import PosePrior
 from staf_cli.training.samples import MARGIN, PIXELS
 
 YAWS = (0.0, math.pi / 2, math.pi, -math.pi / 2)  # rad; 0 faces the camera

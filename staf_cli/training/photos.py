@@ -21,7 +21,7 @@ from staf_cli.errors import DatasetError
 from staf_cli.records import COCO_KEYPOINTS, Detections, Float, Frame, Image
 from staf_cli.tracking import find_people, load_detector
 from staf_cli.training.fitting import confidence, fit
-from staf_cli.training.pose_prior import PosePrior
+from staf_cli.training.people.pose_prior import PosePrior
 from staf_cli.training.samples import MARGIN, PIXELS, POINTS, Labels, write_samples
 
 HELD_OUT = 200  # labelled photos kept for evaluation

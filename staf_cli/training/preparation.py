@@ -17,13 +17,13 @@ from staf_cli.errors import DatasetError
 from staf_cli.files import atomic
 from staf_cli.model.yolo import Yolo11
 from staf_cli.tracking import load_detector
-from staf_cli.training.backgrounds import prepare_backgrounds
 from staf_cli.training.loop import Say
-from staf_cli.training.motion import read_motions, write_motions
+from staf_cli.training.people.motion import read_motions, write_motions
+from staf_cli.training.people.pose_prior import fit_pose_prior
+from staf_cli.training.people.retargeting import prepare_motions
+from staf_cli.training.people.tailoring import make_wardrobe, write_wardrobe
 from staf_cli.training.photos import prepare_photos
-from staf_cli.training.pose_prior import fit_pose_prior
-from staf_cli.training.retargeting import prepare_motions
-from staf_cli.training.tailoring import make_wardrobe, write_wardrobe
+from staf_cli.training.studio.backgrounds import prepare_backgrounds
 from staf_cli.weights import locate
 
 

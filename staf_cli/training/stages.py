@@ -20,11 +20,11 @@ from staf_cli.training.base import (
     set_mean,
 )
 from staf_cli.training.loop import Say, Schedule
-from staf_cli.training.motion import read_motions
+from staf_cli.training.people.motion import read_motions
 from staf_cli.training.plan import SEQUENCE, Plan
-from staf_cli.training.rendering import Order, render_set
 from staf_cli.training.samples import read_samples
 from staf_cli.training.shipping import network_state, ship
+from staf_cli.training.studio.rendering import Order, render_set
 from staf_cli.training.temporal import EncodedSet, TemporalTask, encode
 
 ARCHITECTURES = {  # the rows of the paper's Table 4, with the plan's encoder

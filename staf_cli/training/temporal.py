@@ -31,10 +31,10 @@ from staf_cli.training.augmentation import (
     see,
 )
 from staf_cli.training.base import READING_RATE
-from staf_cli.training.degradation import degrade
 from staf_cli.training.losses import Target, labelled_points, target_of, theta_loss
 from staf_cli.training.samples import SampleSet
 from staf_cli.training.store import Store
+from staf_cli.training.studio.degradation import degrade
 
 ENCODED = 32  # crops encoded at a time
 STILL = 0.1  # share of sequences' windows that are nine copies of one frame

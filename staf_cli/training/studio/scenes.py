@@ -20,9 +20,12 @@ from staf_cli.body_format import BodyArrays
 from staf_cli.errors import DatasetError
 from staf_cli.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from staf_cli.training.chance import branch, chance, colour, direction, normal, uniform
-from staf_cli.training.motion import Motions, read_motions
-from staf_cli.training.outfits import Anatomy, Closet, anatomy, closet, dress, random_betas
-from staf_cli.training.pictures import (
+from staf_cli.training.people.motion import Motions, read_motions
+from staf_cli.training.people.outfits import Anatomy, Closet, anatomy, closet, dress, random_betas
+from staf_cli.training.people.poses import random_poses
+from staf_cli.training.people.wardrobe import read_wardrobe
+from staf_cli.training.samples import MARGIN, PIXELS, Labels
+from staf_cli.training.studio.pictures import (
     Actor,
     Light,
     Obstacle,
@@ -32,9 +35,7 @@ from staf_cli.training.pictures import (
     draw_people,
     to_bytes,
 )
-from staf_cli.training.poses import random_poses
-from staf_cli.training.samples import MARGIN, PIXELS, Labels
-from staf_cli.training.staging import (
+from staf_cli.training.studio.staging import (
     Placed,
     inside,
     place,
@@ -42,7 +43,6 @@ from staf_cli.training.staging import (
     random_camera,
     random_cast,
 )
-from staf_cli.training.wardrobe import read_wardrobe
 
 IMAGE_SIZE = (1280, 720)  # px, width and height
 CLIP_SIZE = (640, 480)

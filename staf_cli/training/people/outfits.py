@@ -13,8 +13,8 @@ from torch import Tensor
 from staf_cli.body_format import BodyArrays
 from staf_cli.errors import BodyError
 from staf_cli.training.chance import chance, choose, colour, direction, normal, uniform
-from staf_cli.training.splatting import vertex_normals
-from staf_cli.training.wardrobe import Piece, Wardrobe
+from staf_cli.training.people.wardrobe import Piece, Wardrobe
+from staf_cli.training.studio.splatting import vertex_normals
 
 # What a vertex belongs to; each part has its own pattern.
 SKIN, TOP, BOTTOM, SHOES, HAIR = range(5)

@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 from staf_cli.body_format import JOINTS, SMPL_PARENTS, BodyArrays
 from staf_cli.errors import DatasetError
 from staf_cli.geometry import axis_angle_to_matrix, matrix_to_axis_angle
-from staf_cli.training.motion import Motions, interpolate, join_clips
+from staf_cli.training.people.motion import Motions, interpolate, join_clips
 
 # The axes about which a recording's elbows bend, in the forearms' frames: in CMU's skeleton the
 # elbow is a hinge, and this its direction in all clips. Knees bend about x.

@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from staf_cli.training.motion import Motions, mirror_pose
-from staf_cli.training.poses import joint_ranges, random_poses
+from staf_cli.training.people.motion import Motions, mirror_pose
+from staf_cli.training.people.poses import joint_ranges, random_poses
 
 PARTS = 6  # Gaussians of the recorded poses
 BROAD_SHARE = 0.2  # weight of the one Gaussian of the invented poses

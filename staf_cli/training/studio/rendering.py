@@ -21,7 +21,7 @@ from staf_cli.body_format import BodyArrays
 from staf_cli.errors import OutOfMemory
 from staf_cli.training.loop import Say
 from staf_cli.training.samples import Labels, write_samples
-from staf_cli.training.scenes import Split, Studio, open_studio, render_sequences
+from staf_cli.training.studio.scenes import Split, Studio, open_studio, render_sequences
 
 AT_ONCE = 32  # frames in memory
 REPORT_EVERY = 1000  # frames

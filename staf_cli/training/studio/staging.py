@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from staf_cli.body import joint_transforms
 from staf_cli.geometry import axis_angle_to_matrix, project
 from staf_cli.training.chance import chance, direction, normal, uniform
-from staf_cli.training.motion import Motions, random_sequence
-from staf_cli.training.outfits import Anatomy
-from staf_cli.training.splatting import joint_transforms
+from staf_cli.training.people.motion import Motions, random_sequence
+from staf_cli.training.people.outfits import Anatomy
 
 TUMBLING, TUMBLING_POSE = 0.04, 0.25  # shares of sequences and of poses that are not upright
 FOLLOWED = 0.3  # share of sequences whose camera turns with the person
@@ -103,7 +103,7 @@ def _cast(who: Anatomy, betas: Tensor, rotmats: Tensor, path: Tensor) -> Cast:
     rotmats, path, betas = rotmats.to(device), path.to(device), betas.to(device)
     rest = who.template + who.shapedirs @ betas  # (V, 3)
     joints = who.joint_regressor @ rest
-    transforms = joint_transforms(joints, rotmats)  # (T, 24, 3, 4)
+    transforms, _ = joint_transforms(rotmats, joints[None])  # (T, 24, 3, 4)
     homogeneous = torch.cat([rest, torch.ones_like(rest[:, :1])], -1)
     # Skinning is linear in the transforms, so that a mixture of vertices needs no vertices.
     shares = (who.weights[:, :, None] * homogeneous[:, None]).view(len(rest), -1)

@@ -23,10 +23,10 @@ from staf_cli.errors import DatasetError
 from staf_cli.records import Clip, Float, Frame
 from staf_cli.tracking import closest_keypoints, find_people, load_detector, look_closer
 from staf_cli.training.chance import branch, uniform
-from staf_cli.training.degradation import degrade
 from staf_cli.training.loop import Say
-from staf_cli.training.motion import Motions, join_clips
-from staf_cli.training.scenes import CLIP_SIZE, Filmed, Studio, film
+from staf_cli.training.people.motion import Motions, join_clips
+from staf_cli.training.studio.degradation import degrade
+from staf_cli.training.studio.scenes import CLIP_SIZE, Filmed, Studio, film
 from staf_cli.truth import Pose, Truth, save_truth
 
 FPS = 30  # of the motions as well

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, normalize
 
-from staf_cli.training.outfits import PARTS, Figure, paint
-from staf_cli.training.splatting import interpolate, joint_transforms, skin, splat
+from staf_cli.body import joint_transforms
+from staf_cli.training.people.outfits import PARTS, Figure, paint
+from staf_cli.training.studio.splatting import interpolate, skin, splat
 
 SUPERSAMPLE = 2  # pixels rendered along each side of a pixel
 CHUNK = 2**20  # rendered pixels at a time on a CPU: what its cache holds
@@ -177,7 +178,7 @@ def _draw(actors: list[Actor], light: Light, view: View, size: int) -> Tensor:
             actor.figure.vertices,
             actor.figure.normals,
             actor.figure.weights,
-            joint_transforms(actor.figure.joints, actor.rotmats),
+            joint_transforms(actor.rotmats, actor.figure.joints[None])[0],
         )
         for actor in actors
     ]

@@ -27,7 +27,7 @@ from scipy.spatial import cKDTree
 from staf_cli.body_format import JOINTS, load_body, read_npz
 from staf_cli.errors import BodyError
 from staf_cli.files import atomic
-from staf_cli.training.wardrobe import Piece, Wardrobe, wardrobe_arrays
+from staf_cli.training.people.wardrobe import Piece, Wardrobe, wardrobe_arrays
 
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]

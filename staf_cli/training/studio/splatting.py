@@ -16,16 +16,6 @@ from torch.nn.functional import normalize, pad
 TINY = 1e-9  # px^2; a triangle of no larger area is seen edge-on
 NEAR = 0.1  # m; a triangle with a corner nearer than this is left out
 SLACK = 1e-3  # px by which rows are longer, so that rounding leaves no gap between neighbours
-CHILDREN = (
-    ((0,), (1, 2, 3)),
-    ((1, 2, 3), (4, 5, 6)),
-    ((4, 5, 6), (7, 8, 9)),
-    ((7, 8, 9, 9, 9), (10, 11, 12, 13, 14)),
-    ((12, 13, 14), (15, 16, 17)),
-    ((16, 17), (18, 19)),
-    ((18, 19), (20, 21)),
-    ((20, 21), (22, 23)),
-)  # SMPL's tree, level by level: parents and their children
 
 
 @dataclass(frozen=True)
@@ -36,23 +26,6 @@ class Fragments:
     face: Tensor  # (H,) int64, index into the faces (M, 3)
     corner: Tensor  # (H, 3) int64, the face's corners as indices into (F, V)
     weight: Tensor  # (H, 3) how much of each of the face's corners is seen; rows sum to 1
-
-
-def joint_transforms(joints: Tensor, rotmats: Tensor) -> Tensor:
-    """How each joint moves what hangs on it, (F, 24, 3, 4): x_posed = R x_rest + t.
-
-    joints (24, 3) are the rest positions, metres; rotmats (F, 24, 3, 3) local rotations in SMPL
-    order. The root turns about its own rest position, as in SMPL.
-    """
-    turn = rotmats.clone()  # (F, 24, 3, 3) from the root
-    place = joints.expand(len(rotmats), -1, -1).clone()  # (F, 24, 3) posed joints
-    for parent, child in CHILDREN:
-        above, below = list(parent), list(child)
-        turn[:, below] = turn[:, above] @ rotmats[:, below]
-        bone = (joints[below] - joints[above])[..., None]
-        place[:, below] = place[:, above] + (turn[:, above] @ bone)[..., 0]
-    shift = place - (turn @ joints[..., None])[..., 0]
-    return torch.cat([turn, shift[..., None]], -1)
 
 
 def skin(

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from staf_cli.geometry import axis_angle_to_matrix, matrix_to_axis_angle
-from staf_cli.training.motion import Motions, mirror_pose
-from staf_cli.training.retargeting import collar_lift
+from staf_cli.training.people.motion import Motions, mirror_pose
+from staf_cli.training.people.retargeting import collar_lift
 
 LEGS = [1, 2, 4, 5, 7, 8, 10, 11]
 ARMS = ([13, 16, 18, 20, 22], [14, 17, 19, 21, 23])  # left, right

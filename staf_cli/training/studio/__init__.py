@@ -1,0 +1,1 @@
+"""How people come into pictures: cameras, light, backgrounds, rendering, a real camera's flaws."""
