@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 demo: .venv/runtime
 	$(BIN)/staf weights fetch yolo11n-pose example
-	$(BIN)/staf run "$$($(BIN)/staf weights path example)" --refine --side-view
+	$(BIN)/staf run "$$($(BIN)/staf weights path example)" --side-view
 
 test: .venv/test
 	$(BIN)/ruff format --check .

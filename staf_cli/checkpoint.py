@@ -4,8 +4,8 @@ The file's metadata hold one JSON document under "staf": format, name, architect
 crop_scale, licence. One document, because a safetensors file orders its metadata at random and
 the same checkpoint should have the same hash wherever it is written. Loading never runs code.
 
-Large matrices may be kept in eight bits (`compact`): an int8 tensor NAME with a float32 scale for
-each of its rows, NAME.scale. Loading gives floats either way.
+Large matrices may be kept in sixteen or eight bits (`compact`): float16, or an int8 tensor NAME
+with a float32 scale for each of its rows, NAME.scale. Loading gives float32 either way.
 """
 
 import json
@@ -31,7 +31,7 @@ FIELDS = {
     "licence": str,
 }
 SCALE = ".scale"
-LEAST_COMPACT = 4096  # numbers of the smallest tensor that is worth eight bits
+LEAST_COMPACT = 4096  # numbers of the smallest tensor that is worth fewer bits
 CROP_SCALES = (1.0, 2.0)  # what a square around a person can sensibly be, times the box
 
 
@@ -83,20 +83,23 @@ def save_checkpoint(
         save_file(separate, temporary, metadata={"staf": json.dumps(about, sort_keys=True)})
 
 
-def compact(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors with large float matrices in int8, a scale for every row (dimension 0).
+def compact(tensors: dict[str, Tensor], coarse: tuple[str, ...]) -> dict[str, Tensor]:
+    """The same tensors with large matrices in float16, or in int8 where a name starts in `coarse`.
 
-    A number is off by no more than 1 / 254 of the largest of its row.
+    In int8 every row (dimension 0) has a scale: a number is off by no more than 1 / 254 of the
+    largest of its row.
     """
     packed = {}
     for key, tensor in tensors.items():
         if not tensor.is_floating_point() or tensor.ndim < 2 or tensor.numel() < LEAST_COMPACT:
             packed[key] = tensor
-            continue
-        rows = tensor.detach().float().flatten(1)
-        scale = rows.abs().amax(1).clamp(min=1e-12) / 127
-        packed[key] = (rows / scale[:, None]).round().to(torch.int8).reshape(tensor.shape)
-        packed[key + SCALE] = scale
+        elif not key.startswith(coarse):
+            packed[key] = tensor.half()
+        else:
+            rows = tensor.detach().float().flatten(1)
+            scale = rows.abs().amax(1).clamp(min=1e-12) / 127
+            packed[key] = (rows / scale[:, None]).round().to(torch.int8).reshape(tensor.shape)
+            packed[key + SCALE] = scale
     return packed
 
 
@@ -110,7 +113,7 @@ def _restore(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
                 raise WeightsError(f"{path}: {key} has no fitting scale; import or fetch it again")
             restored[key] = (tensor.flatten(1) * scale[:, None]).reshape(tensor.shape)
         elif tensors.get(key.removesuffix(SCALE), tensor).dtype != torch.int8:
-            restored[key] = tensor
+            restored[key] = tensor.float() if tensor.dtype == torch.float16 else tensor
     return restored
 
 

@@ -77,7 +77,7 @@ def staf() -> None:
 
     \b
     staf run video.mp4            overlay, SMPL parameters and tracks in out/video/
-    staf run video.mp4 --refine   bodies fitted to the people's keypoints
+    staf run video.mp4 --side-view   the same people from the side as well
     staf eval dataset/            errors of networks where the truth is known
     staf doctor                   what this machine has, and how to mend the rest
     """
@@ -115,7 +115,11 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing b
     show_default=True,
     help="The folder that gets a folder for the clip.",
 )
-@click.option("--refine", is_flag=True, help="Fit each body to the detected 2D keypoints.")
+@click.option(
+    "--refine/--no-refine",
+    default=None,
+    help="Fit each body to the detected 2D keypoints; the default with the open weights.",
+)
 @click.option(
     "--export",
     "exports",
@@ -181,7 +185,7 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing b
 def run(
     video: Path,
     output: Path,
-    refine: bool,
+    refine: bool | None,
     exports: str,
     person: str,
     max_people: int | None,

@@ -85,7 +85,7 @@ class Options:
     weights: str | None = None  # None: `default_weights`
     body: str | None = None  # None: the one the weights were trained for
     focal: float | None = None  # px; None: the image's diagonal
-    refine: bool = False
+    refine: bool | None = None  # None: with the open weights, which it makes better
     device: str = "auto"
     half: bool | None = None  # None: on CUDA only
     batch: int = 16
@@ -209,15 +209,11 @@ def run(path: Path, output: Path, options: Options, tools: Tools, watch: Watch) 
         source = open_source(path)
     with _timed(seconds, "track"):
         frames, tracks = track(source, options, tools, watch)
-    if options.refine and not any(its_track.kp2d[..., 2].any() for its_track in tracks):
-        raise UsageError(
-            f"--refine needs keypoints, and {tools.detector.name} gives none; "
-            "choose a pose detector such as yolo11n-pose"
-        )
+    refines = _refines(tracks, options, tools)
     source = replace(source, clip=replace(source.clip, frames=frames))
     with _timed(seconds, "recover"):
         people = recover(source, tracks, options, tools, watch)
-    if options.refine:
+    if refines:
         with _timed(seconds, "refine"):
             pairs = watch("refine", zip(people, tracks, strict=True), len(people))
             people = [refine(person, its_track, tools.body) for person, its_track in pairs]
@@ -232,6 +228,18 @@ def run(path: Path, output: Path, options: Options, tools: Tools, watch: Watch) 
     summary = Summary(folder, shown, people, frames, source.damage, seconds, notes)
     results.finish(folder, _account(source, options, tools, summary))
     return summary
+
+
+def _refines(tracks: list[Track], options: Options, tools: Tools) -> bool:
+    """Whether to fit the people to their keypoints. Raises UsageError where that cannot be done."""
+    seen = any(its_track.kp2d[..., 2].any() for its_track in tracks)
+    if options.refine and not seen:
+        raise UsageError(
+            f"--refine needs keypoints, and {tools.detector.name} gives none; "
+            "choose a pose detector such as yolo11n-pose"
+        )
+    chosen = tools.weights.startswith(OPEN_WEIGHTS) if options.refine is None else options.refine
+    return seen and chosen
 
 
 def open_source(path: Path) -> Source:

@@ -59,7 +59,7 @@ def test_eight_bits_keep_every_row_to_a_hundredth_of_its_largest(tmp_path):
     )
     large[5] = 0
     before = {**tensors(), "encoder.conv1.weight": large}
-    packed = compact(before)
+    packed = compact(before, coarse=("encoder.",))
     assert packed["encoder.conv1.weight"].dtype == torch.int8
     assert packed["pyramid.norm.0.weight"].dtype == torch.float32  # small ones stay as they are
     path = tmp_path / "small.safetensors"
@@ -69,6 +69,17 @@ def test_eight_bits_keep_every_row_to_a_hundredth_of_its_largest(tmp_path):
     off = (after["encoder.conv1.weight"] - large).flatten(1).abs().amax(1)
     assert (off <= large.flatten(1).abs().amax(1) / 253).all()
     assert path.stat().st_size < large.numel() * 1.2
+
+
+def test_sixteen_bits_come_back_as_thirty_two(tmp_path):
+    before = {"regressor.0.fc1.weight": torch.randn(64, 80), "samples.index": torch.arange(5000)}
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(path, compact(before, coarse=("encoder.",)), **ABOUT)
+    after = load_checkpoint(path).tensors
+    weight = after["regressor.0.fc1.weight"]
+    assert weight.dtype == torch.float32
+    assert torch.allclose(weight, before["regressor.0.fc1.weight"], rtol=1e-3, atol=1e-6)
+    assert torch.equal(after["samples.index"], before["samples.index"])
 
 
 @pytest.mark.parametrize("scale", [None, torch.ones(3), torch.ones(4, dtype=torch.float64)])
@@ -102,8 +113,8 @@ def truncated(path):
 
 def damage(name):
     def write(path):
-        if name == "half":
-            write_raw(path, {"a": torch.ones(2).half()}, whole_about())
+        if name == "bfloat16":
+            write_raw(path, {"a": torch.ones(2).bfloat16()}, whole_about())
         elif name == "float index":
             write_raw(path, {"samples.index": torch.ones(2)}, whole_about())
         elif name == "nan":
@@ -125,7 +136,7 @@ def damage(name):
         (lambda path: torch.save({"a": torch.ones(2)}, path), "damaged"),
         (lying_header, "damaged"),
         (truncated, "damaged"),
-        (damage("half"), "a is torch.float16"),
+        (damage("bfloat16"), "a is torch.bfloat16"),
         (damage("float index"), "samples.index is torch.float32"),
         (damage("nan"), "a holds values that are not finite"),
         (damage("no metadata"), "not made by staf"),

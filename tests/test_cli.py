@@ -145,11 +145,14 @@ def test_run_prints_a_summary_and_quiet_prints_nothing(staf, walking, detector, 
     assert code == 0, err
     assert "no trained weights" not in out
     assert "1 person in 30 frames" in out
+    assert "refine" in out  # the open weights' answer is fitted to the keypoints
     assert "frames/s" in out
     assert str(tmp_path / "walk" / "overlay.mp4") in out
     assert len(list((tmp_path / "walk" / "meshes" / "person_1").iterdir())) == FRAMES
-    code, out, err = staf("run", walking, "-o", tmp_path, "-q", "--min-track", 5)
+    code, out, err = staf("run", walking, "-o", tmp_path, "-q", "--min-track", 5, "--no-refine")
     assert (code, out, err) == (0, "", "")
+    run = json.loads((tmp_path / "walk" / "run.json").read_text())
+    assert "refine" not in run["seconds"]
 
 
 @pytest.fixture
