@@ -30,7 +30,7 @@ from staf_cli.records import Float, Person, Track
 STEPS = 200
 RATE = 0.05  # rad, Adam's first step
 CHUNK = 2000  # frames whose graph is in memory at a time: about 100 MB
-GOOD_START = 0.05  # sides of the box: a start with a smaller 2D error keeps its facing
+GOOD_START = 0.1  # sides of the box: a start with a smaller 2D error keeps its facing
 
 # The joint in whose frame each COCO keypoint is fixed.
 ANCHORS = (15, 15, 15, 15, 15, 16, 17, 18, 19, 20, 21, 0, 0, 4, 5, 7, 8)
@@ -65,7 +65,8 @@ JOINT_RANGES = {
     22: ((0, 0, 0), (0.05, 0.05, 0.05), (-0.2, -0.2, -0.2), (0.2, 0.2, 0.2)),  # hand
 }
 RIGHT = {1: 2, 4: 5, 7: 8, 10: 11, 13: 14, 16: 17, 18: 19, 20: 21, 22: 23}
-START_SIGMA = 0.3  # rad, how far off the joints of a good start usually are
+START_SIGMA = 0.6  # rad, how far off the joints of a good start usually are
+START_TURN_SIGMA = 0.3  # rad, how far off its facing
 BETAS_SIGMA = 1.0  # counted once a frame, so that a long track does not outvote it
 
 # m of depth: neck from pelvis, ankles from the trunk. People mostly stand on their feet.
@@ -313,7 +314,7 @@ def _relaxed_keypoints(skeleton: _Skeleton) -> Float:
 def _near(start: _Motion) -> _Prior:
     """The start is right but for small errors."""
     _, sigma, _, _ = _joint_ranges()
-    return _Prior(start, start.angles, sigma.clamp(max=START_SIGMA), START_SIGMA, 0.1, 0.3)
+    return _Prior(start, start.angles, sigma.clamp(max=START_SIGMA), START_TURN_SIGMA, 0.1, 0.3)
 
 
 def _standing(stance: Stance, evidence: _Evidence) -> _Prior:
