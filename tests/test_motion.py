@@ -350,7 +350,7 @@ def test_the_prior_is_a_symmetric_mixture_with_limits(motions):
 def test_reading_needs_only_numpy_and_torch():
     absent = ("scipy", "cv2", "smplx", "av", "click", "platformdirs", "ultralytics")
     script = f"import sys; sys.modules.update(dict.fromkeys({absent}))\n" + "\n".join(
-        f"import staf_cli.training.{name}" for name in ("motion", "poses", "pose_prior")
+        f"import staf_cli.training.people.{name}" for name in ("motion", "poses", "pose_prior")
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
