@@ -238,8 +238,9 @@ def _refines(tracks: list[Track], options: Options, tools: Tools) -> bool:
             f"--refine needs keypoints, and {tools.detector.name} gives none; "
             "choose a pose detector such as yolo11n-pose"
         )
-    chosen = tools.weights.startswith(OPEN_WEIGHTS) if options.refine is None else options.refine
-    return seen and chosen
+    if options.refine is None:
+        return seen and tools.weights.split()[0] == OPEN_WEIGHTS
+    return options.refine
 
 
 def open_source(path: Path) -> Source:

@@ -1,8 +1,9 @@
 """A light encoder: backbone and neck of YOLO11 nano, with the names of Ultralytics' own layers.
 
 A ResNet-50 that has only seen ImageNet must learn what a limb is; the pose detector's features
-already know, and cost a tenth. Its three maps (28 x 28, 14 x 14, 7 x 7) are laid into one of
-7 x 7, each cell keeping the finer maps' pixels as channels, so that the pyramid can unfold them.
+already know, and take about a fifth of the time on a CPU. Its three maps (28 x 28, 14 x 14 and
+7 x 7) are laid into one of 7 x 7, each cell keeping the finer maps' pixels as channels, so that
+the pyramid can unfold them.
 
 Architecture: Ultralytics YOLO11, yolo11.yaml, scale n (2024). A layer's number is its key there.
 """

@@ -18,7 +18,7 @@ class Plan:
     base_steps: int
     base_batch: int  # crops
     base_rate: float
-    dropout: float  # the paper's 0.5 only slows a short training
+    dropout: float  # the paper's is 0.5; a short training was given none
     phases: tuple[Phase, ...]
     temporal_steps: int
     temporal_batch: int  # windows
@@ -27,7 +27,7 @@ class Plan:
 
 
 PLANS = {
-    # Two cores of a laptop, two hours.
+    # Two cores of a laptop, about two hours with rendering; not yet run in one piece.
     "cpu": Plan(
         poses=5000,
         sequences=260,
@@ -49,7 +49,7 @@ PLANS = {
         temporal_rate=2e-4,
         validate_every=100,
     ),
-    # One large GPU, half an hour.
+    # One large GPU, meant for half an hour; not yet run.
     "gpu": Plan(
         poses=60_000,
         sequences=2500,
