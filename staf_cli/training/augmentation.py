@@ -59,13 +59,13 @@ def plain_view(samples: int) -> View:
 
 
 def random_view(samples: int, generator: torch.Generator) -> View:
-    """Half mirrored, half rotated, squares from 0.8 to 1.25 of the tracker's and off centre."""
+    """Half mirrored, a third rotated, squares from 0.87 to 1.15 of the tracker's, off centre."""
     uniform = torch.rand(samples, 5, generator=generator)
-    angle = torch.randn(samples, generator=generator) * math.radians(18)
+    angle = torch.randn(samples, generator=generator) * math.radians(12)
     return View(
-        scale=torch.exp((uniform[:, 0] * 2 - 1) * math.log(1.25)),
-        shift=(uniform[:, 1:3] * 2 - 1) * 0.08,
-        angle=(angle * (uniform[:, 3] < 0.5)).clamp(-MOST_ROTATION, MOST_ROTATION),
+        scale=torch.exp((uniform[:, 0] * 2 - 1) * math.log(1.15)),
+        shift=(uniform[:, 1:3] * 2 - 1) * 0.05,
+        angle=(angle * (uniform[:, 3] < 0.33)).clamp(-MOST_ROTATION, MOST_ROTATION),
         mirror=uniform[:, 4] < 0.5,
     )
 

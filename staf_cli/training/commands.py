@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from staf_cli.errors import DONE, UsageError
+from staf_cli.interrupts import unhurried
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -64,7 +65,8 @@ def run(
         time_limit=60 * time_limit if time_limit else math.inf,
         device=choose_device(device),
     )
-    stages.follow(options, _body(), _say)
+    with unhurried():  # the state is saved on the way out
+        stages.follow(options, _body(), _say)
     return DONE
 
 

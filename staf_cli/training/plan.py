@@ -27,21 +27,21 @@ class Plan:
 
 
 PLANS = {
-    # Two cores of a laptop, about two hours with rendering; not yet run in one piece.
+    # Two cores of a laptop, about four hours with rendering; never run in one piece.
     "cpu": Plan(
         poses=5000,
-        sequences=260,
+        sequences=660,
         held_out=48,
         encoder="yolo11n",
         frozen=(),
-        base_steps=2400,
+        base_steps=5600,
         base_batch=32,
         base_rate=3e-4,
         dropout=0.0,
         phases=(
-            Phase(0.1, 160, 2, regresses=False),
-            Phase(0.6, 160, 2, regresses=True),
-            Phase(0.85, 224, 2, regresses=True),
+            Phase(0.04, 160, 2, regresses=False),
+            Phase(0.24, 160, 2, regresses=True),
+            Phase(0.88, 224, 2, regresses=True),
             Phase(1.0, 224, 3, regresses=True),
         ),
         temporal_steps=300,

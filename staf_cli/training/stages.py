@@ -33,7 +33,7 @@ ARCHITECTURES = {  # the rows of the paper's Table 4, with the plan's encoder
     "fusion": Architecture(apm=False),
     "full": Architecture(),
 }
-SHARES = {"photos": 0.4, "poses": 0.3, "synthetic": 0.3}  # of a batch of stage 1
+SHARES = {"photos": 0.4, "poses": 0.2, "synthetic": 0.4}  # of a batch of stage 1
 HELD_OUT = ("photos-held-out", "synthetic-held-out")
 VIEWS = {"synthetic": 2, "photos": 2}  # of every sample in stage 2
 PHOTO_SHARE = 0.25  # of the windows of stage 2
