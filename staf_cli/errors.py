@@ -22,10 +22,21 @@ DAMAGED = 3
 INTERRUPTED = 130
 
 
+def one_line(text: str) -> str:
+    """Text for terminals and tables: control characters and stray bytes are escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class StafError(Exception):
-    """Anything a user can be told in one line; the message says what to do next."""
+    """Anything a user can be told in one line; the message says what to do next.
+
+    Names of files, and what stands in them, may hold anything: all is escaped here.
+    """
 
     exit_code = FAILED
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class UsageError(StafError):

@@ -15,6 +15,8 @@ from staf_cli import weights
 from staf_cli.errors import WeightsError
 from staf_cli.files import sha256
 
+pytestmark = pytest.mark.loopback  # the servers of this module
+
 CONTENT = bytes(range(256)) * 3000
 
 

@@ -1,0 +1,81 @@
+"""What holds for all tests: none reaches the network, nor does a process that it starts."""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+OFFLINE = Path(__file__).parent / "offline"
+
+
+class Attempts:
+    """What was refused since the last look."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seen = 0
+
+    def new(self) -> list[str]:
+        lines = self.path.read_text().splitlines()
+        fresh, self.seen = lines[self.seen :], len(lines)
+        return fresh
+
+
+def _block_network() -> Attempts:
+    path = Path(tempfile.mkdtemp(prefix="staf-tests-"), "sockets")
+    path.touch()
+    os.environ["STAF_TEST_SOCKETS"] = str(path)
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")])
+    )
+    sys.path.insert(0, str(OFFLINE))
+    sys.modules.pop("sitecustomize", None)  # Python has imported another one, or none, by now
+    import sitecustomize  # noqa: F401
+
+    return Attempts(path)
+
+
+ATTEMPTS = _block_network()
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "loopback: may use sockets on this machine")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    if item.get_closest_marker("loopback"):
+        os.environ["STAF_TEST_LOOPBACK"] = "1"
+    try:
+        return (yield)
+    finally:
+        os.environ.pop("STAF_TEST_LOOPBACK", None)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item, nextitem):
+    try:
+        return (yield)
+    finally:
+        attempts = ATTEMPTS.new()
+        if attempts:
+            pytest.fail("tried to reach the network:\n" + "\n".join(attempts), pytrace=False)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """Also what a process did that outlived its test."""
+    attempts = ATTEMPTS.new()
+    if attempts:
+        print("\ntried to reach the network:", *attempts, sep="\n")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    shutil.rmtree(ATTEMPTS.path.parent)
+
+
+@pytest.fixture
+def refused():
+    """Gives the network's refusals since the last look, for tests that provoke them."""
+    return ATTEMPTS.new
