@@ -2,7 +2,7 @@
 
 import random
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -38,8 +38,9 @@ def make_clip(
     pixel_format: str = "yuv420p",
     options: dict[str, str] | None = None,
     audio: str | None = None,
+    picture: Callable[[int, int, int], Image] = pattern,
 ) -> Path:
-    """Encode `pattern(0)`, `pattern(1)`, ... at the given pts, and a 440 Hz tone as long."""
+    """Encode `picture(0, width, height)`, ... at the given pts, and a 440 Hz tone as long."""
     pts = list(pts)
     with av.open(str(path), "w") as output:
         video = output.add_stream(codec, rate=25, options=options or {})
@@ -47,7 +48,7 @@ def make_clip(
         video.codec_context.time_base = time_base
         tone = output.add_stream(audio, rate=TONE_RATE, layout="mono") if audio else None
         for index, ticks in enumerate(pts):
-            frame = av.VideoFrame.from_ndarray(pattern(index, width, height), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(picture(index, width, height), format="rgb24")
             frame.pts, frame.time_base = ticks, time_base
             output.mux(video.encode(frame.reformat(format=pixel_format)))
         output.mux(video.encode(None))

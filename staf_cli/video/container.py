@@ -7,12 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.logging
 
 from staf_cli.errors import VideoError
 from staf_cli.files import printable
+from staf_cli.video.picture import MOST_PIXELS
 
-# Scripts and text that FFmpeg would "play", and that may name other files.
-NOT_VIDEOS = frozenset({"tty", "concat", "hls", "dash", "sdp", "rtsp"})
+# What cameras, editors and the web make. FFmpeg would also "play" scripts, playlists and numbered
+# names, which have it open other files or the network: it must not begin to read one.
+FORMATS = (
+    *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "asf", "gif", "ogg", "mxf"),
+    *("nut", "ivf", "obu", "h261", "h263", "h264", "hevc", "vvc", "m4v", "mjpeg", "mjpeg_2000"),
+    *("yuv4mpegpipe", "dv", "rm", "gxf", "wtv", "nsv", "dhav", "cine", "vc1", "dirac", "dnxhd"),
+    *("image2", "apng", "png_pipe", "jpeg_pipe", "bmp_pipe", "tiff_pipe", "webp_pipe"),
+    *("mp3", "wav", "w64", "flac", "aac", "ac3", "eac3", "dts", "aiff", "caf", "amr", "au"),
+)
+# What no stranger's header may ask for; pictures that change their size on the way included.
+LIMITS = {"max_pixels": str(MOST_PIXELS)}
+READING = {
+    **LIMITS,
+    "format_whitelist": ",".join(FORMATS),
+    "protocol_whitelist": "file",
+    "pattern_type": "none",  # a picture's name with % or * in it is just its name
+}
 MOST_READ_ERRORS = 100  # in a row, before the rest of a file is given up
 
 
@@ -28,18 +45,20 @@ def opened(path: Path) -> Iterator[Any]:
         if path.stat().st_size == 0:
             raise VideoError(f"{name}: the file is empty (0 bytes); copy or export it again")
         # The prefix keeps FFmpeg from reading a file name with a colon as a protocol.
-        container = av.open(f"file:{path}")
+        container = av.open(f"file:{path}", options=READING, metadata_errors="replace")
     except av.InvalidDataError as error:
         raise VideoError(
             f"{name}: not a video, or one whose header is damaged or cut off; "
             "play the file to check it, or export it again"
         ) from error
+    except av.ArgumentError as error:
+        raise VideoError(
+            f"{name}: not a video but text, a playlist or a rare format; export it as MP4 (H.264)"
+        ) from error
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise VideoError(f"{name}: cannot be read: {reason.lower()}") from error
     with container:
-        if container.format.name in NOT_VIDEOS:
-            raise VideoError(f"{name}: a text file or playlist, not a video; name a video file")
         yield container
 
 
@@ -55,11 +74,20 @@ def video_stream(container: Any, path: Path) -> Any:
         raise VideoError(
             f"{printable(path)}: its video codec is unknown here; export it again as MP4 (H.264)"
         )
+    stream.codec_context.options = LIMITS
     return stream
 
 
+def be_strict(decoder: Any) -> None:
+    """Have a codec context, not opened yet, refuse what it would otherwise conceal."""
+    if decoder.name != "tiff":  # which would also refuse odd EXIF data
+        decoder.options = {**LIMITS, "err_detect": "explode"}
+
+
 def audio_streams(container: Any) -> list[Any]:
-    return [s for s in container.streams.audio if s.codec_context is not None]
+    """Those whose form is known: of one that is only promised, nothing can be copied."""
+    known = [s for s in container.streams.audio if s.codec_context is not None]
+    return [s for s in known if s.codec_context.sample_rate and s.codec_context.layout.nb_channels]
 
 
 def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
@@ -76,6 +104,38 @@ def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
         except av.FFmpegError:
             errors += 1
             yield None
+
+
+@contextmanager
+def overheard() -> Iterator[list[tuple[int, str, str]]]:
+    """Collect what FFmpeg calls an error meanwhile: (level, who says it, message).
+
+    Never around the end of a decoder with threads: they would wait for the one that waits for
+    them. `decode` with a single thread and reading alone are safe.
+    """
+    av.logging.set_skip_repeated(False)
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture(local=False) as said:
+            yield said
+    finally:
+        av.logging.set_level(None)
+
+
+def is_cut_off(container: Any, path: Path) -> bool:
+    """Whether a file ends too early, where its format shows that in its first or last bytes."""
+    name, size = container.format.name, path.stat().st_size
+    with path.open("rb") as stream:
+        head = stream.read(8)
+        stream.seek(max(0, size - 64))
+        tail = stream.read()
+    if name == "avi":  # RIFF: the size of the rest, 0 where it is not known
+        return 8 + int.from_bytes(head[4:8], "little") > size
+    if name == "gif":
+        return not tail.rstrip(b"\0").endswith(b";")
+    if name == "mpegts":  # packets of one size, bare, with a time stamp, or with a checksum
+        return all(size % packet for packet in (188, 192, 204))
+    return False
 
 
 def decode(stream: Any, packet: Any) -> list[Any] | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain, pairwise
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from av.video.reformatter import (
 from staf_cli import files
 from staf_cli.errors import MissingTool, OutputError, VideoError
 from staf_cli.files import printable
+from staf_cli.interrupts import undone_by
 from staf_cli.records import Clip, Frame, Image
 from staf_cli.video.container import (
     audio_streams,
@@ -69,8 +70,8 @@ def check_codec(codec: str) -> None:
     know the encoder, or the encoder does not run here (no such device, no such driver).
     """
     grey = np.full((256, 256, 3), 128, np.uint8)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "trial").with_suffix(suffix_for(codec))
+    with files.scratch_folder() as folder:
+        path = folder.joinpath("trial").with_suffix(suffix_for(codec))
         clip = Clip(path, 256, 256, 25.0, Fraction(1, 25), 2, has_audio=False)
         try:
             write(path, clip, (Frame(i, i, i / 25, grey) for i in range(2)), codec)
@@ -87,6 +88,7 @@ def write(path: Path, clip: Clip, frames: Iterable[Frame], codec: str | None = N
     frames: (H, W, 3) RGB uint8, all of one size, which need not be the clip's; where a side is
     odd the last row or column is doubled, as H.264 needs even ones. They are pulled one by one.
     codec: None for the built-in H.264, or the name of an encoder of the user's own ffmpeg.
+    A clip of a span that begins later is written from 0, with the sound of the span.
     Audio is copied packet by packet; where the container cannot hold it, it is encoded as AAC
     and a note for the user is returned. The file appears under its name only when complete.
 
@@ -99,6 +101,7 @@ def write(path: Path, clip: Clip, frames: Iterable[Frame], codec: str | None = N
     if first is None:
         raise VideoError(f"{printable(clip.path)}: there is no frame to write")
     height, width = first.image.shape[:2]
+    origin = first.pts if clip.span.start > 0 else 0
     with files.atomic(path) as temporary:
         if codec is None:
             encoder, options, pixel_format, lead = ENCODER, ENCODER_OPTIONS, "yuv420p", 0
@@ -115,8 +118,8 @@ def write(path: Path, clip: Clip, frames: Iterable[Frame], codec: str | None = N
             video.codec_context.time_base = clip.time_base
             video.thread_type = "FRAME"  # x264 would otherwise cut pictures into slices
             _tag_colours(video.codec_context)
-            sound, note = _sound(output, clip, COPIED_AUDIO[suffix_for(codec)])
-            pictures = _encoded(video, chain([first], shown), clip, pixel_format)
+            sound, note = _sound(output, clip, origin, COPIED_AUDIO[suffix_for(codec)])
+            pictures = _encoded(video, chain([first], shown), clip, origin, pixel_format)
             for packet in heapq.merge(pictures, *sound, key=lambda p: p.dts * p.time_base):
                 packet.pts += round(lead / packet.time_base)
                 packet.dts += round(lead / packet.time_base)
@@ -192,7 +195,7 @@ def _own_ffmpeg(
         )
         assert process.stdin is not None
         broken = None
-        try:
+        with undone_by(lambda: _end(process)):
             try:
                 # By its number: PyAV loses a Ctrl-C that comes while a Python pipe is written.
                 with (
@@ -203,16 +206,18 @@ def _own_ffmpeg(
             except av.FFmpegError as error:
                 broken = error  # most often ffmpeg has ended, and says why
             process.wait()
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
         if broken or process.returncode:
             complaints.seek(0)
             lines = complaints.read().decode(errors="replace").split("\n")
             reason = next((line.strip() for line in lines if line.strip()), str(broken))
             name = printable(Path(path.name))
             raise OutputError(f"ffmpeg cannot write {name} with {codec}: {reason}")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a child process, unless it has ended."""
+    process.kill()
+    process.wait()
 
 
 def _keep_times(time_base: Fraction) -> dict[str, str]:
@@ -228,14 +233,18 @@ def _timescale(time_base: Fraction) -> int:
     return time_base.denominator * ceil(10_000 / time_base.denominator)
 
 
-def _encoded(video: Any, frames: Iterable[Frame], clip: Clip, pixel_format: str) -> Iterator[Any]:
-    """The packets of the frames. Each lasts until the next one; the last, one frame of the clip."""
+def _encoded(
+    video: Any, frames: Iterable[Frame], clip: Clip, origin: int, pixel_format: str
+) -> Iterator[Any]:
+    """The packets of the frames, `origin` ticks earlier. Each lasts until the next one; the last,
+    one frame of the clip.
+    """
     usual = max(1, round(1 / (clip.fps * clip.time_base)))
     for frame, after in pairwise(chain(frames, [None])):
         assert frame is not None
         picture = _picture(frame.image, pixel_format)
         picture.time_base = clip.time_base
-        picture.pts = frame.pts
+        picture.pts = frame.pts - origin
         picture.duration = usual if after is None else after.pts - frame.pts
         yield from video.encode(picture)
     yield from video.encode(None)
@@ -272,31 +281,41 @@ def _rate(clip: Clip) -> Fraction:
 
 
 def _sound(
-    output: Any, clip: Clip, copied: frozenset[str]
+    output: Any, clip: Clip, origin: int, copied: frozenset[str]
 ) -> tuple[list[Iterator[Any]], str | None]:
-    """Add the clip's audio to an output: its packets, and a note if some are encoded anew."""
+    """Add the clip's audio to an output: its packets, and a note if some are encoded anew.
+
+    origin: the tick of the clip's clock that becomes 0; of a span comes the sound from there on.
+    """
     if not clip.has_audio:
         return [], None
     tracks = []
     foreign = []
     with opened(clip.path) as source:
-        start = start_of(source, video_stream(source, clip.path)) * clip.time_base
+        start = (start_of(source, video_stream(source, clip.path)) + origin) * clip.time_base
+        since = 0.0 if clip.span.start > 0 else -inf
+        until = inf if clip.span.end is None else clip.span.end - float(origin * clip.time_base)
         for stream in audio_streams(source):
             name = stream.codec.canonical_name
             if name in copied:
                 target = output.add_stream_from_template(stream)
-                packets = _copied(clip, stream.index, target, start)
+                packets = _copied(clip, stream.index, target, start, (since, until))
             else:
                 foreign.append(name)
                 target = output.add_stream("aac", rate=AAC_RATE, layout="stereo")
-                packets = _as_aac(clip, stream.index, target, start)
+                packets = _as_aac(clip, stream.index, target, start, (since, until))
             tracks.append(_ascending(packets))
     note = f"audio ({', '.join(foreign)}) cannot be copied into this kind of file: encoded as AAC"
     return tracks, note if foreign else None
 
 
-def _copied(clip: Clip, index: int, target: Any, start: Fraction) -> Iterator[Any]:
-    """One audio stream's packets as they are, moved by the file's start (s), in ticks of 1/n s."""
+def _copied(
+    clip: Clip, index: int, target: Any, start: Fraction, limits: tuple[float, float]
+) -> Iterator[Any]:
+    """One audio stream's packets as they are, `start` s earlier, in ticks of 1/n s.
+
+    limits: the time from which, and before which, they are to begin then, s.
+    """
     with opened(clip.path) as source:
         stream = source.streams[index]
         many, rate = stream.time_base.as_integer_ratio()
@@ -309,11 +328,14 @@ def _copied(clip: Clip, index: int, target: Any, start: Fraction) -> Iterator[An
             packet.duration *= many
             packet.time_base = Fraction(1, rate)
             packet.stream = target
-            yield packet
+            if limits[0] <= packet.pts / rate < limits[1]:
+                yield packet
 
 
-def _as_aac(clip: Clip, index: int, target: Any, start: Fraction) -> Iterator[Any]:
-    """One audio stream as AAC, moved by the file's start (s); damaged pieces are left out."""
+def _as_aac(
+    clip: Clip, index: int, target: Any, start: Fraction, limits: tuple[float, float]
+) -> Iterator[Any]:
+    """One audio stream as AAC, `start` s earlier; damaged pieces are left out. limits: as above."""
     resampler = av.AudioResampler("fltp", "stereo", AAC_RATE)
     with opened(clip.path) as source:
         stream = source.streams[index]
@@ -322,6 +344,8 @@ def _as_aac(clip: Clip, index: int, target: Any, start: Fraction) -> Iterator[An
             for sound in decode(stream, packet) or ():
                 if sound.pts is not None:
                     sound.pts -= shift
+                    if not limits[0] <= sound.pts * sound.time_base < limits[1]:
+                        continue
                 yield from _aac_packets(target, resampler, sound)
         yield from _aac_packets(target, resampler, None)
         yield from target.encode(None)
