@@ -5,13 +5,17 @@ never runs code: no pickles, and every array's size is checked before memory is 
 """
 
 import hashlib
-import io
 import math
+import struct
+import sys
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
+from tokenize import TokenError
+from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -31,7 +35,20 @@ SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17
 INTEGERS = ("parents", "faces", "sample_index")
 
 MOST_VERTICES = 100_000
-LARGEST_ARRAY = 256 * 2**20  # bytes; the largest in any SMPL file, 300 betas in float64, is 50 MB
+LARGEST_ARRAYS = 256 * 2**20  # bytes, together; SMPL with 300 betas in float64 has 90 MB
+LARGEST_DIRECTORY = 2**20  # bytes of a zip's list of members; reading it takes twenty times that
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # how numpy and SMPL's authors compress
+# What reading an npy header raises, which is a Python expression, where it is none or a trap.
+BAD_HEADER = (
+    ValueError,
+    TypeError,
+    EOFError,
+    SyntaxError,
+    TokenError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+)
 ROW_TOLERANCE = 1e-3  # how far a vertex's skinning weights may sum from 1
 
 
@@ -197,46 +214,95 @@ def save_body(body: BodyArrays, path: Path) -> None:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 
-def read_npz(path: Path, names: Iterable[str]) -> dict[str, NDArray[np.generic]]:
-    """The named arrays of an npz that are there; the others are not touched.
+def read_npz(
+    path: Path, names: Iterable[str], largest: int | None = None
+) -> dict[str, NDArray[np.generic]]:
+    """The named arrays of an npz that are there, numbers or text; the others are not touched.
 
-    Raises BodyError for a missing or damaged file, an array of objects (a pickle), an array
-    over 256 MiB, or a header that does not fit its data.
+    largest: bytes that they may take together, as much as any body's where it is not given.
+    Raises BodyError for a missing or damaged file, an array of objects (a pickle), arrays that
+    take more than that, or a header that does not fit its data.
     """
+    with open_zip(path) as archive:
+        present = set(archive.namelist())
+        members = {name: f"{name}.npy" for name in names if f"{name}.npy" in present}
+        size = sum(archive.getinfo(member).file_size for member in members.values())
+        if size > (LARGEST_ARRAYS if largest is None else largest):
+            raise BodyError(
+                f"{path}: its arrays take {size} bytes, more than any body needs or its frames "
+                "allow; get the file again"
+            )
+        return {name: _read_member(path, archive, member) for name, member in members.items()}
+
+
+@contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip of unknown origin for reading, without taking memory for a directory's lies.
+
+    Raises BodyError for a missing or damaged file, here and while members are read in the block.
+    """
+    damaged = f"{path}: is damaged, or no npz or zip file; get it again"
     try:
-        with zipfile.ZipFile(path) as archive:
-            present = set(archive.namelist())
-            return {
-                name: _read_member(path, archive, f"{name}.npy")
-                for name in names
-                if f"{name}.npy" in present
-            }
-    except FileNotFoundError as error:
-        raise BodyError(f"{path}: there is no such file") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise BodyError(f"{path}: is damaged or no npz file; get it again") from error
+        if not path.is_file():  # a pipe would be waited for
+            problem = "cannot be read: is no file" if path.exists() else "there is no such file"
+            raise BodyError(f"{path}: {problem}")
+        with path.open("rb") as stream:
+            if _directory_size(stream) > LARGEST_DIRECTORY:
+                raise BodyError(damaged)
+            with zipfile.ZipFile(stream) as archive:
+                if any(member.compress_type not in METHODS for member in archive.infolist()):
+                    raise BodyError(damaged)
+                yield archive
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        UnicodeDecodeError,
+    ) as error:
+        raise BodyError(damaged) from error
     except OSError as error:
         raise BodyError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
+def _directory_size(stream: IO[bytes]) -> int:
+    """What the module itself will read into memory when it opens the zip; 0 for no zip."""
+    end = zipfile._EndRecData(stream)  # type: ignore[attr-defined]
+    size: int = end[zipfile._ECD_SIZE] if end else 0  # type: ignore[attr-defined]
+    return size
+
+
 def _read_member(path: Path, archive: zipfile.ZipFile, member: str) -> NDArray[np.generic]:
     where = f"{path}: {member.removesuffix('.npy')}"
-    size = archive.getinfo(member).file_size
-    if size > LARGEST_ARRAY:
-        raise BodyError(f"{where} takes {size} bytes, more than any body needs; get the file again")
-    stream = io.BytesIO(archive.read(member))
-    try:
-        version = npy.read_magic(stream)
-        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = read_header(stream)
-    except ValueError as error:
-        raise BodyError(f"{where} is no numpy array; get the file again") from error
+    with archive.open(member) as stream:
+        try:
+            version = npy.read_magic(stream)
+            one = version == (1, 0)
+            read_header = npy.read_array_header_1_0 if one else npy.read_array_header_2_0
+            shape, _, dtype = read_header(stream)
+        except BAD_HEADER as error:
+            raise BodyError(f"{where} is no numpy array; get the file again") from error
+        start = stream.tell()
     if dtype.hasobject:
         raise BodyError(f"{where} holds Python objects, which could run code; it is not read")
-    data = stream.read()
-    if min(shape, default=1) < 0 or len(data) != math.prod(shape) * dtype.itemsize:
-        raise BodyError(f"{where} is cut off or lies about its size; get the file again")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C").copy()
+    if dtype.kind not in "biufU" or dtype.itemsize == 0:
+        raise BodyError(f"{where} holds {dtype!s:.40}, neither numbers nor text; get it again")
+    lies = f"{where} is cut off or lies about its size; get the file again"
+    data = archive.getinfo(member).file_size - start
+    if min(shape, default=1) < 0 or data != math.prod(shape) * dtype.itemsize:
+        raise BodyError(lies)
+    try:
+        with archive.open(member) as stream:
+            array: NDArray[np.generic] = npy.read_array(stream, allow_pickle=False)
+    except BAD_HEADER as error:  # fewer data than the zip says, or a shape that numpy cannot hold
+        raise BodyError(lies) from error
+    if dtype.kind == "U":  # Python stops at what is no letter
+        letters = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(dtype.byteorder))
+        if letters.max(initial=0) > sys.maxunicode:
+            raise BodyError(f"{where} holds what is no text; get the file again")
+    return array
 
 
 def _member(field: str) -> str:

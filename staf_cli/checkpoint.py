@@ -9,6 +9,8 @@ with a float32 scale for each of its rows, NAME.scale. Loading gives float32 eit
 """
 
 import json
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,10 @@ FIELDS = {
 }
 SCALE = ".scale"
 LEAST_COMPACT = 4096  # numbers of the smallest tensor that is worth fewer bits
+LARGEST_HEADER = 2**22  # bytes; ten thousand tensors take a quarter of that
+MOST_NUMBERS = 80_000_000  # in all tensors; the paper's network has 56 million
+NAME = re.compile(r"[\w.+-][\w.+ -]{0,99}")  # of a checkpoint: for tables, and no path
+BODY = re.compile(NAME.pattern + " [0-9a-f]{16}")
 CROP_SCALES = (1.0, 2.0)  # what a square around a person can sensibly be, times the box
 
 
@@ -109,9 +115,13 @@ def _restore(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     for key, tensor in tensors.items():
         if tensor.dtype == torch.int8:
             scale = tensors.get(key + SCALE)
-            if scale is None or scale.dtype != torch.float32 or scale.shape != tensor.shape[:1]:
-                raise WeightsError(f"{path}: {key} has no fitting scale; import or fetch it again")
-            restored[key] = (tensor.flatten(1) * scale[:, None]).reshape(tensor.shape)
+            fits = scale is not None and scale.shape == tensor.shape[:1] and tensor.ndim > 1
+            if scale is None or not fits or scale.dtype != torch.float32:
+                raise WeightsError(
+                    f"{path}: {key:.100} has no fitting scale; import or fetch it again"
+                )
+            rows = tensor.flatten(1).float()
+            restored[key] = rows.mul_(scale[:, None]).reshape(tensor.shape)
         elif tensors.get(key.removesuffix(SCALE), tensor).dtype != torch.int8:
             restored[key] = tensor.float() if tensor.dtype == torch.float16 else tensor
     return restored
@@ -127,22 +137,36 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise WeightsError(f"{path}: there is no such file; `staf weights list` shows what is here")
     if path.suffix != ".safetensors":
         raise WeightsError(f"{path}: is no checkpoint (.safetensors); see `staf weights list`")
+    too_large = WeightsError(
+        f"{path}: holds more than {MOST_NUMBERS} numbers, more than any network here has; "
+        "get the original file"
+    )
+    if path.stat().st_size > 5 * MOST_NUMBERS:  # in float32 it needs four bytes each
+        raise too_large
     try:
+        _check_header(path)
         with safe_open(path, framework="pt") as archive:
             metadata = archive.metadata() or {}
             about = _about(path, metadata.get("staf", ""))
-            tensors = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+            shapes = {key: archive.get_slice(key).get_shape() for key in archive.keys()}  # noqa: SIM118
+            if sum(math.prod(shape) for shape in shapes.values()) > MOST_NUMBERS:
+                raise too_large
+            tensors = {key: archive.get_tensor(key) for key in shapes}
+    except (SafetensorError, OSError, KeyError, AttributeError) as error:  # of unknown types
         raise WeightsError(
-            f"{path}: is damaged or no safetensors file ({error}); import or fetch it again"
+            f"{path}: is damaged or no safetensors file ({error!s:.100}); import or fetch it again"
         ) from error
     tensors = _restore(path, tensors)
     for key, tensor in tensors.items():
         expected = torch.int64 if key.endswith(".index") else torch.float32
         if tensor.dtype != expected:
-            raise WeightsError(f"{path}: {key} is {tensor.dtype}, not {expected}; import it again")
-        if not tensor.isfinite().all():
-            raise WeightsError(f"{path}: {key} holds values that are not finite; import it again")
+            raise WeightsError(
+                f"{path}: {key:.100} is {tensor.dtype}, not {expected}; import it again"
+            )
+        if tensor.numel() and not all(map(torch.isfinite, tensor.aminmax())):
+            raise WeightsError(
+                f"{path}: {key:.100} holds values that are not finite; import it again"
+            )
     return Checkpoint(
         tensors=tensors,
         name=about["name"],
@@ -154,24 +178,36 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
 
 
+def _check_header(path: Path) -> None:
+    """Refuse a header that would take much memory before anything in it is believed."""
+    with path.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+    if size > LARGEST_HEADER:
+        raise SafetensorError(f"a header of {size} bytes")
+
+
 def _about(path: Path, text: str) -> dict[str, Any]:
     foreign = WeightsError(
         f"{path}: was not made by staf; the authors' files come in with `staf weights import`"
     )
     try:
         about = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise foreign from error
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise foreign
     for field, kind in FIELDS.items():
         if not isinstance(about.get(field), kind):
             raise WeightsError(f"{path}: says nothing usable about its {field}; import it again")
+    for field, pattern in (("name", NAME), ("body", BODY)):
+        if not pattern.fullmatch(about[field]):
+            raise WeightsError(f"{path}: says nothing usable about its {field}; import it again")
     architecture = about["architecture"]
     levels = [architecture.get("tcfm", ""), architecture.get("safm", "")]
     if (
         set(architecture) != {"encoder", "apm", "tcfm", "safm"}
         or not isinstance(architecture["encoder"], str)
+        or not NAME.fullmatch(architecture["encoder"])
         or not isinstance(architecture["apm"], bool)
         or not all(level is None or type(level) is int for level in levels)
     ):

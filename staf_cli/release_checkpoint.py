@@ -1,24 +1,25 @@
 """The authors' two checkpoint files -> one checkpoint of ours. Strict: all there, nothing unknown.
 
-The authors' release (MIT) consists of torch pickles, which users download themselves. They are
-read with torch's `weights_only=True`, which builds tensors and plain numbers and runs no code.
+The authors' release (MIT) consists of torch pickles, which users download themselves. Their
+programs are looked through before torch reads them, with `weights_only=True`: they may name
+tensors and plain numbers only. No code is run, and no memory taken for what is not in the file.
 """
 
 import pickle
+import pickletools
 import re
 import struct
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from staf_cli import torchvision_ops
-from staf_cli.body_format import BETAS, JOINTS, SAMPLES, body_hash
+from staf_cli.body_format import BETAS, JOINTS, SAMPLES, body_hash, open_zip
 from staf_cli.checkpoint import save_checkpoint
-from staf_cli.errors import WeightsError
+from staf_cli.errors import BodyError, WeightsError
 from staf_cli.geometry import CROP_SCALE
 
 TEMPORAL_FILE = "3dpw_model_best.pth.tar"  # everything but the encoder, under gen_state_dict
@@ -48,15 +49,29 @@ NOT_NEEDED = re.compile(
     r"|regressor\.[012]\.smpl\..+"
 )
 
-# The scores beside the weights are numpy scalars; these build them, from numpy 1 and 2 alike.
-NUMPY_SCALAR = np.float64(0).__reduce__()[0]
-NUMPY_SCALARS: list[Any] = [
-    np.dtype,
-    np.dtypes.Float32DType,
-    np.dtypes.Float64DType,
-    (NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
-    (NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
-]
+LARGEST_FILE = 2**31  # bytes; weights and an optimiser's two copies are a fifth of it
+LARGEST_PROGRAM = 2**26  # bytes of a pickle; the numbers themselves lie outside of it
+MOST_TUPLES = 50_000  # nested, three times as many overflow Python's stack; a tensor takes five
+# The scores beside the weights are numpy scalars, under these names in numpy 1 and 2.
+NUMPY_NAMES = ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+KNOWN = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_(tensor|tensor_v2|parameter)"
+    r"|torch (Float|Double|Half|Int|Long|Short|Char|Byte|Bool)Storage"
+    r"|torch\.nn\.parameter Parameter|torch Size|torch device|_codecs encode"
+    r"|numpy dtype|numpy\._?core\.multiarray scalar"
+)
+ZIP = b"PK\x03\x04"
+LEGACY_PROGRAMS = 5  # that torch wrote one after the other before it wrote zip files
+
+
+class _Score:
+    """Stands in for a numpy scalar, or its type; keeps nothing."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
 
 
 def import_release(folder: Path, out: Path) -> Path:
@@ -223,8 +238,10 @@ def _without_unit_axes(tensor: Tensor) -> Tensor:
 
 def _read(path: Path, key: str) -> dict[str, Tensor]:
     """One state dict out of a torch pickle, without running code."""
+    stand_ins: list[Any] = [(_Score, name) for name in NUMPY_NAMES]
     try:
-        with torch.serialization.safe_globals(NUMPY_SCALARS), warnings.catch_warnings():
+        _look_through(path)
+        with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of damage that ends below anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -242,6 +259,7 @@ def _read(path: Path, key: str) -> dict[str, Tensor]:
         AttributeError,
         AssertionError,
         struct.error,
+        BodyError,
     ) as error:
         raise WeightsError(f"{path}: is damaged or no torch file; download it again") from error
     state = content.get(key) if isinstance(content, dict) else None
@@ -249,4 +267,41 @@ def _read(path: Path, key: str) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: has no {key}; get the authors' original file")
     if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise WeightsError(f"{path}: {key} holds more than named tensors; get the original file")
-    return state
+    return {name: tensor.detach() for name, tensor in state.items()}
+
+
+def _look_through(path: Path) -> None:
+    """Follow a torch file's pickles step by step without carrying them out.
+
+    Raises UnpicklingError for a name that no weights need or for nesting without end; BodyError
+    or ValueError for a file that is damaged, too large, or claims to be larger than it is.
+    """
+    size = path.stat().st_size
+    if size > LARGEST_FILE:
+        raise ValueError("a file too large")
+    with path.open("rb") as stream:
+        if stream.read(len(ZIP)) != ZIP:  # what torch goes by, too
+            stream.seek(0)
+            for _ in range(LEGACY_PROGRAMS):
+                _look_at(stream)
+            return
+    with open_zip(path) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > size:  # torch compresses nothing
+            raise ValueError("a zip that unpacks to more than it is")
+        for member in members:
+            if member.filename.lower().endswith(".pkl"):
+                if member.file_size > LARGEST_PROGRAM:
+                    raise ValueError("a program too large")
+                with archive.open(member) as stream:
+                    _look_at(stream)
+
+
+def _look_at(stream: IO[bytes]) -> None:
+    """One pickle's steps up to its end."""
+    tuples = 0
+    for step, argument, _ in pickletools.genops(stream):
+        tuples += step.name.startswith("TUPLE")
+        named = step.name in ("GLOBAL", "STACK_GLOBAL", "INST")
+        if tuples > MOST_TUPLES or (named and not KNOWN.fullmatch(str(argument))):
+            raise pickle.UnpicklingError(step.name)

@@ -5,8 +5,6 @@ after registering. Imported ones lie as npz in the user's data folder.
 """
 
 import re
-import zipfile
-import zlib
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -14,7 +12,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from staf_cli.body_format import BodyArrays, body_arrays, read_npz, save_body
+from staf_cli.body_format import BodyArrays, body_arrays, open_zip, read_npz, save_body
 from staf_cli.errors import BodyError
 from staf_cli.files import data_folder
 from staf_cli.smpl_pickle import LARGEST_FILE, read_pickle
@@ -86,27 +84,24 @@ def _open(path: Path) -> tuple[str, BodyArrays]:
 
 
 def _from_zip(path: Path) -> tuple[str, BodyArrays]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            pickles = {
-                member.filename: found["gender"].lower()
-                for member in archive.infolist()
-                if (found := OFFICIAL_NAME.fullmatch(PurePosixPath(member.filename).name))
-                and member.filename.lower().endswith(".pkl")
-            }
-            neutral = [member for member, gender in pickles.items() if gender == "neutral"]
-            chosen = neutral or list(pickles)
-            if len(chosen) != 1:
-                holds = ", ".join(PurePosixPath(member).name for member in chosen)
-                raise BodyError(
-                    f"{path}: holds {holds or 'no SMPL model under its official name'}; "
-                    "unzip it and import the one file you want"
-                )
-            member = archive.getinfo(chosen[0])
-            with archive.open(member) as stream:
-                return _gender(path, member.filename), _from_pickle(path, stream, member.file_size)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise BodyError(f"{path}: is damaged or no zip file; download it again") from error
+    with open_zip(path) as archive:
+        pickles = {
+            member.filename: found["gender"].lower()
+            for member in archive.infolist()
+            if (found := OFFICIAL_NAME.fullmatch(PurePosixPath(member.filename).name))
+            and member.filename.lower().endswith(".pkl")
+        }
+        neutral = [member for member, gender in pickles.items() if gender == "neutral"]
+        chosen = neutral or list(pickles)
+        if len(chosen) != 1:
+            holds = ", ".join(PurePosixPath(member).name for member in chosen[:4])
+            raise BodyError(
+                f"{path}: holds {holds or 'no SMPL model under its official name'}; "
+                "unzip it and import the one file you want"
+            )
+        member = archive.getinfo(chosen[0])
+        with archive.open(member) as stream:
+            return _gender(path, member.filename), _from_pickle(path, stream, member.file_size)
 
 
 def _from_pickle(path: Path, stream: IO[bytes], size: int) -> BodyArrays:

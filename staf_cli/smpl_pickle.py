@@ -10,7 +10,7 @@ import math
 import pickle
 import re
 import struct
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn
 
@@ -20,7 +20,10 @@ from scipy import sparse
 
 from staf_cli.errors import BodyError
 
-LARGEST_FILE = 2**30  # bytes; the largest official file is about a quarter of it
+LARGEST_FILE = 320 * 2**20  # bytes; the largest official file is about three quarters of it
+LARGEST_PIECE = 150 * 10**6  # bytes; its largest array, 300 betas in float64, is 50 MB, 145 as text
+MOST_STEPS = 50_000  # of the pickle's program; arrays are single steps, so that no file has many
+MOST_NUMBERS = 2**22  # of a dense matrix; the joint regressor has 24 * 6890
 NUMBERS = re.compile(r"[<>=|]?(b1|i[1248]|u[1248]|f[248])")
 
 Array = NDArray[np.generic]
@@ -34,7 +37,7 @@ def read_pickle(stream: IO[bytes], path: Path, names: Collection[str]) -> dict[s
     arrays cannot be made.
     """
     try:
-        content = _ArraysOnly(stream, encoding="latin1").load()
+        content = _ArraysOnly(_InPieces(stream), encoding="latin1").load()
     except _ForeignName as error:
         raise BodyError(
             f"{path}: asks for {error}, which no body model needs; nothing was run. "
@@ -154,13 +157,44 @@ def _known() -> dict[tuple[str, str], type]:
     return known
 
 
+class _InPieces:
+    """A stream that gives no more at a time than an array of an official file takes."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+
+    def read(self, size: int) -> bytes:
+        if size > LARGEST_PIECE:
+            raise pickle.UnpicklingError("more bytes than any array has")
+        return self.stream.read(size)
+
+    def readline(self) -> bytes:
+        line = self.stream.readline(LARGEST_PIECE)
+        if len(line) == LARGEST_PIECE:
+            raise pickle.UnpicklingError("a longer line than any array has")
+        return line
+
+
+def _counted(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The same step, refused after very many: nests so deep that Python crashes take them all."""
+
+    def step(unpickler: "_ArraysOnly") -> None:
+        unpickler.steps += 1
+        if unpickler.steps > MOST_STEPS:
+            raise pickle.UnpicklingError("more steps than any body model needs")
+        load(unpickler)
+
+    return step
+
+
 class _ArraysOnly(pickle._Unpickler):
     """Python's own unpickler in Python: the one in C takes memory for any memo index it reads."""
 
     known = _known()
+    steps = 0
     # A bytearray's claimed length is filled before it is read; no official file has one.
     dispatch = {  # noqa: RUF012
-        opcode: load
+        opcode: _counted(load)
         for opcode, load in pickle._Unpickler.dispatch.items()
         if opcode != pickle.BYTEARRAY8[0]
     }
@@ -220,10 +254,10 @@ def _select(source: Array, chosen: Array, shape: object) -> Array:
 
 
 def _dense(state: dict[str, Any]) -> Array:
-    """A compressed-column matrix, at most 2**26 numbers, to a dense one."""
+    """A compressed-column matrix, not too large, to a dense one."""
     shape = state.get("_shape", state.get("shape"))
     match shape:
-        case (int() as rows, int() as columns) if 0 < rows * columns <= 2**26 and rows > 0:
+        case (int() as rows, int() as columns) if 0 < rows * columns <= MOST_NUMBERS and rows > 0:
             pass
         case _:
             raise ValueError("holds a sparse matrix of no sensible size")

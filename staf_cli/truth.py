@@ -31,10 +31,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from staf_cli import video
-from staf_cli.body_format import BETAS, read_npz
+from staf_cli.body_format import BAD_HEADER, BETAS, read_npz
 from staf_cli.errors import DatasetError, StafError, VideoError
 from staf_cli.files import atomic, printable
 from staf_cli.geometry import NETWORK_FOCAL
@@ -156,8 +157,9 @@ def _open_clip(path: Path) -> Footage:
         "detected": (frames, len(COCO_KEYPOINTS), 3),
     }
     numbers = {n: _numbers(where, n, found[n], shape) for n, shape in shapes.items() if n in found}
-    frame = numbers["frame"].astype(np.int64)
-    if frames == 0 or frame[0] < 0 or (np.diff(frame) <= 0).any():
+    frame = numbers["frame"].clip(-1, 2**53).astype(np.int64)
+    whole = (frame == numbers["frame"]).all()
+    if frames == 0 or not whole or frame[0] < 0 or (np.diff(frame) <= 0).any():
         raise DatasetError(f"{printable(where)}: frame must hold ascending numbers from 0 on")
     _check_boxes(where, numbers["box"])
     focal = float(numbers["focal_length"])
@@ -165,6 +167,8 @@ def _open_clip(path: Path) -> Footage:
         raise DatasetError(f"{printable(where)}: focal_length is {focal}, must be above 0 px")
     pose = None
     if "poses" in numbers:
+        if found["body"].dtype.kind != "U" or found["body"].shape != ():
+            raise DatasetError(f"{printable(where)}: body is no text; it names a body and its hash")
         body = str(found["body"])
         pose = Pose(numbers["poses"], numbers["betas"], numbers["trans"], body)
     truth = Truth(frame, numbers["box"], pose, numbers.get("kp2d"), numbers.get("detected"))
@@ -218,10 +222,12 @@ def _open_samples(folder: Path) -> Footage:
 def _map_images(path: Path) -> NDArray[np.uint8]:
     """A sample set's images (N, T, H, W, 3), read from the disk as they are needed."""
     try:
-        images: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError("no file")
+        images: NDArray[np.uint8] = open_memmap(path, mode="r")
     except FileNotFoundError as error:
         raise DatasetError(f"{printable(path)} is missing: {LABELS} belongs to it") from error
-    except (ValueError, OSError, EOFError) as error:
+    except (*BAD_HEADER, OSError) as error:
         raise DatasetError(f"{printable(path)}: is damaged or no numpy array of images") from error
     if images.dtype != np.uint8 or images.ndim != 5 or images.shape[-1] != 3 or not images.size:
         raise DatasetError(

