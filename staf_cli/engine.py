@@ -4,6 +4,7 @@ A stream with bounded memory: each crop goes through the backbone once, what a f
 its windows is kept only while a window still needs it, and batches mix people freely.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,10 +23,11 @@ from staf_cli.model.regressor import Theta
 from staf_cli.model.staf import STAF, FrameMaps, stack_frames
 from staf_cli.model.temporal import TARGET, WINDOW
 from staf_cli.people import Estimate
-from staf_cli.records import Float, Frame, Image, Place, Track, alive_by_frame
+from staf_cli.records import Bools, Float, Frame, Image, Place, Track, attended
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+STRETCH = 3000  # rows of a track that are given out together: two minutes, about 3 MB
 
 
 @dataclass(frozen=True)
@@ -72,46 +74,99 @@ def recover(
     frame does not come, OutOfMemory when not even one crop or window fits,
     WeightsError when the network answers with numbers that are not finite.
     """
+    parts: list[list[Estimate]] = [[] for _ in tracks]
+    for number, _, estimate in stretches(frames, tracks, network, crop_scale, settings):
+        parts[number].append(estimate)
+    return [_join(own) for own in parts]
+
+
+def stretches(
+    frames: Iterable[Frame],
+    tracks: Sequence[Track],
+    network: STAF,
+    crop_scale: float,
+    settings: Settings,
+) -> Iterator[tuple[int, slice, Estimate]]:
+    """The same as `recover` in pieces: a track's number in the list, its rows, and their Estimate.
+
+    Each comes as soon as it is complete and is then forgotten, so that memory grows with the
+    people in a frame, not with the clip. A track's stretches come in order, STRETCH rows each
+    but for the last. Raises what `recover` raises.
+    """
     squares = [square_box(track.box, crop_scale) for track in tracks]
-    estimates = [
-        Estimate(
-            np.zeros((len(s), 24, 3, 3), np.float32),
-            np.zeros((len(s), 10), np.float32),
-            np.zeros((len(s), 3), np.float32),
-            s,
-        )
-        for s in squares
-    ]
-    done = [np.zeros(len(s), bool) for s in squares]
     crops = _crops(frames, tracks, squares)
     maps = in_batches(crops, partial(_encode, network, settings), settings.batch)
     windows = _windows(maps, tracks)
     thetas = in_batches(windows, partial(_infer, network), settings.batch)
-    with torch.inference_mode():
-        for (number, row), theta in thetas:
-            estimate = estimates[number]
-            estimate.rotmats[row] = theta.rotmats[0].numpy(force=True)
-            estimate.betas[row] = theta.betas[0].numpy(force=True)
-            estimate.pred_cam[row] = theta.pred_cam[0].numpy(force=True)
-            done[number][row] = True
-    for track, estimate, rows in zip(tracks, estimates, done, strict=True):
-        if not rows.all():
-            near = track.frame[~rows][0]
+    open_ones: dict[Place, _Stretch] = {}  # by the track's number and the first row
+    given = [0] * len(tracks)  # rows
+    for (number, row), theta in thetas:
+        first = row // STRETCH * STRETCH
+        if (number, first) not in open_ones:
+            open_ones[number, first] = _Stretch.blank(squares[number][first : first + STRETCH])
+        stretch = open_ones[number, first]
+        stretch.put(row - first, theta)
+        if stretch.done.all():
+            rows = slice(first, first + len(stretch.done))
+            given[number] = rows.stop
+            yield number, rows, open_ones.pop((number, first)).finished()
+    for number, track in enumerate(tracks):
+        if given[number] < len(track.frame):
+            row = given[number]
+            if (number, row) in open_ones:
+                row += int(open_ones[number, row].done.argmin())
             raise VideoError(
-                f"the video changed while it was read, near frame {near}; run it again"
+                f"the video changed while it was read, near frame {track.frame[row]}; run it again"
             )
-        if not np.isfinite(estimate.rotmats).all() or not np.isfinite(estimate.pred_cam).all():
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Some rows of a track, filled in as the network gets to them."""
+
+    estimate: Estimate
+    done: Bools  # (F,)
+
+    @classmethod
+    def blank(cls, squares: Float) -> "_Stretch":
+        """squares: (F, 3) px."""
+        n = len(squares)
+        rotmats, betas = np.zeros((n, 24, 3, 3), np.float32), np.zeros((n, 10), np.float32)
+        return cls(
+            Estimate(rotmats, betas, np.zeros((n, 3), np.float32), squares), np.zeros(n, bool)
+        )
+
+    def put(self, row: int, theta: Theta) -> None:
+        self.estimate.rotmats[row] = theta.rotmats[0].numpy(force=True)
+        self.estimate.betas[row] = theta.betas[0].numpy(force=True)
+        self.estimate.pred_cam[row] = theta.pred_cam[0].numpy(force=True)
+        self.done[row] = True
+
+    def finished(self) -> Estimate:
+        """Raises WeightsError where it cannot be used."""
+        finite = (
+            np.isfinite(self.estimate.rotmats).all() & np.isfinite(self.estimate.pred_cam).all()
+        )
+        if not finite:
             raise WeightsError("the network's answer is not finite; try --precision full")
-    return estimates
+        return self.estimate
+
+
+def _join(parts: Sequence[Estimate]) -> Estimate:
+    return Estimate(
+        np.concatenate([part.rotmats for part in parts]),
+        np.concatenate([part.betas for part in parts]),
+        np.concatenate([part.pred_cam for part in parts]),
+        np.concatenate([part.box for part in parts]),
+    )
 
 
 def _crops(
     frames: Iterable[Frame], tracks: Sequence[Track], squares: Sequence[Float]
 ) -> Iterator[tuple[Place, Image]]:
     """Cut out everyone alive in each frame: crops (224, 224, 3), in the order of frames."""
-    alive = alive_by_frame(tracks)
-    for frame in frames:
-        for number, row in alive.get(frame.index, ()):
+    for frame, places in attended(frames, tracks):
+        for number, row in places:
             yield (number, row), crop_image(frame.image, squares[number][row])
 
 
@@ -119,13 +174,12 @@ def _windows(
     maps: Iterable[tuple[Place, FrameMaps]], tracks: Sequence[Track]
 ) -> Iterator[tuple[Place, list[FrameMaps]]]:
     """Give out each window as soon as its last frame is there, and forget what none needs."""
-    runs = [
-        {row: run for run in track.runs for row in range(run.start, run.stop)} for track in tracks
-    ]
+    runs = [track.runs for track in tracks]
+    starts = [[run.start for run in own] for own in runs]
     kept: dict[Place, FrameMaps] = {}
     for (number, row), frame_maps in maps:
         kept[number, row] = frame_maps
-        run = runs[number][row]
+        run = runs[number][bisect_right(starts[number], row) - 1]
         length = run.stop - run.start
         for target in (row - TARGET, row):
             if target < run.start:
@@ -139,6 +193,7 @@ def _windows(
                 kept.pop((number, r), None)
 
 
+@torch.inference_mode()
 def _encode(network: STAF, settings: Settings, crops: list[Image]) -> list[FrameMaps]:
     images = normalise(torch.from_numpy(np.stack(crops)).to(settings.device))
     features: Tensor = network.encoder(images.half() if settings.half else images)
@@ -146,6 +201,7 @@ def _encode(network: STAF, settings: Settings, crops: list[Image]) -> list[Frame
     return [maps[n : n + 1] for n in range(len(crops))]
 
 
+@torch.inference_mode()
 def _infer(network: STAF, windows: list[list[FrameMaps]]) -> list[Theta]:
     maps = stack_frames([frame for window in windows for frame in window])
     theta = network.recover(maps)[-1]

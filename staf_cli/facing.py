@@ -80,8 +80,8 @@ class Stance:
 
 def sight(track: Track, image_size: tuple[int, int]) -> Sighting:
     """Take a track's keypoints; drop guesses and what the image's border cuts off."""
-    confidence = track.kp2d[..., 2]
-    keypoints = track.kp2d[..., :2]
+    kp2d = track.kp2d.astype(np.float64)
+    confidence, keypoints = kp2d[..., 2], kp2d[..., :2]
     low, high = track.box[:, :2], track.box[:, 2:]
     margin = BORDER * max(image_size)
     inside = ((keypoints > margin) & (keypoints < np.array(image_size) - margin)).all(-1)

@@ -94,15 +94,18 @@ def move(person: Person, body: Body, rotmats: Tensor, betas: Tensor, trans: Tens
 
 def rotations(person: Person) -> Tensor:
     """The person's 24 rotations a frame as matrices (F, 24, 3, 3), float32."""
-    poses = torch.from_numpy(person.poses).reshape(-1, 24, 3)
-    return axis_angle_to_matrix(poses).float()
+    return _rotations(person.poses)
+
+
+def _rotations(poses: Float) -> Tensor:
+    return axis_angle_to_matrix(torch.from_numpy(poses).reshape(-1, 24, 3)).float()
 
 
 def vertices(person: Person, body: Body, rows: slice) -> NDArray[np.float32]:
     """The mesh at some of the person's frames, (n, V, 3) metres, camera frame."""
     betas = torch.from_numpy(person.betas[rows]).float()
     with torch.no_grad():
-        mesh, _ = body(rotations(person)[rows], betas)
+        mesh, _ = body(_rotations(person.poses[rows]), betas)
     placed: NDArray[np.float32] = mesh.numpy() + person.trans[rows, None].astype(np.float32)
     return placed
 

@@ -4,16 +4,22 @@ Images are RGB uint8. Boxes, keypoints and centres are pixels of the upright ima
 convention of pixel centres that geometry.py states.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from staf_cli.span import WHOLE, Span
+
 Float = NDArray[np.float64]
+Float32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Image = NDArray[np.uint8]
@@ -65,6 +71,7 @@ class Clip:
     time_base: Fraction  # seconds per tick of Frame.pts
     frames: int | None  # as the container claims; None where it does not
     has_audio: bool
+    span: Span = WHOLE  # the stretch of the file that the clip is
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -74,10 +81,10 @@ class Clip:
 
 @dataclass(frozen=True)
 class Frame:
-    """One decoded frame: its place among the decoded frames, its exact time and its pixels."""
+    """One decoded frame: its place among those of the file, its exact time and its pixels."""
 
-    index: int  # 0, 1, 2, ... in presentation order
-    pts: int  # presentation time in ticks of Clip.time_base
+    index: int  # 0, 1, 2, ... in presentation order; a clip of a span begins at a later one
+    pts: int  # presentation time in ticks of Clip.time_base, from the start of the file
     time: float  # the same in seconds
     image: Image  # (H, W, 3) RGB
 
@@ -108,7 +115,8 @@ class Track:
     box: Float  # (F, 4) x1, y1, x2, y2 px, smoothed
     score: Float  # (F,) of the detection; 0 where interpolated
     interpolated: Bools  # (F,) box bridged over a short gap, no detection there
-    kp2d: Float  # (F, 17, 3) COCO keypoints as detected; confidence 0 where interpolated
+    kp2d: Float32 | Float  # (F, 17, 3) COCO keypoints as detected; confidence 0 where interpolated
+    name: str = ""  # what somebody has called the person
 
     def __post_init__(self) -> None:
         f = len(self.frame)
@@ -123,6 +131,15 @@ class Track:
         )
         if f == 0 or (np.diff(self.frame) <= 0).any():
             raise ValueError(f"track of person {self.person}: frames must ascend, at least one")
+
+    @property
+    def digest(self) -> str:
+        """A hash of everything in it but the name."""
+        columns = (self.frame, self.time, self.box, self.score, self.interpolated, self.kp2d)
+        content = hashlib.sha256(str(self.person).encode())
+        for column in columns:
+            content.update(np.ascontiguousarray(column).data)
+        return content.hexdigest()
 
     @property
     def runs(self) -> list[slice]:
@@ -157,6 +174,8 @@ class Person:
     gender: str
     body: str  # id and hash of the body model
     weights: str  # id and hash of the checkpoint
+    damaged_packets: int = 0  # of the whole video: not to be decoded in full
+    missing_packets: int = 0  # of the whole video: promised by the file, but not in it
 
     def __post_init__(self) -> None:
         f = len(self.frame)
@@ -183,3 +202,55 @@ def alive_by_frame(people: Sequence[Track | Person]) -> dict[int, list[Place]]:
         for row, frame in enumerate(one.frame.tolist()):
             alive.setdefault(frame, []).append((number, row))
     return alive
+
+
+Rows = TypeVar("Rows", Track, Person)
+
+
+def part(whole: Rows, rows: slice | Ints) -> Rows:
+    """Some of a track's or a person's frames; what belongs to no frame stays."""
+    columns: dict[str, Any] = {
+        field.name: value[rows]
+        for field in fields(whole)
+        if isinstance(value := getattr(whole, field.name), np.ndarray)
+    }
+    return replace(whole, **columns)
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """The opposite of `part`: stretches of one track or person, in order, as one."""
+    if len(parts) == 1:
+        return parts[0]
+    columns: dict[str, Any] = {
+        field.name: np.concatenate([getattr(one, field.name) for one in parts])
+        for field in fields(parts[0])
+        if isinstance(getattr(parts[0], field.name), np.ndarray)
+    }
+    return replace(parts[0], **columns)
+
+
+def attended(
+    frames: Iterable[Frame], people: Sequence[Track | Person]
+) -> Iterator[tuple[Frame, list[Place]]]:
+    """Each frame with everybody who is in it, in the order of the list; frames ascend.
+
+    Like `alive_by_frame`, but nothing is kept that grows with the clip.
+    """
+    order = sorted(range(len(people)), key=lambda number: int(people[number].frame[0]))
+    coming = deque(order)
+    rows: dict[int, int] = {}  # of everybody here: the row of their next frame
+    for frame in frames:
+        while coming and people[coming[0]].frame[0] <= frame.index:
+            rows[coming.popleft()] = 0
+        places = []
+        for number in sorted(rows):
+            own, row = people[number].frame, rows[number]
+            while row < len(own) and own[row] < frame.index:  # frames that did not come
+                row += 1
+            if row < len(own) and own[row] == frame.index:
+                places.append((number, row))
+                row += 1
+            rows[number] = row
+            if row == len(own):
+                del rows[number]
+        yield frame, places

@@ -1,4 +1,4 @@
-"""Fit a person's parameters to the detector's 2D keypoints, over a whole track at once.
+"""Fit a person's parameters to the detector's 2D keypoints, over a long stretch at once.
 
 The fit is a maximum a posteriori estimate in plain units: each term is a squared deviation
 over the deviation that is usual (`*_SIGMA`), and Adam looks for the motion whose sum over all
@@ -12,7 +12,7 @@ frames is smallest. No surface is skinned: a keypoint is a point fixed in one jo
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -25,10 +25,12 @@ from staf_cli.body_format import JOINTS
 from staf_cli.facing import Sighting, Stance, find_stance, find_zoom, right_sides, sight
 from staf_cli.geometry import axis_angle_to_matrix, project
 from staf_cli.people import move, rotations
-from staf_cli.records import Float, Person, Track
+from staf_cli.records import Float, Person, Track, join, part
 
 STEPS = 200
 RATE = 0.05  # rad, Adam's first step
+STRETCH = 3000  # frames fitted together, so that a long track takes no more memory than this
+CONTEXT = 50  # frames on either side of a stretch that are looked at as well
 CHUNK = 2000  # frames whose graph is in memory at a time: about 100 MB
 GOOD_START = 0.1  # sides of the box: a start with a smaller 2D error keeps its facing
 
@@ -192,8 +194,41 @@ def refine(person: Person, track: Track, body: Body) -> Person:
     person and track hold the same F frames. The result has one shape for the whole track,
     joints within JOINT_RANGES and smooth motion in each run of frames, never across a gap.
     The person comes back unchanged where no keypoint was seen, and where the fit lies no
-    closer to the keypoints than the start did.
+    closer to the keypoints than the start did. More than STRETCH frames go through
+    `refine_stretches`.
     """
+    firsts = range(0, len(person.frame), STRETCH)
+    if len(firsts) == 1:
+        return _refined(person, track, body, 0)
+    stretches = (part(person, slice(first, first + STRETCH)) for first in firsts)
+    return join(list(refine_stretches(stretches, track, body)))
+
+
+def refine_stretches(stretches: Iterable[Person], track: Track, body: Body) -> Iterator[Person]:
+    """Refine a track's person in stretches that come and go in order.
+
+    A stretch is fitted together with the CONTEXT frames before it, held as they came out, and
+    with those after it, which are fitted again with the next one; so the motion goes on
+    smoothly. The shape is that of the first stretch.
+    """
+    coming = iter(stretches)
+    now, first, before = next(coming, None), 0, None
+    while now is not None:
+        after = next(coming, None)
+        ahead = None if after is None else part(after, slice(CONTEXT))
+        window = join([one for one in (before, now, ahead) if one is not None])
+        held = 0 if before is None else len(before.frame)
+        rows = slice(first - held, first - held + len(window.frame))
+        refined = _refined(window, part(track, rows), body, held)
+        own = part(refined, slice(held, held + len(now.frame)))
+        yield own
+        before = None if refined is window else part(own, slice(-CONTEXT, None))
+        first += len(now.frame)
+        now = after
+
+
+def _refined(person: Person, track: Track, body: Body, held: int) -> Person:
+    """The fit of one stretch, whose first `held` frames are finished and stay as they are."""
     skeleton = _skeleton(body)
     relaxed = _relaxed_keypoints(skeleton)
     seen = sight(track, person.image_size)
@@ -204,14 +239,18 @@ def refine(person: Person, track: Track, body: Body) -> Person:
     evidence = _evidence(seen, person)
 
     start = _motion(person)
-    before = _error(skeleton, start, evidence)
+    if held:
+        start = replace(start, betas=torch.from_numpy(person.betas[0]).float())
+    new = slice(held, None)
+    before = _error(skeleton, start.rows(new), evidence.rows(new))
     if before < GOOD_START:
         prior = _near(start)
     else:
         prior = _standing(find_stance(seen, relaxed, zoom), evidence)
+        prior = _going_on(prior, start, held) if held else prior
     with _one_thread():
-        fitted = _fit(skeleton, prior, evidence)
-    if not _error(skeleton, fitted, evidence) < before:
+        fitted = _fit(skeleton, prior, evidence, held)
+    if not _error(skeleton, fitted.rows(new), evidence.rows(new)) < before:
         return person
     betas = fitted.betas.expand(len(person.frame), -1)
     return move(person, body, fitted.rotmats, betas, fitted.trans)
@@ -340,6 +379,20 @@ def _standing(stance: Stance, evidence: _Evidence) -> _Prior:
     return _Prior(start, start.angles, sigma, turn_sigma=1.0, depth_sigma=0.3, ray_sigma=0.3)
 
 
+def _going_on(prior: _Prior, done: _Motion, held: int) -> _Prior:
+    """The prior with the first `held` frames, and the shape, as they are in what is done."""
+    start, was, will = prior.start, slice(held), slice(held, None)
+    start = _Motion(
+        root=torch.cat([done.root[was], start.root[will]]),
+        turn=torch.cat([done.turn[was], start.turn[will]]),
+        angles=torch.cat([done.angles[was], start.angles[will]]),
+        ray=torch.cat([done.ray[was], start.ray[will]]),
+        log_depth=torch.cat([done.log_depth[was], start.log_depth[will]]),
+        betas=done.betas,
+    )
+    return replace(prior, start=start)
+
+
 def _about(axis: int, angle: Float) -> Tensor:
     """Rotations (F, 3, 3), float64, by angles (F,) about one axis."""
     vectors = torch.zeros(len(angle), 3, dtype=torch.float64)
@@ -369,8 +422,11 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _fit(skeleton: _Skeleton, prior: _Prior, evidence: _Evidence) -> _Motion:
-    """The likeliest motion, by Adam from the prior's start; joints are kept in range throughout."""
+def _fit(skeleton: _Skeleton, prior: _Prior, evidence: _Evidence, held: int) -> _Motion:
+    """The likeliest motion, by Adam from the prior's start; joints are kept in range throughout.
+
+    Where frames are held, the first so many and the shape stay at the start.
+    """
     _, _, lowest, highest = _joint_ranges()
     start = prior.start
     motion = _Motion(
@@ -402,6 +458,8 @@ def _fit(skeleton: _Skeleton, prior: _Prior, evidence: _Evidence) -> _Motion:
                 skeleton, motion.rows(rows), prior.rows(rows), evidence.rows(rows), width, own
             )
             energy.backward()  # type: ignore[no-untyped-call]
+        if held:
+            _hold(motion, held)
         adam.step()
         slowing.step()
         with torch.no_grad():
@@ -414,6 +472,15 @@ def _fit(skeleton: _Skeleton, prior: _Prior, evidence: _Evidence) -> _Motion:
         log_depth=motion.log_depth.detach(),
         betas=motion.betas.detach(),
     )
+
+
+def _hold(motion: _Motion, held: int) -> None:
+    """Leave the first frames and the shape without a gradient: Adam then never moves them."""
+    for unknown in (motion.turn, motion.angles, motion.ray, motion.log_depth):
+        if unknown.grad is not None:
+            unknown.grad[:held] = 0
+    if motion.betas.grad is not None:
+        motion.betas.grad.zero_()
 
 
 def _chunks(frames: int) -> Iterator[tuple[slice, int]]:

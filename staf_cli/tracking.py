@@ -4,12 +4,13 @@ The only importer of ultralytics. What is made of the raw identities afterwards 
 tracks.py.
 """
 
+import math
 import os
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,6 +22,7 @@ import torch
 from staf_cli import torchvision_ops
 from staf_cli.crop import crop_image, square_box
 from staf_cli.errors import OutOfMemory, UsageError, WeightsError, is_out_of_memory
+from staf_cli.files import scratch_folder
 from staf_cli.records import COCO_KEYPOINTS, Detections, Float, Frame, Image
 
 Tracker = Literal["bytetrack", "botsort"]
@@ -257,9 +259,9 @@ def _import_ultralytics() -> None:
     # It sets OMP_NUM_THREADS to 1 and forbids OpenCV to use threads, for everybody.
     torch_threads, cv2_threads = torch.get_num_threads(), cv2.getNumThreads()
     with (
-        tempfile.TemporaryDirectory() as folder,  # it writes a settings file when imported
+        scratch_folder() as folder,  # it writes a settings file when imported
         _environment(
-            YOLO_CONFIG_DIR=folder,
+            YOLO_CONFIG_DIR=str(folder),
             YOLO_OFFLINE="true",
             YOLO_AUTOINSTALL="false",
             YOLO_VERBOSE="false",
@@ -267,7 +269,10 @@ def _import_ultralytics() -> None:
             OMP_NUM_THREADS=str(torch_threads),
         ),
     ):
-        import ultralytics  # noqa: F401
+        from ultralytics.utils import nms
+    # It stops after two seconds by the clock, and the people in the rest of a batch are lost:
+    # on a machine that is busy, or was suspended, others would be found than elsewhere.
+    nms.non_max_suppression = partial(nms.non_max_suppression, max_time_img=math.inf)
     torch.set_num_threads(torch_threads)
     cv2.setNumThreads(cv2_threads)
 

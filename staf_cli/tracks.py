@@ -4,21 +4,21 @@ Everything here is numpy on small tables; no video and no network is needed, so 
 be redone alone. Boxes are x1, y1, x2, y2 in pixels of the upright image.
 """
 
-from bisect import bisect_right
-from collections import Counter
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import hypot, log, sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 from scipy.signal import savgol_filter
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from staf_cli.errors import UsageError
-from staf_cli.records import COCO_KEYPOINTS, Bools, Detections, Float, Ints, Track
+from staf_cli.records import COCO_KEYPOINTS, Bools, Detections, Float, Float32, Ints, Track
 
 LONGEST_LINK = 1.0  # s: somebody lost for longer comes back as somebody new
 LONGEST_BRIDGE = 0.5  # s: a longer gap stays a gap
@@ -34,6 +34,19 @@ SAME_BOX = 0.6  # IoU from which two boxes hold one body, where keypoints cannot
 SEEN = 0.5  # confidence from which a keypoint counts as seen
 FEWEST_COMPARED = 6  # keypoints seen in both poses, for them to tell
 FEWEST_SEEN = 3  # keypoints, on average over a track; a door frame has fewer
+
+# One detection. Keypoints, which take most of the room, in float32 as the detector gives them.
+ROW = np.dtype(
+    [
+        ("frame", np.int64),
+        ("time", np.float64),
+        ("identity", np.int64),
+        ("box", np.float64, 4),
+        ("score", np.float64),
+        ("kp2d", np.float32, (len(COCO_KEYPOINTS), 3)),
+    ]
+)
+Table = NDArray[np.void]  # of ROW
 
 
 @dataclass(frozen=True)
@@ -59,17 +72,19 @@ class _Tracklet:
     """Detections of one person in one shot; frames ascend."""
 
     identity: tuple[int, int]  # number of the shot, the tracker's number (of the first part)
+    row: Ints  # (F,) where in the table of detections they are
     frame: Ints  # (F,)
     time: Float  # (F,) s
     box: Float  # (F, 4) px
     score: Float  # (F,)
-    kp2d: Float  # (F, 17, 3)
 
 
 def build_tracks(
-    detections: Sequence[Detections], cuts: Sequence[int], options: TrackOptions
+    detections: Iterable[Detections], cuts: Sequence[int], options: TrackOptions
 ) -> list[Track]:
     """Make people of a clip's detections (one record a frame, empty ones too).
+
+    Keeps no more of them than a compact table: 268 bytes a detection.
 
     cuts: the first frame of every shot but the first. A person ends at a cut. People are
     numbered from 1 by their first frame, then from left to right; `options.person` picks
@@ -77,12 +92,11 @@ def build_tracks(
 
     Raises UsageError for a person that is not there.
     """
-    if not detections:
+    frame, time, table = _collected(detections)
+    if not len(frame):
         return []
-    frame = np.array([seen.frame for seen in detections], np.int64)
-    time = np.array([seen.time for seen in detections], np.float64)
-    tracklets = _tracklets(_one_a_body(detections), cuts)
-    people = [_bridge(tracklet, frame, time) for tracklet in _link(tracklets)]
+    tracklets = _tracklets(table, _one_a_body(table), cuts)
+    people = [_bridge(tracklet, table["kp2d"], frame, time) for tracklet in _link(tracklets)]
     people = [track for track in people if _long_enough(track, frame, cuts, options.min_track)]
     people = [track for track in people if _believable(track, options.conf)]
     people = _number(_largest(people, options.max_people))
@@ -92,23 +106,42 @@ def build_tracks(
 # ── raw identities ────────────────────────────────────────────────────────────────────────
 
 
-def _one_a_body(detections: Sequence[Detections]) -> Iterator[Detections]:
-    """Where two identities hold the same body in a frame, only the longer one keeps it."""
-    length = Counter(identity for seen in detections for identity in seen.track_id.tolist())
+def _collected(detections: Iterable[Detections]) -> tuple[Ints, Float, Table]:
+    """The clip's frames (T,), their times (T,) s, and everything detected in them, in order."""
+    frames: array[int] = array("q")
+    times: array[float] = array("d")
+    rows = bytearray()  # grows in place, where joining arrays would hold everything twice
     for seen in detections:
-        identities = seen.track_id.tolist()
-        same = _same_body(seen.box, seen.kp2d)
-        kept: list[int] = []
-        for row in sorted(range(len(identities)), key=lambda k: (-length[identities[k]], k)):
-            if not same[row, kept].any():
-                kept.append(row)
-        yield replace(
-            seen,
-            box=seen.box[kept],
-            score=seen.score[kept],
-            track_id=seen.track_id[kept],
-            kp2d=seen.kp2d[kept],
-        )
+        frames.append(seen.frame)
+        times.append(seen.time)
+        table = np.zeros(len(seen.box), ROW)
+        table["frame"], table["time"] = seen.frame, seen.time
+        table["identity"], table["box"] = seen.track_id, seen.box
+        table["score"], table["kp2d"] = seen.score, seen.kp2d
+        rows += table.tobytes()
+    return (
+        np.frombuffer(frames, np.int64),
+        np.frombuffer(times, np.float64),
+        np.frombuffer(rows, ROW),
+    )
+
+
+def _one_a_body(table: Table) -> Ints:
+    """The rows to keep: where two identities hold one body in a frame, the longer one's only."""
+    _, identity, lengths = np.unique(table["identity"], return_inverse=True, return_counts=True)
+    length = lengths[identity]
+    kept = np.ones(len(table), bool)
+    starts = np.flatnonzero(np.diff(table["frame"], prepend=-1, append=-1))
+    for first, end in pairwise(starts.tolist()):
+        if end - first < 2:
+            continue
+        same = _same_body(table["box"][first:end], table["kp2d"][first:end].astype(np.float64))
+        ahead: list[int] = []
+        for row in sorted(range(end - first), key=lambda k: (-length[first + k], k)):
+            if not same[row, ahead].any():
+                ahead.append(row)
+        kept[first:end] = np.isin(np.arange(end - first), ahead)
+    return np.flatnonzero(kept)
 
 
 def _same_body(box: Float, kp2d: Float) -> Bools:
@@ -127,36 +160,29 @@ def _same_body(box: Float, kp2d: Float) -> Bools:
     return same
 
 
-def _tracklets(detections: Iterable[Detections], cuts: Sequence[int]) -> list[_Tracklet]:
+def _tracklets(table: Table, kept: Ints, cuts: Sequence[int]) -> list[_Tracklet]:
     """The unbroken stretches of every raw identity in every shot, ordered by first frame.
 
-    Unbroken, so that another identity's frames may fill a gap.
+    kept: rows of the table. Unbroken, so that another identity's frames may fill a gap.
     """
-    edges = sorted(cuts)
-    open_rows: dict[tuple[int, int], list[tuple[Detections, int]]] = {}
-    stretches: list[tuple[tuple[int, int], list[tuple[Detections, int]]]] = []
-    before = -1
-    for seen in detections:
-        shot = bisect_right(edges, seen.frame)
-        now: dict[tuple[int, int], list[tuple[Detections, int]]] = {}
-        for row, number in enumerate(seen.track_id.tolist()):
-            identity = shot, number
-            now[identity] = open_rows.get(identity, []) if seen.frame == before + 1 else []
-            if not now[identity]:
-                stretches.append((identity, now[identity]))
-            now[identity].append((seen, row))
-        open_rows, before = now, seen.frame
-    return [
+    shot = np.searchsorted(np.sort(np.asarray(cuts, np.int64)), table["frame"][kept], "right")
+    order = np.lexsort((table["frame"][kept], table["identity"][kept], shot))
+    rows, shot = kept[order], shot[order]
+    frame, number = table["frame"][rows], table["identity"][rows]
+    broken = (np.diff(shot) != 0) | (np.diff(number) != 0) | (np.diff(frame) != 1)
+    edges = [0, *(np.flatnonzero(broken) + 1).tolist(), len(rows)] if len(rows) else []
+    tracklets = [
         _Tracklet(
-            identity=identity,
-            frame=np.array([seen.frame for seen, _ in rows], np.int64),
-            time=np.array([seen.time for seen, _ in rows], np.float64),
-            box=np.array([seen.box[row] for seen, row in rows], np.float64),
-            score=np.array([seen.score[row] for seen, row in rows], np.float64),
-            kp2d=np.array([seen.kp2d[row] for seen, row in rows], np.float64),
+            identity=(int(shot[first]), int(number[first])),
+            row=rows[first:end],
+            frame=frame[first:end],
+            time=table["time"][rows[first:end]],
+            box=table["box"][rows[first:end]],
+            score=table["score"][rows[first:end]],
         )
-        for identity, rows in sorted(stretches, key=lambda one: (one[1][0][0].frame, one[0]))
+        for first, end in pairwise(edges)
     ]
+    return sorted(tracklets, key=lambda one: (int(one.frame[0]), one.identity))
 
 
 # ── the same person, lost and found ───────────────────────────────────────────────────────
@@ -231,11 +257,11 @@ def _chain(first: int, follower: dict[int, int]) -> Iterator[int]:
 def _join(parts: Sequence[_Tracklet]) -> _Tracklet:
     return _Tracklet(
         identity=parts[0].identity,
+        row=np.concatenate([part.row for part in parts]),
         frame=np.concatenate([part.frame for part in parts]),
         time=np.concatenate([part.time for part in parts]),
         box=np.concatenate([part.box for part in parts]),
         score=np.concatenate([part.score for part in parts]),
-        kp2d=np.concatenate([part.kp2d for part in parts]),
     )
 
 
@@ -283,32 +309,34 @@ def _link_cost(last: _End, first: _End) -> float:
 # ── boxes ─────────────────────────────────────────────────────────────────────────────────
 
 
-def _bridge(tracklet: _Tracklet, frame: Ints, time: Float) -> Track:
+def _bridge(tracklet: _Tracklet, kp2d: Float32, frame: Ints, time: Float) -> Track:
     """A track, not yet numbered, with boxes put into its short gaps along a straight line.
 
-    frame, time (T,): the clip's, so that a bridged frame gets its own time.
+    kp2d: (N, 17, 3) the table's. frame, time (T,): the clip's, so that a bridged frame gets
+    its own time.
     """
-    gaps = list(pairwise(tracklet.frame.tolist()))
-    lasting = np.diff(tracklet.time)
+    jumps = (np.diff(tracklet.frame) > 1) & (np.diff(tracklet.time) <= LONGEST_BRIDGE)
     bridged = [
         number
-        for (last, first), seconds in zip(gaps, lasting, strict=True)
-        if seconds <= LONGEST_BRIDGE
-        for number in range(last + 1, first)
+        for last in np.flatnonzero(jumps).tolist()
+        for number in range(int(tracklet.frame[last]) + 1, int(tracklet.frame[last + 1]))
     ]
     known = np.isin(frame, bridged)
     frames = np.concatenate([tracklet.frame, frame[known]])
     times = np.concatenate([tracklet.time, time[known]])
     between = [np.interp(time[known], tracklet.time, side) for side in tracklet.box.T]
     n, order = int(known.sum()), np.argsort(frames)
+    interpolated = np.concatenate([np.zeros(len(tracklet.frame), bool), np.ones(n, bool)])[order]
+    keypoints = np.zeros((len(frames), *kp2d.shape[1:]), np.float32)
+    keypoints[~interpolated] = kp2d[tracklet.row]
     return Track(
         person=0,
         frame=frames[order],
         time=times[order],
         box=np.concatenate([tracklet.box, np.stack(between, -1)])[order],
         score=np.concatenate([tracklet.score, np.zeros(n)])[order],
-        interpolated=np.concatenate([np.zeros(len(tracklet.frame), bool), np.ones(n, bool)])[order],
-        kp2d=np.concatenate([tracklet.kp2d, np.zeros((n, len(COCO_KEYPOINTS), 3))])[order],
+        interpolated=interpolated,
+        kp2d=keypoints,
     )
 
 

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -66,6 +68,18 @@ def test_nothing_is_remembered_from_the_clip_before(random_detector, tracker):
     )
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.track_id, other.track_id)
+        np.testing.assert_array_equal(one.box, other.box)
+
+
+def test_the_same_is_found_however_slow_the_clock_says_it_was(random_detector, monkeypatch):
+    """As on a machine that is suspended in mid-batch: a hundred seconds between two looks."""
+    usual = list(detect(iter(noise_frames(3)), random_detector, device=CPU))
+    from ultralytics.utils import nms
+
+    monkeypatch.setattr(nms, "time", SimpleNamespace(time=count(0, 100).__next__))
+    slow = list(detect(iter(noise_frames(3)), random_detector, device=CPU))
+    for one, other in zip(usual, slow, strict=True):
+        assert len(one.box)
         np.testing.assert_array_equal(one.box, other.box)
 
 
