@@ -1,0 +1,44 @@
+"""joints.csv: a line for each person, frame and joint; for spreadsheets and statistics."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from staf_cli.export.motion import JOINTS
+from staf_cli.export.scene import Scene
+from staf_cli.files import atomic
+from staf_cli.records import Person
+
+FILES = "joints.csv"
+COLUMNS = ["person", "frame", "time", "joint", "x", "y", "z", "u", "v", "score"]
+
+
+def count(scene: Scene) -> int:
+    """One file a clip."""
+    return 1
+
+
+def write(folder: Path, scene: Scene) -> Iterator[Path]:
+    """Write all joints of everybody, sorted by person, frame and SMPL's order; yield the file.
+
+    time in s; x, y, z in m, camera frame (x right, y down, z forward); u, v in px; score that
+    of the person's detection, 0 where there was none.
+    """
+    path = folder / FILES
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for person in scene.people:
+            writer.writerows(_lines(person))
+    yield path
+
+
+def _lines(person: Person) -> Iterator[list[str]]:
+    for row, frame in enumerate(person.frame.tolist()):
+        start = [str(person.person), str(frame), f"{person.time[row]:.6f}"]
+        score = f"{person.score[row]:.3f}"
+        places = zip(JOINTS, person.joints3d[row], person.joints2d[row], strict=True)
+        for name, in_space, in_image in places:
+            x, y, z = in_space
+            u, v = in_image
+            yield [*start, name, f"{x:.5f}", f"{y:.5f}", f"{z:.5f}", f"{u:.3f}", f"{v:.3f}", score]

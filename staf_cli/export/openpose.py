@@ -1,0 +1,88 @@
+"""openpose/frame_<index>_keypoints.json: the detector's keypoints as OpenPose writes its own.
+
+BODY_25, made from the detector's 17 COCO keypoints: the neck is the middle of the shoulders, the
+mid-hip that of the hips, both as sure as the less sure of the two. Feet are not seen: zeros.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from staf_cli.errors import UsageError
+from staf_cli.export.scene import Scene
+from staf_cli.files import atomic
+from staf_cli.records import COCO_KEYPOINTS, Float, alive_by_frame
+
+FILES = "openpose/frame_[0-9]*_keypoints.json"
+BODY_25 = (
+    ("nose",),
+    ("left_shoulder", "right_shoulder"),
+    *(("right_shoulder",), ("right_elbow",), ("right_wrist",)),
+    *(("left_shoulder",), ("left_elbow",), ("left_wrist",)),
+    ("left_hip", "right_hip"),
+    *(("right_hip",), ("right_knee",), ("right_ankle",)),
+    *(("left_hip",), ("left_knee",), ("left_ankle",)),
+    *(("right_eye",), ("left_eye",), ("right_ear",), ("left_ear",)),
+    *[()] * 6,  # big toe, small toe and heel, left and right
+)  # what each of OpenPose's keypoints is the middle of
+ELSEWHERE = (
+    "face_keypoints_2d",
+    "hand_left_keypoints_2d",
+    "hand_right_keypoints_2d",
+    "pose_keypoints_3d",
+    "face_keypoints_3d",
+    "hand_left_keypoints_3d",
+    "hand_right_keypoints_3d",
+)  # readers expect the keys; nothing was detected for them
+
+
+def count(scene: Scene) -> int:
+    """One file a frame of the clip, with somebody or not."""
+    return len(scene.frames)
+
+
+def write(folder: Path, scene: Scene) -> Iterator[Path]:
+    """Write every frame's keypoints (x, y px, confidence), and yield each file as it is done.
+
+    In a frame are those whom the detector saw in it; somebody whose box was bridged over a gap
+    is not. Raises UsageError when the detector gave no keypoints at all.
+    """
+    if not any(track.kp2d[..., 2].any() for track in scene.tracks):
+        raise UsageError(
+            "openpose needs keypoints, and the detector gave none; "
+            "run the clip with a pose detector such as yolo11n-pose"
+        )
+    alive = alive_by_frame(scene.tracks)
+    for frame in scene.frames:
+        people = [
+            _person(scene.tracks[number].person, scene.tracks[number].kp2d[row])
+            for number, row in alive.get(frame, ())
+            if scene.tracks[number].kp2d[row, :, 2].any()
+        ]
+        path = folder / "openpose" / f"frame_{frame:012d}_keypoints.json"
+        with atomic(path) as temporary:
+            text = json.dumps({"version": 1.3, "people": people}) + "\n"
+            temporary.write_text(text, encoding="utf-8")
+        yield path
+
+
+def _person(person: int, coco: Float) -> dict[str, Any]:
+    """One entry of people[]. coco (17, 3): x, y px, confidence."""
+    seen = dict(zip(COCO_KEYPOINTS, coco, strict=True))
+    keypoints = np.stack([_middle([seen[name] for name in names]) for names in BODY_25])
+    return {
+        "person_id": [person],
+        "pose_keypoints_2d": keypoints.round(3).ravel().tolist(),
+        **{key: [] for key in ELSEWHERE},
+    }
+
+
+def _middle(keypoints: list[Float]) -> Float:
+    """Their mean place and least confidence; zeros, OpenPose's word for unseen, without any."""
+    if not keypoints or min(keypoint[2] for keypoint in keypoints) == 0:
+        return np.zeros(3)
+    x, y, _ = np.mean(keypoints, 0)
+    return np.array([x, y, min(keypoint[2] for keypoint in keypoints)], np.float64)
