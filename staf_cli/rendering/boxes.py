@@ -27,14 +27,18 @@ def draw_keypoints(image: Image, person: int, kp2d: Float) -> None:
     draw_dots(image, kp2d[sure, :2], 1.5 * thickness, person_colour(person))
 
 
-def draw_box(image: Image, person: int, box: Float) -> None:
-    """Draw a box (4,), x1, y1, x2, y2 px, with the person's id on it, into an image (H, W, 3)."""
+def draw_box(image: Image, person: int, box: Float, name: str = "") -> None:
+    """Draw a box (4,), x1, y1, x2, y2 px, with the person's id on it, into an image (H, W, 3).
+
+    A name stands in the id's place, if OpenCV's letters can spell it.
+    """
     thickness, colour = _thickness(image), person_colour(person)
     left, top, right, bottom = box
     outline = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
     draw_lines(image, np.array([outline]), colour, thickness)
 
-    label, font, scale = str(person), cv2.FONT_HERSHEY_SIMPLEX, 0.5 * thickness
+    label = name if name and name.isascii() else str(person)
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.5 * thickness
     (width, height), below = cv2.getTextSize(label, font, scale, thickness)
     pad = 3 * thickness
     # The tab stands on the box, or hangs into it where the box reaches the top of the image.

@@ -27,6 +27,7 @@ class Figure:
     vertices: Points  # (V, 3) m, camera frame
     box: Float | None = None  # (4,) x1, y1, x2, y2 px, for Style.boxes
     kp2d: Float | None = None  # (17, 3) COCO keypoints x, y px, confidence, for Style.boxes
+    name: str = ""  # shown in place of the id
 
 
 @dataclass(frozen=True)
@@ -158,4 +159,4 @@ def _draw_boxes(image: Image, figures: Sequence[Figure]) -> None:
         if figure.kp2d is not None:
             draw_keypoints(image, figure.person, figure.kp2d)
         if figure.box is not None:
-            draw_box(image, figure.person, figure.box)
+            draw_box(image, figure.person, figure.box, figure.name)

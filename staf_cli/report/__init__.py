@@ -1,0 +1,56 @@
+"""report.html: what a person looks at after a run; one page a clip that needs no network.
+
+page.html page.css *.js   the page, as it is read; no build step
+page.py                   the page put together, safely
+content.py                all that it shows, as plain data
+bodies.py                 the people for the 3D view
+pictures.py curves.py     frames of the overlay; curves of bounded size
+three.py                  three.js out of an installed package
+
+What is measured, and the verdict in words, come from quality.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from staf_cli.body import Body
+from staf_cli.errors import TracksError
+from staf_cli.files import atomic
+from staf_cli.records import Track
+from staf_cli.report.content import gather
+from staf_cli.report.page import assemble
+from staf_cli.results import REPORT
+
+FILES = REPORT
+
+
+def write(
+    folder: Path,
+    tracks: Sequence[Track],
+    frames: range,
+    body: Body,
+    overlay: Path,
+    account: Mapping[str, Any],
+) -> Path:
+    """Write the page of a result folder from the files that are there; gives its path.
+
+    frames: the indices of the clip's, those without anybody included. overlay: in the folder.
+    account: what run.json says, or will say. Memory and the page's size do not grow with the
+    clip, but for a few numbers a frame and person. Raises TracksError where a person's file does
+    not fit, VideoError where the overlay cannot be read, OutputError where the page cannot be
+    written.
+    """
+    shown = gather(folder, tracks, frames, body, overlay, account)
+    path = folder / FILES
+    with atomic(path) as temporary:
+        temporary.write_text(assemble(shown), encoding="utf-8")
+    return path
+
+
+def locate(folder: Path) -> Path:
+    """The page of a result folder. Raises TracksError where there is none."""
+    path = folder / FILES
+    if not path.is_file():
+        raise TracksError(f"{path}: no such report; give the folder that staf run made")
+    return path

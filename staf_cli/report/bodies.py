@@ -1,0 +1,83 @@
+"""The people as the 3D view plays them: one animated file, small enough for a page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from staf_cli.body import Body
+from staf_cli.export import Scene, glb, person_npz
+from staf_cli.export.motion import Y_UP
+from staf_cli.files import scratch_folder
+from staf_cli.records import Float, Person, Track, join, part
+
+MOST_POSES = 12_000  # of all people together: 5 MB
+MOST_PEOPLE = 12  # those who are there the longest; each takes 0.5 MB at rest
+FEET = (7, 8, 10, 11)  # ankles and feet
+STRETCH = 250  # frames of a person in memory
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """What the 3D view needs. Axes as glTF has them: x right, y up, z towards the camera."""
+
+    glb: bytes
+    people: tuple[int, ...]  # who is in it
+    step: int  # of so many frames one is in it
+    floor: float  # m, how high the lowest feet are above the camera
+    middle: Float  # (3,) m, about where people are
+    reach: float  # m, how far they get from there
+    yfov: float  # degrees, of the camera that filmed the clip
+    aspect: float  # width / height of the picture
+
+
+def bodies(folder: Path, tracks: Sequence[Track], frames: range, body: Body) -> Bodies:
+    """Animate the people of a result folder. frames: the clip's, of which tracks name some.
+
+    Raises TracksError where a file is damaged.
+    """
+    longest = sorted(tracks, key=lambda track: -len(track.frame))[:MOST_PEOPLE]
+    shown = [track for track in tracks if any(track is one for one in longest)]
+    step = max(1, -(-sum(len(track.frame) for track in shown) // MOST_POSES))
+    pairs = [_thinned(folder, track, step) for track in shown]
+    scene = Scene(
+        [track for track, _ in pairs],
+        [person for _, person in pairs],
+        body,
+        range(frames.start // step, (frames.stop - 1) // step + 1),
+    )
+    with scratch_folder() as scratch:
+        (path,) = glb.write(scratch, scene)
+        content = path.read_bytes()
+    joints = np.concatenate([person.joints3d for person in scene.people]) @ Y_UP.T
+    middle = np.median(joints[:, 0], axis=0)
+    camera = scene.people[0]
+    width, height = camera.image_size
+    return Bodies(
+        glb=content,
+        people=tuple(track.person for track in shown),
+        step=step,
+        floor=float(np.percentile(joints[:, FEET, 1].min(1), 10)),
+        middle=middle,
+        reach=float(np.percentile(np.linalg.norm(joints[:, 0] - middle, axis=-1), 95)) + 1,
+        yfov=float(np.degrees(2 * np.arctan(height / (2 * camera.focal_length)))),
+        aspect=width / height,
+    )
+
+
+def _thinned(folder: Path, track: Track, step: int) -> tuple[Track, Person]:
+    """The first of every `step` frames of a track and its person, numbered anew without jumps."""
+    numbers, chosen = np.unique(track.frame // step, return_index=True)
+    parts = []
+    begin = 0
+    for stretch in person_npz.stretches(person_npz.path_of(folder, track.person), STRETCH):
+        here = chosen[(chosen >= begin) & (chosen < begin + len(stretch.frame))] - begin
+        if len(here):
+            parts.append(part(stretch, here))
+        begin += len(stretch.frame)
+    person = join(parts)
+    return (
+        replace(part(track, chosen), frame=numbers),
+        replace(person, frame=numbers, fps=person.fps / step),
+    )

@@ -1,0 +1,191 @@
+"use strict";
+
+/* Tracks and curves over the clip's time, as SVG whose width is a thousand whatever the page's. */
+
+const WIDTH = 1000;
+const HEIGHT = 100;
+
+function draw(name, attributes, children = []) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+/** An empty chart; a click in it seeks, and the line in it follows the time. */
+function makeChart(clip, clock, label) {
+  const length = Math.max(clip.end - clip.start, 1 / clip.fps);
+  const place = (time) => ((time - clip.start) / length) * WIDTH;
+  const playhead = draw("line", { class: "playhead", y1: 0, y2: HEIGHT });
+  const svg = draw(
+    "svg",
+    {
+      viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+      preserveAspectRatio: "none",
+      role: "img",
+      "aria-label": label,
+    },
+    [playhead],
+  );
+  const timeAt = (event) => {
+    const { left, width } = svg.getBoundingClientRect();
+    return clip.start + ((event.clientX - left) / width) * length;
+  };
+  svg.addEventListener("pointerdown", (event) => clock.seek(timeAt(event)));
+  svg.addEventListener("pointermove", (event) => {
+    if (event.buttons === 1) clock.seek(timeAt(event));
+  });
+  clock.listen(() => {
+    const x = place(clock.time);
+    playhead.setAttribute("x1", x);
+    playhead.setAttribute("x2", x);
+  });
+  return { svg, place, timeAt, add: (...shapes) => playhead.before(...shapes) };
+}
+
+/** When a person is there: full where seen, pale where bridged, nothing where lost. */
+function drawTrack(chart, person) {
+  const bars = (spells, kind) =>
+    spells.map(([start, end]) =>
+      draw("rect", {
+        class: kind,
+        fill: person.colour,
+        x: chart.place(start),
+        y: 0,
+        width: Math.max(1, chart.place(end) - chart.place(start)),
+        height: HEIGHT,
+      }),
+    );
+  chart.add(...bars(person.there, "bar"));
+  for (const bridge of bars(person.bridged, "bridge")) {
+    bridge.removeAttribute("fill");
+    chart.add(bridge);
+  }
+}
+
+/** A curve as a path that is lifted where there is no value. */
+function pathOf(curve, place, top) {
+  let pen = "M";
+  let path = "";
+  curve.time.forEach((time, k) => {
+    const value = curve.value[k];
+    if (value === null) {
+      pen = "M";
+      return;
+    }
+    const y = HEIGHT * (1 - Math.min(value / top, 1.05));
+    path += `${pen}${place(time).toFixed(2)} ${y.toFixed(2)}`;
+    pen = "L";
+  });
+  return path;
+}
+
+/** The number of the curve's point that is nearest to a time, or -1 where none is near. */
+function nearest(curve, time, within) {
+  let low = 0;
+  let high = curve.time.length - 1;
+  while (low < high) {
+    const half = (low + high) >> 1;
+    if (curve.time[half] < time) low = half + 1;
+    else high = half;
+  }
+  if (low > 0 && time - curve.time[low - 1] < curve.time[low] - time) low -= 1;
+  const usable = curve.time.length && curve.value[low] !== null;
+  return usable && Math.abs(curve.time[low] - time) <= within ? low : -1;
+}
+
+/** A number that axes like, at or above the given one. */
+function roundUp(value) {
+  const unit = 10 ** Math.floor(Math.log10(value));
+  return unit * [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((step) => step * unit >= value * 0.9999);
+}
+
+/** The top of an axis: the highest of 98 % of the values, and room for the limits. */
+function topOf(curves, limits) {
+  const values = curves.flatMap((curve) => curve.value.filter((value) => value !== null));
+  values.sort((a, b) => a - b);
+  const usual = values.length ? values[Math.floor(0.98 * (values.length - 1))] : 1;
+  return roundUp(Math.max(1.25 * usual, ...limits.map((limit) => 1.3 * limit), 1e-3));
+}
+
+/**
+ * A plot of one measure: a curve for each person, maybe the median, dashed limits.
+ *
+ * measure: {title, note, unit, factor, limits, name, median}; `factor` takes values to the unit.
+ */
+function makePlot(measure, people, clip, clock, names) {
+  const chart = makeChart(clip, clock, `${measure.title}, over time`);
+  const curves = people.map((person) => person[measure.name]);
+  const limits = measure.limits ?? [];
+  const top = topOf(curves, limits);
+  const digits = top * measure.factor >= 20 ? 0 : 1;
+  const figure = (value) => `${(value * measure.factor).toFixed(digits)} ${measure.unit}`;
+
+  const axis = document.createElement("div");
+  axis.className = "axis";
+  for (const share of [0, 0.5, 1]) {
+    const mark = document.createElement("span");
+    mark.textContent = share ? figure(top * share) : "0";
+    mark.style.top = `${[96, 50, 6][2 * share]}%`;
+    axis.append(mark);
+    const y = HEIGHT * (1 - share);
+    chart.add(draw("line", { class: "grid", x1: 0, x2: WIDTH, y1: y, y2: y }));
+  }
+  for (const limit of limits) {
+    const y = HEIGHT * (1 - limit / top);
+    chart.add(draw("line", { class: "limit", x1: 0, x2: WIDTH, y1: y, y2: y }));
+  }
+  const lines = new Map();
+  people.forEach((person, k) => {
+    const d = pathOf(curves[k], chart.place, top);
+    lines.set(person.number, draw("path", { class: "curve", stroke: person.colour, d }));
+  });
+  chart.add(...lines.values());
+  if (measure.median) {
+    const d = pathOf(measure.median, chart.place, top);
+    lines.set("median", draw("path", { class: "curve median", d }));
+    chart.add(lines.get("median"));
+  }
+
+  const heading = document.createElement("h2");
+  const note = document.createElement("small");
+  const reading = document.createElement("output");
+  heading.append(measure.title, note, reading);
+  note.textContent = measure.note;
+  const row = document.createElement("div");
+  row.className = "row";
+  row.append(axis, chart.svg);
+  const plot = document.createElement("div");
+  plot.className = "plot";
+  plot.append(heading, row);
+
+  let chosen = null;
+  const within = Math.max(1.5 / clip.fps, (clip.end - clip.start) / 500);
+  function read(time) {
+    const parts = people
+      .filter((person) => chosen === null || person.number === chosen)
+      .slice(0, 4)
+      .map((person) => {
+        const curve = person[measure.name];
+        const k = nearest(curve, time, within);
+        if (k < 0) return null;
+        const joint = curve.label ? ` (${names[curve.label[k]].replace("_", " ")})` : "";
+        return `${person.name}: ${figure(curve.value[k])}${joint}`;
+      });
+    reading.textContent = parts.filter(Boolean).join(", ");
+  }
+  chart.svg.addEventListener("pointermove", (event) => read(chart.timeAt(event)));
+  chart.svg.addEventListener("pointerleave", () => read(clock.time));
+  clock.listen(() => read(clock.time));
+
+  return {
+    plot,
+    choose(number) {
+      chosen = number;
+      for (const [own, line] of lines) {
+        line.classList.toggle("faded", number !== null && own !== number);
+      }
+      read(clock.time);
+    },
+  };
+}

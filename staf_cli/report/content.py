@@ -1,0 +1,209 @@
+"""All that the report shows, as plain data for page.js."""
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from staf_cli import quality, video
+from staf_cli.body import Body
+from staf_cli.errors import one_line
+from staf_cli.export import person_npz
+from staf_cli.export.motion import JOINTS
+from staf_cli.quality import Measures
+from staf_cli.records import Bools, Clip, Track
+from staf_cli.rendering import person_colour
+from staf_cli.report.bodies import Bodies, bodies
+from staf_cli.report.curves import curve
+from staf_cli.report.pictures import Picture, pictures
+
+STRETCH = 250  # frames of a person in memory
+WORST, APART = 10, 0.25  # frames shown; s between two of one person
+MOST_POINTS = 60_000  # of all curves together: 1.5 MB
+LONGEST_CURVE = 2000  # points; a screen has about as many columns
+MOST_BARS = 500  # of one person in the timeline
+LONGEST_ACCOUNT = 100_000  # characters of run.json
+
+Json = dict[str, Any]
+
+
+def gather(
+    folder: Path,
+    tracks: Sequence[Track],
+    frames: range,
+    body: Body,
+    overlay: Path,
+    account: Mapping[str, Any],
+) -> Json:
+    """What the page shows of a result folder; `report.write` says what the arguments are."""
+    people = [
+        quality.measure(
+            track, person_npz.stretches(person_npz.path_of(folder, track.person), STRETCH)
+        )
+        for track in tracks
+    ]
+    clip = video.probe(overlay)
+    chosen = quality.worst(people, WORST, APART)
+    origin, found = _pictures(clip, people, chosen, frames, _start(account))
+    last = max(float(one.time[-1]) for one in people)
+    shown = bodies(folder, tracks, frames, body)
+    damage = account["damage"]
+    verdict = quality.judge(people, damage["packets"], damage["missing"])
+    median = curve(*quality.median_error(people), LONGEST_CURVE)
+    return {
+        "title": one_line(Path(account["video"]["path"]).name),
+        "subtitle": _subtitle(len(people), len(frames), clip),
+        "clip": {
+            "overlay": overlay.name,
+            "start": origin,
+            "end": max(last, origin + (len(frames) - 1) / clip.fps),
+            "offset": origin,
+            "fps": clip.fps,
+        },
+        "people": [_person(one, MOST_POINTS // (3 * len(people))) for one in people],
+        "median": median if len(people) > 1 else None,
+        "limits": [quality.CLOSE, quality.FAR],
+        "joints": JOINTS,
+        "space": _space(shown),
+        "verdict": {**vars(verdict), "doubts": [vars(doubt) for doubt in verdict.doubts]},
+        "worst": [_worst(people[n], row, found[n, row]) for n, row in chosen if (n, row) in found],
+        "settings": list(_settings(account)),
+        "account": _account(account),
+        "notes": list(_notes(overlay, shown, people)),
+    }
+
+
+def _subtitle(people: int, frames: int, clip: Clip) -> str:
+    who = "1 person" if people == 1 else f"{people} people"
+    return f"{who} in {frames} frames, {quality.clock(frames / clip.fps)}"
+
+
+def _pictures(
+    overlay: Clip,
+    people: Sequence[Measures],
+    chosen: Sequence[tuple[int, int]],
+    frames: range,
+    start: float,
+) -> tuple[float, dict[tuple[int, int], Picture]]:
+    """The overlay's pictures of some people's rows, and the clip's time at which it begins, s.
+
+    An overlay of a stretch of a video begins at 0 with the first frame at or after `start`, so
+    that its clock is known exactly only from a frame.
+    """
+    number = {place: int(people[place[0]].frame[place[1]]) - frames.start for place in chosen}
+    time = {place: float(people[place[0]].time[place[1]]) for place in chosen}
+    found = pictures(overlay, {number[place]: time[place] - start for place in chosen})
+    origin = start
+    for place in chosen:
+        if start > 0 and number[place] in found:
+            origin = time[place] - found[number[place]].time
+            break
+    return origin, {place: found[number[place]] for place in chosen if number[place] in found}
+
+
+def _person(one: Measures, points: int) -> Json:
+    """One person's row in the timeline, and curves of at most so many points each."""
+    most = max(2, min(LONGEST_CURVE, points))
+    there = np.ones(len(one.frame), bool)
+    red, green, blue = person_colour(one.person)
+    bridged = f", {one.interpolated.sum()} of them not detected" if one.interpolated.any() else ""
+    return {
+        "number": one.person,
+        "name": one.name,
+        "colour": f"#{red:02x}{green:02x}{blue:02x}",
+        "told": f"in {len(one.frame)} frames{bridged}",
+        "there": list(_bars(one, there)),
+        "bridged": list(_bars(one, one.interpolated)),
+        "error": curve(one.time, one.error, most),
+        "speed": curve(one.time, one.speed, most, one.fastest),
+        "acceleration": curve(one.time, one.acceleration, most, one.most_abrupt),
+    }
+
+
+def _bars(one: Measures, mask: Bools) -> Iterator[tuple[float, float]]:
+    """Begin and end, s, of each run of frames in which a mask (F,) holds; the longest ones."""
+    rows = np.flatnonzero(mask)
+    if not len(rows):
+        return
+    length = float(np.median(np.diff(one.time))) if len(one.time) > 1 else 0.0
+    breaks = np.flatnonzero(np.diff(one.frame[rows]) > 1) + 1
+    runs = [rows[first:end] for first, end in pairwise([0, *breaks.tolist(), len(rows)])]
+    for run in sorted(runs, key=lambda run: -len(run))[:MOST_BARS]:
+        yield round(float(one.time[run[0]]), 3), round(float(one.time[run[-1]]) + length, 3)
+
+
+def _worst(one: Measures, row: int, picture: Picture) -> Json:
+    time = float(one.time[row])
+    if np.isfinite(one.error[row]):
+        why = f"off by {100 * one.error[row]:.0f} % of the box"
+    else:
+        why = f"all joints at {one.unrest[row]:.0f} m/s²"
+    return {
+        "person": one.person,
+        "time": time,
+        "text": f"{quality.clock(time)}, {one.name}: {why}",
+        "picture": f"data:image/jpeg;base64,{base64.b64encode(picture.jpeg).decode()}",
+    }
+
+
+def _space(shown: Bodies) -> Json:
+    return {
+        "glb": base64.b64encode(shown.glb).decode(),
+        "people": shown.people,
+        "middle": [round(float(x), 3) for x in shown.middle],
+        "floor": round(shown.floor, 3),
+        "reach": round(shown.reach, 3),
+        "yfov": round(shown.yfov, 3),
+        "aspect": shown.aspect,
+    }
+
+
+def _settings(account: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the user may ask about first, as names and values."""
+    of_video, damage = account["video"], account["damage"]
+    yield "Video", _text(of_video, "path")
+    size = f"{_text(of_video, 'width')} x {_text(of_video, 'height')} pixels"
+    yield "Picture", f"{size}, {_text(of_video, 'fps')} frames a second"
+    if _start(account) or of_video.get("end") is not None:
+        end = "its end" if of_video.get("end") is None else f"{_text(of_video, 'end')} s"
+        yield "Stretch", f"{_text(of_video, 'start')} s to {end}"
+    packets, missing = damage["packets"], damage["missing"]
+    wrong = f"{packets} damaged places, {missing} pictures missing at the end"
+    yield "Damage", wrong if packets or missing else "none found"
+    for name, key in (("Weights", "weights"), ("Body", "body"), ("Processor", "device")):
+        yield name, _text(account, key)
+    yield "staf", _text(account, "staf")
+
+
+def _text(said: Mapping[str, Any], key: str) -> str:
+    """What run.json says there, if anything: it may come from a stranger."""
+    return one_line(str(said.get(key, "")))
+
+
+def _start(account: Mapping[str, Any]) -> float:
+    """From when on the clip was done, s."""
+    start = account["video"].get("start")
+    return float(start) if isinstance(start, int | float) and 0 <= start < np.inf else 0.0
+
+
+def _account(account: Mapping[str, Any]) -> str:
+    """run.json to read; the record of the passes is left out, which says nothing to people."""
+    text = json.dumps({key: value for key, value in account.items() if key != "passes"}, indent=2)
+    return text if len(text) <= LONGEST_ACCOUNT else text[:LONGEST_ACCOUNT] + "\n... cut off"
+
+
+def _notes(overlay: Path, shown: Bodies, people: Sequence[Measures]) -> Iterator[str]:
+    """What the reader must know of the page itself."""
+    yield (
+        f"Keep {overlay.name} beside this page: the video is played from there. "
+        "Everything else is in the page, and nothing is loaded from anywhere."
+    )
+    if shown.step > 1:
+        yield f"The 3D view has one of {shown.step} frames; what lies between is interpolated."
+    if len(shown.people) < len(people):
+        yield f"The 3D view shows the {len(shown.people)} people who are there the longest."
+    yield "Its floor has squares of 1 m, is level with the camera, and lies under the lowest feet."

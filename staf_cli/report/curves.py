@@ -1,0 +1,63 @@
+"""Curves of any length as a few points that show the same picture."""
+
+from typing import Any
+
+import numpy as np
+
+from staf_cli.quality import Shorts
+from staf_cli.records import Float, Float32, Ints
+
+DIGITS = 4  # significant, of a value
+GAP = 2.5  # usual steps between two times, from which on one is missing
+
+
+def curve(
+    time: Float, value: Float | Float32, most: int, label: Shorts | None = None
+) -> dict[str, Any]:
+    """A curve for the page: {"time": s, "value": numbers, None where there is a break}.
+
+    It breaks at NaN, and where the times leave a gap.
+    Where there are more than `most` points, each stretch of equally many is shown by its lowest
+    and its highest one, so that no peak is lost. label: whole numbers (F,) to go along as "label".
+    """
+    time, value, label = _broken(time, value, label)
+    rows = _extremes(value, most)
+    drawn: dict[str, Any] = {
+        "time": [round(float(t), 4) for t in time[rows]],
+        "value": [_rounded(float(v)) for v in value[rows]],
+    }
+    if label is not None:
+        drawn["label"] = label[rows].tolist()
+    return drawn
+
+
+def _broken(
+    time: Float, value: Float | Float32, label: Shorts | None
+) -> tuple[Float, Float | Float32, Shorts | None]:
+    """The same curve with a NaN in the middle of every gap in its times."""
+    steps = np.diff(time)
+    if not len(steps):
+        return time, value, label
+    gaps = np.flatnonzero(steps > GAP * np.median(steps)) + 1
+    time = np.insert(time, gaps, (time[gaps - 1] + time[gaps]) / 2)
+    label = None if label is None else np.insert(label, gaps, 0)
+    value = np.insert(value.astype(np.float64), gaps, np.nan)
+    return time, value, label
+
+
+def _extremes(value: Float | Float32, most: int) -> Ints:
+    """The rows to keep, ascending."""
+    if len(value) <= most:
+        return np.arange(len(value))
+    kept: set[int] = set()
+    for stretch in np.array_split(np.arange(len(value)), most // 2):
+        own = value[stretch]
+        if np.isfinite(own).any():
+            kept |= {int(stretch[np.nanargmin(own)]), int(stretch[np.nanargmax(own)])}
+        else:
+            kept.add(int(stretch[0]))
+    return np.array(sorted(kept))
+
+
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None

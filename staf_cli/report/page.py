@@ -1,0 +1,56 @@
+"""The report's page put together from its parts, in which nothing can run but those.
+
+Everything that comes from outside the project, names of files above all, goes in as JSON that is
+never read as HTML, or is escaped. A policy in the page itself says by hash which scripts may run,
+and that nothing is to be loaded but the overlay beside the page.
+"""
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Sequence
+from importlib import resources
+from string import Template
+from typing import Any
+
+from staf_cli.report.three import library
+
+SCRIPTS = ("clock.js", "space.js", "charts.js", "page.js")  # in this order, after three.js
+
+
+def assemble(shown: dict[str, Any]) -> str:
+    """The whole page as HTML. shown: what content.py makes; raises ValueError for NaN in it."""
+    style = _file("page.css")
+    scripts = [library(), *map(_file, SCRIPTS)]
+    return Template(_file("page.html")).substitute(
+        title=html.escape(f"{shown['title']} - staf"),
+        policy=_policy(style, scripts),
+        style=f"<style>{style}</style>",
+        data=_inert(json.dumps(shown, separators=(",", ":"), allow_nan=False)),
+        scripts="\n".join(f"<script>{script}</script>" for script in scripts),
+    )
+
+
+def _file(name: str) -> str:
+    return resources.files("staf_cli.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _inert(text: str) -> str:
+    """JSON that ends no script element and begins no comment in one, whatever its strings say."""
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _policy(style: str, scripts: Sequence[str]) -> str:
+    allowed = " ".join(map(_hash, scripts))
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src {_hash(style)}; img-src data:; "
+        "media-src 'self' file:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(content: str) -> str:
+    digest = hashlib.sha256(content.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
