@@ -1,12 +1,13 @@
-# make demo   install into .venv, fetch the detector and the example clip, run on it
-# make test   style, types, structure and tests
-# make bench  how fast the network is on this machine
+# make demo        install into .venv, fetch the detector and the example clip, run on it
+# make test        style, types, structure and tests
+# make test-full   the tests that take minutes: damage, memory, kills, a cluster
+# make bench       how fast the network is on this machine
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test bench format clean
+.PHONY: demo test test-full bench format clean
 
 demo: .venv/runtime
 	$(BIN)/staf weights fetch yolo11n-pose example
@@ -18,7 +19,11 @@ test: .venv/test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/staf weights fetch --quiet yolo11n-pose
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not full'
+
+test-full: .venv/full
+	$(BIN)/staf weights fetch --quiet yolo11n-pose
+	$(BIN)/python -m pytest -m full
 
 bench: .venv/runtime
 	$(BIN)/python -m tests.benchmark
@@ -35,6 +40,10 @@ format: .venv/test
 
 .venv/test: .venv/runtime
 	$(PIP) --editable '.[test]'
+	touch $@
+
+.venv/full: .venv/test
+	$(PIP) --editable '.[test,ray,browser]'
 	touch $@
 
 clean:

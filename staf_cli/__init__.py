@@ -1,3 +1,91 @@
-"""staf: 3D human bodies from video with spatio-temporal alignment fusion."""
+"""staf: 3D human bodies from video with spatio-temporal alignment fusion.
+
+From Python: `import staf_cli as staf`, then `staf.run("clip.mp4")`; api.py tells all of it.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from staf_cli.errors import (
+    BodyError,
+    DatasetError,
+    MissingTool,
+    NobodyFound,
+    OutOfMemory,
+    OutputError,
+    StafError,
+    TracksError,
+    UsageError,
+    VideoError,
+    WeightsError,
+)
+from staf_cli.span import Span
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "BodyError",
+    "Boxes",
+    "DatasetError",
+    "Frame",
+    "Human",
+    "Look",
+    "MissingTool",
+    "NobodyFound",
+    "Options",
+    "OutOfMemory",
+    "OutputError",
+    "Person",
+    "Recovery",
+    "Result",
+    "Span",
+    "StafError",
+    "Tools",
+    "Track",
+    "TrackOptions",
+    "TracksError",
+    "UsageError",
+    "VideoError",
+    "Watch",
+    "WeightsError",
+    "__version__",
+    "load",
+    "prepare",
+    "prepare_recovery",
+    "read_frames",
+    "recover",
+    "run",
+]
+
+if TYPE_CHECKING:
+    from staf_cli.api import (
+        Boxes,
+        Frame,
+        Human,
+        Look,
+        Options,
+        Person,
+        Recovery,
+        Result,
+        Tools,
+        Track,
+        TrackOptions,
+        Watch,
+        load,
+        prepare,
+        prepare_recovery,
+        read_frames,
+        recover,
+        run,
+    )
+else:
+
+    def __getattr__(name: str) -> Any:
+        """What needs torch is imported when it is first asked for: `staf --help` is quick."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from staf_cli import api
+
+        return getattr(api, name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

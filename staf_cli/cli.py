@@ -2,50 +2,59 @@
 
 import io
 import os
-import signal
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from staf_cli import __version__
-from staf_cli.errors import DAMAGED, DONE, FAILED, INTERRUPTED, StafError, UsageError
+from staf_cli import __version__, interrupts
+from staf_cli.errors import (
+    DAMAGED,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    MissingTool,
+    StafError,
+    UsageError,
+    one_line,
+)
 from staf_cli.training.commands import train
 
 # Heavy packages are imported inside the commands that need them: `staf --help` answers at once.
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-OUT = Console(highlight=False)
-ERR = Console(stderr=True, highlight=False)
+OUT = Console(highlight=False, emoji=False)
+ERR = Console(stderr=True, highlight=False, emoji=False)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(path_type=Path)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run `staf` and exit with one of the codes that errors.py lists."""
-    signal.signal(signal.SIGTERM, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that it cannot spell is no failure
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = staf.main(standalone_mode=False)
+        code = _obey()
     except click.ClickException as error:
+        error.message = one_line(error.message)  # type: ignore[misc]  # it may quote a file name
         error.show()
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        _say_error("interrupted; every written file is whole, run the command again to finish")
+    except (KeyboardInterrupt, click.Abort) as stop:
+        _say_error(_what_is_finished(stop))
         code = INTERRUPTED
     except StafError as error:
         _say_error(str(error))
         code = error.exit_code
     except OSError as error:
-        _say_error(f"{(error.strerror or str(error)).lower()}: {error.filename or 'system'}")
+        reason = (error.strerror or str(error)).lower()
+        _say_error(f"{reason}: {error.filename or 'system'}; mend that, and run the command again")
         code = FAILED
     except MemoryError:
         _say_error("out of memory; close other programs, or try --batch 1")
@@ -61,13 +70,28 @@ def main() -> None:
     sys.exit(code or DONE)
 
 
-def _interrupt(*_: object) -> None:
-    """End on SIGTERM as on Ctrl-C: temporary files go, no child process stays."""
-    raise KeyboardInterrupt
+def _obey() -> int | None:
+    """Do what the command line says; gives the exit code, None for 0."""
+    try:
+        code: int | None = staf.main(standalone_mode=False)
+    except Exception as error:
+        if interrupts.heard():  # libraries turn an interrupt into errors of their own
+            raise KeyboardInterrupt from error
+        raise
+    return code
+
+
+def _what_is_finished(stop: BaseException | None) -> str:
+    """What the interrupted code has noted of it (`stop.add_note`), and how to go on."""
+    notes = ["every finished file is whole"]
+    while stop is not None:
+        notes = getattr(stop, "__notes__", notes)
+        stop = stop.__cause__
+    return f"interrupted; {'; '.join(notes)}; the same command goes on"
 
 
 def _say_error(message: str) -> None:
-    ERR.print(f"error: {message}", style="red", markup=False, soft_wrap=True)
+    ERR.print(f"error: {one_line(message)}", style="red", markup=False, soft_wrap=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -76,7 +100,7 @@ def staf() -> None:
     """A video of people in, 3D bodies out.
 
     \b
-    staf run video.mp4            overlay, SMPL parameters and tracks in out/video/
+    staf run video.mp4               overlay, SMPL parameters and tracks in out/video/
     staf run video.mp4 --side-view   the same people from the side as well
     staf eval dataset/            errors of networks where the truth is known
     staf doctor                   what this machine has, and how to mend the rest
@@ -105,16 +129,37 @@ def look_options(command: Command) -> Command:
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 
 
-@staf.command(short_help="A video in: overlay, parameters and tracks out.")
-@click.argument("video", type=FILE)
+@staf.command(short_help="Videos in: overlays, parameters and tracks out.")
+@click.argument("videos", nargs=-1, type=FILE, metavar="[VIDEO|FOLDER]...")
 @click.option(
     "-o",
     "--output",
     type=FOLDER,
     default="out",
     show_default=True,
-    help="The folder that gets a folder for the clip.",
+    help="The folder that gets a folder for each clip.",
 )
+@click.option("--recursive", is_flag=True, help="Also the videos in a FOLDER's folders.")
+@click.option("--pattern", metavar="GLOB", help="Only a FOLDER's files like this: '*.mp4'.")
+@click.option(
+    "--list",
+    "lists",
+    type=FILE,
+    multiple=True,
+    help="A text file with a path in every line, as seen from where it lies.",
+)
+@click.option("--jobs", type=int, metavar="N", help="Clips at a time, each in its own process.")
+@click.option("--devices", metavar="IDS", default="", help="Share these CUDA devices: 0 or 0,1.")
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Do the clips on a Ray cluster (HOST:PORT, auto), or on one started here (local).",
+)
+@click.option("--start", metavar="TIME", help="From here: seconds (12.5), m:ss or h:mm:ss.")
+@click.option("--end", metavar="TIME", help="Up to here.")
+@click.option("--fps", type=float, help="The rate of a folder of pictures.  [default: 25]")
+@click.option("--tracks", type=FILE, help="Take the people from this table, mended by hand.")
+@click.option("--force", is_flag=True, help="Do everything again, also what stands already.")
 @click.option(
     "--refine/--no-refine",
     default=None,
@@ -125,8 +170,16 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing b
     "exports",
     metavar="NAMES",
     default="",
-    help="Further files, separated by commas: obj.",
+    help="Further files, by commas: amass, bvh, csv, glb, obj, openpose, ply.",
 )
+@click.option(
+    "--smooth",
+    type=float,
+    default=0.0,
+    metavar="S",
+    help="Smooth motion over S seconds; 0.07 calms without flattening.  [default: not]",
+)
+@click.option("--constant-shape", is_flag=True, help="One body shape a person.")
 @click.option("--person", metavar="IDS", default="", help="Only these people: 1 or 1,3.")
 @click.option("--max-people", type=int, help="At most N people at a time, the largest.")
 @click.option(
@@ -183,10 +236,23 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing b
 @look_options
 @quiet_option
 def run(
-    video: Path,
+    videos: tuple[Path, ...],
     output: Path,
+    recursive: bool,
+    pattern: str | None,
+    lists: tuple[Path, ...],
+    jobs: int | None,
+    devices: str,
+    ray: str | None,
+    start: str | None,
+    end: str | None,
+    fps: float | None,
+    tracks: Path | None,
+    force: bool,
     refine: bool | None,
     exports: str,
+    smooth: float,
+    constant_shape: bool,
     person: str,
     max_people: int | None,
     min_track: int,
@@ -203,37 +269,68 @@ def run(
     quiet: bool,
     **look: Any,
 ) -> int:
-    """Recover the people of VIDEO.
+    """Recover the people of a VIDEO, or of all the videos of a FOLDER or list.
 
-    Writes OUTPUT/<video's name>/: overlay.mp4, person_<id>.npz, tracks.csv, run.json.
-    Exit code 3 says that the video was damaged, and that everything readable was done.
+    Writes OUTPUT/<video's name>/: overlay.mp4, person_<id>.npz, tracks.csv, run.json. A FOLDER's
+    videos keep their places in it; OUTPUT gets summary.csv and summary.json as well. A folder
+    of numbered pictures is one video. The same command again goes on where it stopped.
+
+    Exit code 3 says that a video was damaged, and that everything readable was done. Of several
+    clips none stops the others: 1 says that any failed, else 3 that any was damaged; one in which
+    nobody is to be seen is no failure then.
     """
     from staf_cli import pipeline
+    from staf_cli.batch import clips, shift
+    from staf_cli.export import tracks_csv
+    from staf_cli.options import Look, Options
+    from staf_cli.span import Span, parse_time
+    from staf_cli.tools import prepare
     from staf_cli.tracks import TrackOptions
     from staf_cli.video import probe
 
-    options = pipeline.Options(
+    options = Options(
+        span=Span(parse_time(start or "0"), None if end is None else parse_time(end)),
+        fps=fps,
         detector=detector,
         trust=trust,
         tracker=tracker,
         tracks=TrackOptions(
-            conf=conf, min_track=min_track, max_people=max_people, person=_people(person)
+            conf=conf,
+            min_track=min_track,
+            max_people=max_people,
+            person=_numbers("--person", person),
         ),
         weights=weights,
         body=body,
         focal=focal,
         refine=refine,
+        smooth=smooth,
+        constant_shape=constant_shape,
         device=device,
         half={"auto": None, "full": False, "half": True}[precision],
         batch=batch,
-        look=pipeline.Look(**look),
+        look=Look(**look),
         export=_names(exports),
+        force=force,
     )
-    probe(video)  # the likeliest mistake is told before the network is loaded
-    tools, notes = pipeline.prepare(options)
+    crew = shift.Crew(jobs, _numbers("--devices", devices), ray)
+    if not videos and not lists:
+        raise UsageError("nothing to do: name a video, a folder of videos, or a --list")
+    if len(videos) != 1 or lists or crew != shift.Crew() or not clips.is_one(videos[0]):
+        if tracks is not None:
+            raise UsageError("--tracks is for one video; name that one alone")
+        choice = clips.Choice(recursive, pattern)
+        found, notes = clips.gather(videos, lists, choice, output)
+        _say_notes(notes)
+        return shift.run(found, output, shift.hire(crew, options), OUT, ERR, quiet)
+    job = clips.alone(videos[0], output)
+    # The likeliest mistakes are told before the network is loaded.
+    probe(job.video, options.span, options.fps)
+    mended = None if tracks is None else tracks_csv.load(tracks)
+    tools, notes = prepare(options)
     if not quiet:
         _say_notes(notes)
-    summary = pipeline.run(video, output, options, tools, _watch(quiet))
+    summary = pipeline.run(job.video, job.folder, options, tools, _watch(quiet), mended)
     if not quiet:
         _say_notes(summary.notes)
         _say_summary(summary)
@@ -250,28 +347,88 @@ def run(
 @quiet_option
 def render(result: Path, video: Path | None, quiet: bool, **look: Any) -> None:
     """Draw the overlay of a RESULT folder again, with another look; nothing is recomputed."""
-    from staf_cli import pipeline
+    from staf_cli import rework
+    from staf_cli.options import Look
 
-    path, notes = pipeline.render(result, video, pipeline.Look(**look), _watch(quiet))
+    path, notes = rework.render(result, video, Look(**look), _watch(quiet))
     if not quiet:
         _say_notes(notes)
-        OUT.print(f"overlay: {path}", soft_wrap=True, markup=False)
+        OUT.print(f"overlay: {one_line(str(path))}", soft_wrap=True, markup=False)
 
 
-@staf.command(short_help="Write a result's meshes to other formats.")
+@staf.command(short_help="Put a result's tracks right.")
 @click.argument("result", type=FOLDER)
-@click.option("--format", "formats", default="obj", show_default=True, metavar="NAMES")
+@click.option("--merge", multiple=True, metavar="A,B", help="A and B are one person: A.")
+@click.option("--split", multiple=True, metavar="A@FRAME", help="From there on A is another one.")
+@click.option("--drop", multiple=True, metavar="A", help="Leave A out.")
+@click.option("--rename", multiple=True, metavar="A=NAME", help="Call A by a name.")
+@click.option("--video", type=FILE, help="The video, if it has been moved.")
+@quiet_option
+def tracks(
+    result: Path,
+    merge: tuple[str, ...],
+    split: tuple[str, ...],
+    drop: tuple[str, ...],
+    rename: tuple[str, ...],
+    video: Path | None,
+    quiet: bool,
+) -> None:
+    """Merge, split, drop and rename the people of a RESULT folder.
+
+    Edits are done in this order, and each option may be given several times. Only who is changed
+    is recovered again. For finer changes edit tracks.csv and give it to `staf run --tracks`.
+    """
+    from staf_cli import mending, rework
+
+    edits = mending.parse(merge, split, drop, rename)
+    if not edits:
+        raise UsageError("nothing to do: give --merge, --split, --drop or --rename")
+    summary = rework.mend(result, edits, video, _watch(quiet))
+    if not quiet:
+        _say_notes(summary.notes)
+        _say_summary(summary)
+
+
+@staf.command(short_help="Write a result in formats that open elsewhere.")
+@click.argument("result", type=FOLDER)
+@click.option(
+    "--format",
+    "formats",
+    default="glb",
+    show_default=True,
+    metavar="NAMES",
+    help="By commas: amass, bvh, csv, glb, obj, openpose, ply.",
+)
 @quiet_option
 def export(result: Path, formats: str, quiet: bool) -> None:
-    """Write meshes of a RESULT folder: obj, one file a person and frame. Nothing is recomputed."""
-    from staf_cli import pipeline, results
+    """Write the people of a RESULT folder in further formats. Nothing is recomputed.
 
-    pipeline.check_exports(_names(formats))
-    done, account = results.load(result)
-    body = pipeline.body_of(done, account)
-    pipeline.export_meshes(result, done.people, body, _watch(quiet))
+    glb opens in Blender and in browsers, bvh in what animates skeletons, amass in the Blender
+    add-ons for SMPL; obj and ply are a mesh a frame, csv are joints, openpose 2D keypoints.
+    """
+    from staf_cli import rework
+
+    rework.export(result, _names(formats), _watch(quiet))
     if not quiet:
-        OUT.print(f"meshes: {result / 'meshes'}", soft_wrap=True, markup=False)
+        for name in _names(formats):
+            where = result / rework.export_place(name)
+            OUT.print(f"{name}: {one_line(str(where))}", soft_wrap=True, markup=False)
+
+
+@staf.command(short_help="Open a result's report in the browser.")
+@click.argument("result", type=FOLDER)
+@click.option("--no-browser", is_flag=True, help="Only print where the report lies.")
+def view(result: Path, no_browser: bool) -> None:
+    """Open the report of a RESULT folder, report.html, in your browser; it needs no network."""
+    import webbrowser
+
+    from staf_cli import report
+
+    path = report.locate(result).absolute()
+    if no_browser:
+        click.echo(path)
+    elif not webbrowser.open(path.as_uri()):
+        raise MissingTool(f"{path}: there is no browser here; open the file yourself")
 
 
 @staf.command("eval", short_help="Measure networks on videos whose truth is known.")
@@ -314,7 +471,7 @@ def evaluate(
     labels (images.npy, labels.npz), or both; docs/evaluation.md describes them. Prints a row for
     each checkpoint and method; OUTPUT gets each clip's as well.
     """
-    from staf_cli import evaluation, files, pipeline
+    from staf_cli import evaluation, files, tools
     from staf_cli.truth import open_dataset
     from staf_cli.weights import locate_detector
 
@@ -325,7 +482,7 @@ def evaluate(
     detector = None
     if evaluation.needs_detector(footage, options):
         detector = locate_detector("yolo11n-pose", trust=False)
-    chosen = names or (pipeline.default_weights(body),)
+    chosen = names or (tools.default_weights(body),)
     contenders = [_contender(name, body) for name in dict.fromkeys(chosen)]
     if chosen == (None,) and not quiet:
         _say_notes(["no trained weights for this body: the network answers the mean pose"])
@@ -335,7 +492,7 @@ def evaluate(
     if output is not None:
         for path in evaluation.save(table, output):
             if not quiet:
-                OUT.print(f"written: {path}", soft_wrap=True, markup=False)
+                OUT.print(f"written: {one_line(str(path))}", soft_wrap=True, markup=False)
 
 
 @staf.command()
@@ -372,7 +529,8 @@ def list_weights() -> None:
         table.add_row(entry.name, entry.kind, checked.state, megabytes, entry.licence, entry.what)
     for path in imported():
         megabytes = f"{path.stat().st_size / 1e6:.1f}"
-        table.add_row(path.stem, "checkpoint", "ok", megabytes, "its authors'", "imported")
+        name = escape(one_line(path.stem))
+        table.add_row(name, "checkpoint", "ok", megabytes, "its authors'", "imported")
     OUT.print(table)
 
 
@@ -386,7 +544,7 @@ def fetch_weights(names: tuple[str, ...], quiet: bool) -> None:
     for name in names:
         path = fetch(name) if quiet else _fetch_visibly(name)
         if not quiet:
-            OUT.print(f"{name}: {path}", soft_wrap=True, markup=False)
+            OUT.print(f"{name}: {one_line(str(path))}", soft_wrap=True, markup=False)
 
 
 @weights.command("path")
@@ -404,9 +562,9 @@ def path_of_weights(name: str) -> None:
 def import_weights(folder: Path, name: str) -> None:
     """Bring in the authors' files: FOLDER holds 3dpw_model_best.pth.tar and base_model.pt."""
     from staf_cli.release_checkpoint import import_release
-    from staf_cli.weights import weights_folder
+    from staf_cli.weights import checkpoint_path
 
-    path = import_release(folder, weights_folder() / f"{name}.safetensors")
+    path = import_release(folder, checkpoint_path(name))
     OUT.print(f"imported: use it with --weights {path.stem}", markup=False)
 
 
@@ -448,14 +606,14 @@ def _fetch_visibly(name: str) -> Path:
 
 def _contender(name: str | None, body: str | None) -> Any:
     """A checkpoint by name or file, None for the untrained network, with its body or another."""
-    from staf_cli import evaluation, pipeline
+    from staf_cli import evaluation, tools
     from staf_cli.checkpoint import load_checkpoint
     from staf_cli.weights import locate
 
     if name is None:
-        return evaluation.untrained(pipeline.open_body(body or pipeline.OPEN_BODY))
+        return evaluation.untrained(tools.open_body(body or tools.OPEN_BODY))
     checkpoint = load_checkpoint(locate(name))
-    own_body = pipeline.open_body(body or checkpoint.body.rsplit(maxsplit=1)[0])
+    own_body = tools.open_body(body or checkpoint.body.rsplit(maxsplit=1)[0])
     return evaluation.contender(name, checkpoint, own_body)
 
 
@@ -464,11 +622,11 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
-def _people(text: str) -> tuple[int, ...]:
+def _numbers(option: str, text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError as error:
-        raise UsageError(f"--person {text!r}: give ids such as 1 or 1,3") from error
+        raise UsageError(f"{option} {text!r}: give numbers such as 1 or 1,3") from error
 
 
 def _watch(quiet: bool) -> Any:
@@ -479,7 +637,7 @@ def _watch(quiet: bool) -> Any:
 
 def _say_notes(notes: list[str]) -> None:
     for note in notes:
-        OUT.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
+        OUT.print(f"note: {one_line(note)}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _say_damage(packets: int, missing: int) -> None:
@@ -506,7 +664,7 @@ def _say_errors(table: Any) -> None:
             millimetres = (row.mpjpe, row.pa_mpjpe, row.pve, row.accel)
             numbers = [_number(value, 1) for value in millimetres]
             numbers += [_number(row.pck, 3), _number(row.error_2d, 3)]
-            shown.add_row(escape(row.weights), row.method, str(row.frames), *numbers)
+            shown.add_row(escape(one_line(row.weights)), row.method, str(row.frames), *numbers)
     OUT.print(shown)
     OUT.print(
         "MPJPE, PA-MPJPE, PVE in mm; Accel in mm / frame^2; 2D in sides of the person's box",
@@ -518,6 +676,11 @@ def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
+def _rate(name: str, seconds: float, frames: int) -> str:
+    """How long a pass took; its frames a second, unless it was too short to measure."""
+    return f"{name} {seconds:.1f} s" + (f" ({frames / seconds:.1f} frames/s)" if seconds else "")
+
+
 def _say_summary(summary: Any) -> None:
     people = len(summary.people)
     OUT.print(
@@ -526,15 +689,11 @@ def _say_summary(summary: Any) -> None:
         markup=False,
     )
     for person in summary.people:
-        gaps = f", {int(person.interpolated.sum())} interpolated" * bool(person.interpolated.any())
+        gaps = f", {person.interpolated} interpolated" * bool(person.interpolated)
         OUT.print(
-            f"  person {person.person}: frames {person.frame[0]} to {person.frame[-1]}{gaps}",
-            markup=False,
+            f"  person {person.person}: frames {person.first} to {person.last}{gaps}", markup=False
         )
-    rates = [
-        f"{name} {seconds:.1f} s ({summary.frames / seconds:.1f} frames/s)"
-        for name, seconds in summary.seconds.items()
-    ]
+    rates = [_rate(name, took, summary.frames) for name, took in summary.seconds.items()]
     OUT.print("time:    " + ", ".join(rates), markup=False, soft_wrap=True)
-    OUT.print(f"overlay: {summary.overlay}", markup=False, soft_wrap=True)
-    OUT.print(f"results: {summary.folder}", markup=False, soft_wrap=True)
+    OUT.print(f"overlay: {one_line(str(summary.overlay))}", markup=False, soft_wrap=True)
+    OUT.print(f"results: {one_line(str(summary.folder))}", markup=False, soft_wrap=True)

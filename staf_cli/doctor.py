@@ -9,8 +9,8 @@ import torch
 from staf_cli import files, weights
 from staf_cli.devices import choose_device
 from staf_cli.errors import StafError
-from staf_cli.pipeline import OPEN_BODY, OPEN_WEIGHTS, open_body
 from staf_cli.rendering import gl_device
+from staf_cli.tools import OPEN_BODY, OPEN_WEIGHTS, open_body
 from staf_cli.video import check_codec
 
 

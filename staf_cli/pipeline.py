@@ -1,135 +1,48 @@
 """One clip from video to results, in three passes: track, recover, show.
 
-`run` is the whole way on one screen. Between the passes there are only small tables, so memory
-does not grow with the clip, and the last pass can be redone alone (`render`, `export_meshes`).
+`run` is the whole way on one screen; passes.py has the passes. The tables between them are files:
+each pass reads what the one before has written, and a pass that still stands is not done again
+(journal.py).
 """
 
-import math
 import platform
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-import numpy as np
-
-from staf_cli import __version__, engine, files, results, video, weights
+from staf_cli import __version__, files, journal, passes, report, results, video
 from staf_cli.body import Body
-from staf_cli.body_format import load_body
-from staf_cli.checkpoint import load_checkpoint
-from staf_cli.devices import choose_device
-from staf_cli.errors import BodyError, NobodyFound, TracksError, UsageError
-from staf_cli.export import obj
-from staf_cli.geometry import CROP_SCALE
-from staf_cli.model.staf import STAF, load_network, mean_pose_network
-from staf_cli.people import default_focal, place, vertices
-from staf_cli.records import Clip, Frame, Person, Track, alive_by_frame
-from staf_cli.refine import refine
-from staf_cli.rendering import (
-    Camera,
-    Figure,
-    Rasterizer,
-    SideView,
-    Style,
-    open_rasterizer,
-    overlay,
-    side_view,
-)
-from staf_cli.shots import watch_cuts
-from staf_cli.tracking import Tracker, detect
-from staf_cli.tracks import TrackOptions, build_tracks
-
-Item = TypeVar("Item")
-OPEN_BODY = "open-body"
-OPEN_WEIGHTS = "staf-open"  # what is used where nothing else is asked for
-EXPORTS = ("obj",)
-
-
-class Watch(Protocol):
-    """Passes items on and shows how a pass is getting along; `total` may be unknown."""
-
-    def __call__(self, what: str, items: Iterable[Item], total: int | None) -> Iterator[Item]: ...
+from staf_cli.errors import TracksError, UsageError
+from staf_cli.export import FORMATS, Scene, person_npz, tracks_csv
+from staf_cli.interrupts import undone_by
+from staf_cli.journal import Journal, key_of
+from staf_cli.options import Look, Options
+from staf_cli.passes import Source, Watch
+from staf_cli.people import default_focal
+from staf_cli.records import Track
+from staf_cli.smoothing import total
+from staf_cli.span import Span
+from staf_cli.tools import OPEN_WEIGHTS, Tools
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the overlay shows, and how it is drawn and encoded."""
+class Presence:
+    """When a person is in a clip."""
 
-    alpha: float = 0.9
-    plain: bool = False
-    wireframe: bool = False
-    boxes: bool = False
-    side_view: bool = False
-    renderer: str = "auto"
-    codec: str | None = None
+    person: int
+    frames: int
+    first: int  # index of a frame
+    last: int
+    interpolated: int  # frames
 
-    def __post_init__(self) -> None:
-        self.style(None)  # refuses what cannot be drawn, before anything is computed
-
-    def style(self, side: SideView | None) -> Style:
-        """The same for the renderer; `side` is the clip's side camera, if it is wanted."""
-        return Style(self.alpha, self.plain, self.wireframe, self.boxes, side)
-
-
-@dataclass(frozen=True)
-class Options:
-    """Everything that `staf run` can be told about computing a clip."""
-
-    detector: str = "yolo11n-pose"
-    trust: bool = False  # load a detector file whose hash is unknown
-    tracker: Tracker = "bytetrack"
-    tracks: TrackOptions = field(default_factory=TrackOptions)
-    weights: str | None = None  # None: `default_weights`
-    body: str | None = None  # None: the one the weights were trained for
-    focal: float | None = None  # px; None: the image's diagonal
-    refine: bool | None = None  # None: with the open weights, which it makes better
-    device: str = "auto"
-    half: bool | None = None  # None: on CUDA only
-    batch: int = 16
-    look: Look = field(default_factory=Look)
-    export: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.focal is not None and not 0 < self.focal < math.inf:
-            raise UsageError(f"focal is {self.focal}: give a focal length in pixels, above 0")
-        if self.batch < 1:
-            raise UsageError(f"batch is {self.batch}: choose 1 or more")
-        check_exports(self.export)
-
-
-def check_exports(names: Sequence[str]) -> None:
-    """Raise UsageError for a format that nobody writes."""
-    for name in names:
-        if name not in EXPORTS:
-            raise UsageError(f"unknown format {name!r}; choose from {', '.join(EXPORTS)}")
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What is loaded once and serves any number of clips."""
-
-    detector: Path
-    body: Body
-    network: STAF
-    weights: str  # identity of the checkpoint, for the records
-    crop_scale: float
-    settings: engine.Settings
-
-
-@dataclass(frozen=True)
-class Source:
-    """A video, looked through once: every pass decodes the same frames from it."""
-
-    clip: Clip
-    damage: video.Damage
-    sha256: str
-
-    def frames(self, what: str, watch: Watch) -> Iterator[Frame]:
-        """All its frames in order, watched as the pass `what`."""
-        return watch(what, video.frames(self.clip, self.damage), self.clip.frames)
+    @classmethod
+    def of(cls, track: Track) -> "Presence":
+        """That of a track."""
+        first, last = int(track.frame[0]), int(track.frame[-1])
+        return cls(track.person, len(track.frame), first, last, int(track.interpolated.sum()))
 
 
 @dataclass(frozen=True)
@@ -138,99 +51,330 @@ class Summary:
 
     folder: Path
     overlay: Path
-    people: list[Person]
+    people: list[Presence]
     frames: int
     damage: video.Damage
-    seconds: dict[str, float]  # per pass
+    seconds: dict[str, float]  # per pass, whenever it was done
     notes: list[str]  # lines for the user
+    reused: bool  # everything stood already
 
 
-def prepare(options: Options) -> tuple[Tools, list[str]]:
-    """Load network, body and detector; with lines the user should see.
+def run(
+    path: Path,
+    folder: Path,
+    options: Options,
+    tools: Tools,
+    watch: Watch,
+    mended: Sequence[Track] | None = None,
+) -> Summary:
+    """Recover everybody in a video and write the results into a folder of the clip's own.
 
-    Raises before any work is done where something is missing or does not fit.
+    What stands there already, from this very video and with these options, is kept. mended:
+    tracks that somebody has put right, in place of those that would be found. Raises
+    VideoError, NobodyFound, TracksError, OutOfMemory or OutputError; the folder is then as it
+    was, or unmistakably unfinished, and the same call goes on from there.
     """
-    if options.look.codec is not None:
-        video.check_codec(options.look.codec)
-    detector = weights.locate_detector(options.detector, options.trust)
-    device = choose_device(options.device)
-    half = device.type == "cuda" if options.half is None else options.half
-    if half and device.type == "cpu":
-        raise UsageError("--precision half is for graphics cards; leave it out on a CPU")
-    settings = engine.Settings(device, half, options.batch)
-    notes = []
-    chosen = options.weights or default_weights(options.body)
-    if chosen is None:
-        body = open_body(options.body or OPEN_BODY)
-        network, identity, crop_scale = mean_pose_network(body), "untrained", CROP_SCALE
-        notes.append(f"no trained weights for body {body.name}: the network answers the mean pose")
-        if not options.refine:
-            notes[0] += "; add --refine to fit the bodies to the people"
-    else:
-        checkpoint = load_checkpoint(weights.locate(chosen))
-        body = open_body(options.body or checkpoint.body.rsplit(maxsplit=1)[0])
-        network = load_network(checkpoint, body)
-        identity, crop_scale = checkpoint.identity, checkpoint.crop_scale
-    network = engine.prepare(network, settings)
-    return Tools(detector, body, network, identity, crop_scale, settings), notes
-
-
-def default_weights(body: str | None) -> str | None:
-    """The checkpoint for a body where none is named; None for bodies that nothing came with."""
-    return OPEN_WEIGHTS if body in (None, OPEN_BODY) else None
-
-
-def open_body(name_or_path: str) -> Body:
-    """A body by name (open-body, or one that `staf body import` made) or from its npz file."""
-    if name_or_path == OPEN_BODY:
-        return Body(OPEN_BODY, load_body(weights.locate(OPEN_BODY)))
-    imported = files.data_folder() / "bodies" / f"{name_or_path}.npz"
-    path = imported if imported.is_file() else Path(name_or_path)
-    if not path.is_file():
-        raise BodyError(
-            f"body {name_or_path} is not on this machine; "
-            "bring the SMPL file in with `staf body import FILE`, or use open-body"
-        )
-    gender = next((g for g in ("female", "male") if g in path.stem.split("-")), "neutral")
-    return Body(path.stem, load_body(path), gender)
-
-
-def run(path: Path, output: Path, options: Options, tools: Tools, watch: Watch) -> Summary:
-    """Recover everybody in a video and write the results into the folder output/<clip>/.
-
-    Raises VideoError, NobodyFound, OutOfMemory or OutputError; an older result of the clip is
-    then left as it was, or unmistakably unfinished.
-    """
-    seconds: dict[str, float] = {}
-    folder = output / path.stem
     results.check_free(folder, path)
     files.check_writable(folder)
-    with _timed(seconds, "check"):
-        source = open_source(path)
-    with _timed(seconds, "track"):
-        frames, tracks = track(source, options, tools, watch)
-    refines = _refines(tracks, options, tools)
-    source = replace(source, clip=replace(source.clip, frames=frames))
-    with _timed(seconds, "recover"):
-        people = recover(source, tracks, options, tools, watch)
-    if refines:
-        with _timed(seconds, "refine"):
-            pairs = watch("refine", zip(people, tracks, strict=True), len(people))
-            people = [refine(person, its_track, tools.body) for person, its_track in pairs]
-    results.begin(folder)
-    results.save(folder, tracks, people)
-    done = results.Results(folder, tracks, people)
-    with _timed(seconds, "show"):
-        shown, notes = show(source, done, tools.body, options.look, watch)
-    for name in options.export:
-        with _timed(seconds, f"export {name}"):
-            export_meshes(folder, people, tools.body, watch)
-    summary = Summary(folder, shown, people, frames, source.damage, seconds, notes)
-    results.finish(folder, _account(source, options, tools, summary))
-    return summary
+    with journal.opened(folder) as log:
+        if options.force:
+            log.forget()
+        source = checked(path, options.span, options.fps, log)
+        if mended is None:
+            tracks = _tracked(source, options, tools, log, watch)
+        else:
+            tracks = _mended(mended, source, options, tools, log, watch)
+        source = _counted(source, log)
+        _recovered(source, tracks, options, tools, log, watch)
+        overlay, notes = shown(source, tracks, options.look, tools.body, log, watch)
+        exported(tracks, options.export, tools.body, log, watch)
+        return _finished(source, tracks, overlay, notes, options, tools, log)
 
 
-def _refines(tracks: list[Track], options: Options, tools: Tools) -> bool:
+def identity(path: Path, options: Options, tools: Tools) -> str:
+    """A hash of a video and of all that decides who is found in it. Raises VideoError."""
+    return _track_key(video.content_hash(path), options, tools)
+
+
+def checked(path: Path, span: Span, fps: float | None, log: Journal) -> Source:
+    """The video, with its damage as it was counted, or is counted now."""
+    clip, sha256 = video.probe(path, span, fps), video.content_hash(path)
+    key = key_of("check", __version__, sha256, asdict(span), clip.fps)
+    if known := log.standing("check", key):
+        return Source(clip, video.Damage(**known.facts), sha256)
+    start = time.perf_counter()
+    damage = video.inspect(clip)
+    log.keep("check", key, [], {"check": time.perf_counter() - start}, asdict(damage))
+    return Source(clip, damage, sha256)
+
+
+def _tracked(
+    source: Source, options: Options, tools: Tools, log: Journal, watch: Watch
+) -> list[Track]:
+    """The tracks as tracks.csv has them: that table is what all later passes go by."""
+    key = _track_key(source.sha256, options, tools)
+    path = log.folder / results.TRACKS
+    if not _tracks_stand(key, log):
+        start = time.perf_counter()
+        frames, tracks = passes.track(source, options, tools, watch)
+        seconds = {"track": time.perf_counter() - start}
+        _refines(tracks, options, tools)  # what cannot be refined is told before anything is lost
+        log.begin()
+        tracks_csv.save(path, tracks)
+        del tracks  # before they are read again: those of a long clip are large
+        log.keep("track", key, [path.name], seconds, _facts(frames, log))
+        log.save()
+    return tracks_csv.load(path)
+
+
+def _tracks_stand(key: str, log: Journal) -> bool:
+    """Whether the tracks in the folder are those that this key asks for, or their mended form.
+
+    Raises TracksError where finding people would throw away what somebody has mended by hand.
+    """
+    known = log.passes.get("track")
+    if known is None:
+        return False
+    table = log.folder / results.TRACKS
+    mended = "instead_of" in known.facts
+    changed = log.edited("track") is not None
+    if changed or (
+        mended and known.facts["instead_of"] != key and log.standing("track", known.key)
+    ):
+        raise TracksError(
+            f"{table}: was changed by hand; go on with it by --tracks {table}, "
+            "or add --force to find everybody anew"
+        )
+    return log.standing("track", known.key if mended else key) is not None
+
+
+def _mended(
+    tracks: Sequence[Track],
+    source: Source,
+    options: Options,
+    tools: Tools,
+    log: Journal,
+    watch: Watch,
+) -> list[Track]:
+    """These tracks in tracks.csv, in place of those that would be found.
+
+    Raises TracksError where they do not fit the video.
+    """
+    found = _track_key(source.sha256, options, tools)
+    path = log.folder / results.TRACKS
+    key = key_of("mended", found, [[one.digest, one.name] for one in tracks])
+    if not log.standing("track", key):
+        frames = _indices(source, log, watch)
+        for one in tracks:
+            if one.frame[0] not in frames or one.frame[-1] not in frames:
+                raise TracksError(
+                    f"tracks: person {one.person} is in frames {one.frame[0]} to "
+                    f"{one.frame[-1]}, the video has {frames.start} to {frames.stop - 1}"
+                )
+        log.begin()
+        tracks_csv.save(path, tracks)
+        facts = {**_facts(frames, log), "instead_of": found}
+        log.keep("track", key, [path.name], {}, facts)
+        log.save()
+    return tracks_csv.load(path)
+
+
+def _indices(source: Source, log: Journal, watch: Watch) -> range:
+    """The indices of a clip's frames, as an earlier first pass has counted them or as they are."""
+    known = log.passes.get("track", journal.Pass("")).facts
+    if known.get("of") == log.passes["check"].key:
+        return _frames(log)
+    indices = [frame.index for frame in source.frames("count", watch)]
+    return range(indices[0], indices[-1] + 1)
+
+
+def _facts(frames: range, log: Journal) -> dict[str, Any]:
+    """What is remembered of a clip's frames, and of which clip they are."""
+    return {"first": frames.start, "frames": len(frames), "of": log.passes["check"].key}
+
+
+def _recovered(
+    source: Source,
+    tracks: Sequence[Track],
+    options: Options,
+    tools: Tools,
+    log: Journal,
+    watch: Watch,
+) -> None:
+    """Everybody's parameters in files; who is still as before is not recovered again."""
+    keys = _person_keys(source, tracks, options, tools)
+    if log.standing("recover", key_of(keys)):
+        return
+    before = log.passes.get("recover", journal.Pass(""))
+    paths = {one.person: person_npz.path_of(log.folder, one.person) for one in tracks}
+    stale = [
+        one
+        for one in tracks
+        if before.facts.get(str(one.person)) != keys[str(one.person)]
+        or not log.intact((paths[one.person].name, before.files.get(paths[one.person].name, "")))
+    ]
+    seconds = {}
+    with undone_by(lambda: files.sweep(log.folder)):
+        start = time.perf_counter()
+        parts = passes.recover(source, stale, options, tools, log.folder, watch) if stale else []
+        seconds["recover"] = time.perf_counter() - start
+        count = sum(map(len, parts))
+        if parts and _refines(tracks, options, tools):
+            start = time.perf_counter()
+            for _ in watch("refine", passes.refined(parts, stale, tools.body), count):
+                pass
+            seconds["refine"] = time.perf_counter() - start
+        facts: dict[str, Any] = dict(keys)
+        if parts and (options.smooth or options.constant_shape):
+            start = time.perf_counter()
+            effects = list(watch("smooth", passes.steady(parts, tools.body, options), count))
+            facts["smoothing"] = asdict(total(effects))
+            seconds["smooth"] = time.perf_counter() - start
+        log.begin()
+        for one, own in zip(stale, parts, strict=True):
+            person_npz.join(paths[one.person], own)
+    log.keep("recover", key_of(keys), [path.name for path in paths.values()], seconds, facts)
+    log.save()
+
+
+def shown(
+    source: Source,
+    tracks: list[Track],
+    look: Look,
+    body: Body,
+    log: Journal,
+    watch: Watch,
+) -> tuple[Path, list[str]]:
+    """The overlay, drawn unless it is there as wanted; with lines for the user."""
+    path = (log.folder / "overlay").with_suffix(video.suffix_for(look.codec))
+    names = [one.name for one in tracks]
+    key = key_of("show", __version__, log.passes["recover"].key, names, asdict(look))
+    if log.standing("show", key):
+        return path, []
+    start = time.perf_counter()
+    results.check_people(log.folder, tracks)
+    log.begin()
+    notes = passes.show(source, log.folder, tracks, path, body, look, watch)
+    log.keep("show", key, [path.name], {"show": time.perf_counter() - start})
+    log.save()
+    return path, notes
+
+
+def exported(
+    tracks: list[Track], names: Sequence[str], body: Body, log: Journal, watch: Watch
+) -> None:
+    """The formats asked for; of other ones, what is there and still right stays there."""
+    people_key = log.passes["recover"].key
+    for name in [known for known in log.passes if known.startswith("export ")]:
+        if log.standing(name, key_of(name, __version__, people_key)) is None:
+            log.drop(name)
+    missing = [name for name in names if f"export {name}" not in log.passes]
+    if not missing:
+        return
+    scene = Scene(tracks, results.load_people(log.folder, tracks), body, _frames(log))
+    log.begin()
+    for name in missing:
+        start = time.perf_counter()
+        written = FORMATS[name].write(log.folder, scene)
+        for _ in watch(f"export {name}", written, FORMATS[name].count(scene)):
+            pass
+        seconds = {f"export {name}": time.perf_counter() - start}
+        key = key_of(f"export {name}", __version__, people_key)
+        log.keep(f"export {name}", key, [FORMATS[name].FILES], seconds)
+        log.save()
+
+
+def _finished(
+    source: Source,
+    tracks: Sequence[Track],
+    overlay: Path,
+    notes: list[str],
+    options: Options,
+    tools: Tools,
+    log: Journal,
+) -> Summary:
+    """Report, tidy up, and write run.json, unless all that stands already."""
+    summary = Summary(
+        folder=log.folder,
+        overlay=overlay,
+        people=[Presence.of(one) for one in tracks],
+        frames=len(_frames(log)),
+        damage=source.damage,
+        seconds=_seconds(log),
+        notes=notes,
+        reused=False,
+    )
+    account = _account(source, options, tools, summary)
+    if smoothing := log.passes["recover"].facts.get("smoothing"):
+        account["smoothing"] = smoothing
+    reported(tracks, overlay, tools.body, account, log)
+    if log.finished and not log.changed:
+        return replace(summary, reused=True)
+    finish(account, log)
+    return replace(summary, seconds=account["seconds"])
+
+
+def reported(
+    tracks: Sequence[Track], overlay: Path, body: Body, account: dict[str, Any], log: Journal
+) -> None:
+    """The page that a person looks at, unless it is there as it should be."""
+    key = key_of("report", __version__, log.passes["show"].key, account["damage"])
+    if log.standing("report", key):
+        return
+    start = time.perf_counter()
+    log.begin()
+    report.write(log.folder, tracks, _frames(log), body, overlay, account)
+    log.keep("report", key, [report.FILES], {"report": time.perf_counter() - start})
+    log.save()
+
+
+def finish(account: dict[str, Any], log: Journal) -> None:
+    """Leave nothing of earlier runs, and say in run.json that all is done."""
+    results.tidy(log.folder, {file for one in log.passes.values() for file in one.files})
+    account["seconds"] = _seconds(log)
+    log.finish(account)
+
+
+def _frames(log: Journal) -> range:
+    """The indices of the clip's frames."""
+    facts = log.passes["track"].facts
+    return range(facts["first"], facts["first"] + facts["frames"])
+
+
+def _seconds(log: Journal) -> dict[str, float]:
+    """What every part of every pass took, whenever it was done."""
+    return {part: value for one in log.passes.values() for part, value in one.seconds.items()}
+
+
+def _counted(source: Source, log: Journal) -> Source:
+    """The source with the number of its frames, as the first pass has counted them."""
+    return replace(source, clip=replace(source.clip, frames=len(_frames(log))))
+
+
+def _track_key(sha256: str, options: Options, tools: Tools) -> str:
+    what = [sha256, asdict(options.span), options.fps]
+    who = [options.tracker, asdict(options.tracks), tools.detector_sha256]
+    return key_of("track", __version__, *what, *who)
+
+
+def _person_keys(
+    source: Source, tracks: Sequence[Track], options: Options, tools: Tools
+) -> dict[str, str]:
+    """For every person a hash of all that their parameters depend on."""
+    how = [
+        source.sha256,
+        tools.weights,
+        tools.body.identity,
+        tools.settings.half,
+        options.focal or default_focal(source.clip.image_size),
+        _refines(tracks, options, tools),
+        options.smooth,
+        options.constant_shape,
+    ]
+    return {str(one.person): key_of("recover", __version__, one.digest, *how) for one in tracks}
+
+
+def _refines(tracks: Sequence[Track], options: Options, tools: Tools) -> bool:
     """Whether to fit the people to their keypoints. Raises UsageError where that cannot be done."""
     seen = any(its_track.kp2d[..., 2].any() for its_track in tracks)
     if options.refine and not seen:
@@ -241,131 +385,6 @@ def _refines(tracks: list[Track], options: Options, tools: Tools) -> bool:
     if options.refine is None:
         return seen and tools.weights.split()[0] == OPEN_WEIGHTS
     return options.refine
-
-
-def open_source(path: Path) -> Source:
-    """Probe a video and count its damage. Raises VideoError."""
-    clip = video.probe(path)
-    return Source(clip, video.inspect(clip), files.sha256(path))
-
-
-def track(source: Source, options: Options, tools: Tools, watch: Watch) -> tuple[int, list[Track]]:
-    """First pass: who is where. Gives the number of frames and the tracks."""
-    cuts: list[int] = []
-    detections = list(
-        detect(
-            watch_cuts(source.frames("track", watch), cuts),
-            tools.detector,
-            tracker=options.tracker,
-            conf=options.tracks.conf,
-            device=tools.settings.device,
-        )
-    )
-    tracks = build_tracks(detections, cuts, options.tracks)
-    if not tracks:
-        raise NobodyFound(
-            f"{files.printable(source.clip.path)}: nobody was seen for long enough in "
-            f"{len(detections)} frames; try --conf 0.1 or --min-track 5"
-        )
-    return len(detections), tracks
-
-
-def recover(
-    source: Source, tracks: Sequence[Track], options: Options, tools: Tools, watch: Watch
-) -> list[Person]:
-    """Second pass: the network's parameters of everybody, placed in the image's camera."""
-    frames = source.frames("recover", watch)
-    estimates = engine.recover(frames, tracks, tools.network, tools.crop_scale, tools.settings)
-    clip = source.clip
-    focal = options.focal or default_focal(clip.image_size)
-    return [
-        place(its_track, estimate, clip, tools.body, tools.weights, focal)
-        for its_track, estimate in zip(tracks, estimates, strict=True)
-    ]
-
-
-def show(
-    source: Source, done: results.Results, body: Body, look: Look, watch: Watch
-) -> tuple[Path, list[str]]:
-    """Third pass: draw everybody over the video. Gives the file and lines for the user."""
-    path = (done.folder / "overlay").with_suffix(video.suffix_for(look.codec))
-    joints = np.concatenate([person.joints3d.reshape(-1, 3) for person in done.people])
-    style = look.style(side_view(joints, source.clip.image_size) if look.side_view else None)
-    frames = source.frames("show", watch)
-    with open_rasterizer(look.renderer) as rasterizer:
-        drawn = _drawn(frames, done, body, rasterizer, style)
-        note = video.write(path, source.clip, drawn, look.codec)
-    for name in results.OVERLAYS:
-        if name != path.name:
-            (done.folder / name).unlink(missing_ok=True)
-    return path, [note] if note else []
-
-
-def _drawn(
-    frames: Iterable[Frame],
-    done: results.Results,
-    body: Body,
-    rasterizer: Rasterizer,
-    style: Style,
-) -> Iterator[Frame]:
-    """Each frame with everybody who is in it drawn on it."""
-    people, tracks = done.people, done.tracks
-    camera = Camera.centred(people[0].focal_length, people[0].image_size)
-    faces = body.faces.astype(np.int32)
-    alive = alive_by_frame(people)
-    for frame in frames:
-        figures = [
-            Figure(
-                people[number].person,
-                vertices(people[number], body, slice(row, row + 1))[0],
-                tracks[number].box[row],
-                tracks[number].kp2d[row],
-            )
-            for number, row in alive.get(frame.index, ())
-        ]
-        image = overlay(frame.image, figures, faces, camera, rasterizer, style)
-        yield Frame(frame.index, frame.pts, frame.time, image)
-
-
-def export_meshes(folder: Path, people: Sequence[Person], body: Body, watch: Watch) -> None:
-    """Write every person's meshes as obj files under folder/meshes/."""
-    total = sum(len(person.frame) for person in people)
-    written = (path for person in people for path in obj.save(folder / "meshes", person, body))
-    for _ in watch("export obj", written, total):
-        pass
-
-
-def render(folder: Path, moved_to: Path | None, look: Look, watch: Watch) -> tuple[Path, list[str]]:
-    """Draw the overlay of a finished result again, nothing else computed anew.
-
-    moved_to: the video, where it no longer lies where it was. Raises TracksError when the video
-    is another one than the result was made of.
-    """
-    if look.codec is not None:
-        video.check_codec(look.codec)
-    done, run = results.load(folder)
-    path = moved_to or Path(run["video"]["path"])
-    if moved_to is None and not path.is_file():
-        raise TracksError(
-            f"{files.printable(path)}: the video is no longer there; say with --video where it is"
-        )
-    results.check_free(folder, path)
-    source = open_source(path)
-    if source.sha256 != run["video"]["sha256"]:
-        raise TracksError(f"{files.printable(path)}: is not the video that {folder} was made of")
-    source = replace(source, clip=replace(source.clip, frames=run["frames"]))
-    return show(source, done, body_of(done, run), look, watch)
-
-
-def body_of(done: results.Results, run: dict[str, Any]) -> Body:
-    """The body a result was made with. Raises BodyError when it is not here, or has changed."""
-    body = open_body(run["body_file"])
-    if body.identity != done.people[0].body:
-        raise BodyError(
-            f"{done.folder} was made with body {done.people[0].body}, here is {body.identity}; "
-            "run the clip again"
-        )
-    return body
 
 
 def _account(source: Source, options: Options, tools: Tools, summary: Summary) -> dict[str, Any]:
@@ -380,27 +399,20 @@ def _account(source: Source, options: Options, tools: Tools, summary: Summary) -
             "width": clip.width,
             "height": clip.height,
             "fps": clip.fps,
+            "start": clip.span.start,
+            "end": clip.span.end,
         },
         "frames": summary.frames,
         "damage": asdict(summary.damage),
-        "people": [
-            {
-                "person": person.person,
-                "frames": len(person.frame),
-                "first": int(person.frame[0]),
-                "last": int(person.frame[-1]),
-                "interpolated": int(person.interpolated.sum()),
-            }
-            for person in summary.people
-        ],
+        "people": [asdict(person) for person in summary.people],
         "options": asdict(options),
         "weights": tools.weights,
         "body": tools.body.identity,
-        "body_file": _absolute(options.body) or tools.body.name,
-        "detector": {"file": tools.detector.name, "sha256": files.sha256(tools.detector)},
+        "body_file": absolute(options.body) or tools.body.name,
+        "detector": {"file": tools.detector.name, "sha256": tools.detector_sha256},
         "device": str(tools.settings.device),
         "half": tools.settings.half,
-        "seconds": {name: round(value, 2) for name, value in summary.seconds.items()},
+        "seconds": summary.seconds,
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in packages},
@@ -408,15 +420,8 @@ def _account(source: Source, options: Options, tools: Tools, summary: Summary) -
     }
 
 
-def _absolute(name_or_path: str | None) -> str | None:
+def absolute(name_or_path: str | None) -> str | None:
     """A file's absolute path, so that it is found from any folder; a name stays a name."""
     if name_or_path is not None and Path(name_or_path).is_file():
         return str(Path(name_or_path).absolute())
     return name_or_path
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[name] = time.perf_counter() - start

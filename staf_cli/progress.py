@@ -16,7 +16,7 @@ from rich.progress import (
 from rich.text import Text
 
 Item = TypeVar("Item")
-UNITS = {"refine": "people", "export obj": "meshes"}  # everything else counts frames
+FILES = "export"  # passes that begin so count files, all others frames
 
 
 class _Rate(ProgressColumn):
@@ -26,7 +26,7 @@ class _Rate(ProgressColumn):
 
 def watch(console: Console, what: str, items: Iterable[Item], total: int | None) -> Iterator[Item]:
     """Pass items on under a bar with rate and time left, or followed by one plain line."""
-    unit = UNITS.get(what, "frames")
+    unit = "files" if what.startswith(FILES) else "frames"
     count = 0
     if not console.is_terminal:
         for item in items:

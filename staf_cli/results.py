@@ -3,8 +3,7 @@
 OUT/<clip>/  overlay.mp4  tracks.csv  person_<id>.npz  run.json  and what --export asks for
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,24 @@ from typing import Any
 import numpy as np
 
 from staf_cli.errors import TracksError, UsageError
-from staf_cli.export import person_npz, tracks_csv
-from staf_cli.files import atomic, sha256
-from staf_cli.records import Person, Track
+from staf_cli.export import FORMATS, person_npz, tracks_csv
+from staf_cli.files import read_json
+from staf_cli.journal import RUN
+from staf_cli.records import Float, Frame, Person, Place, Track, attended, part
+from staf_cli.video import content_hash
 
-RUN = "run.json"  # written last: a folder without it is not finished
+TRACKS = "tracks.csv"
+LONGEST_PATH = 4096  # as Linux has it
+REPORT = "report.html"
 OVERLAYS = ("overlay.mp4", "overlay.mov")  # which of them depends on the codec
-KEYS = {"video", "frames", "damage", "body_file"}  # of run.json, needed to go on from it
+KEYS = {
+    "video",
+    "frames",
+    "damage",
+    "body_file",
+    "options",
+    "passes",
+}  # of run.json, needed to go on from it
 
 
 @dataclass(frozen=True)
@@ -35,38 +45,119 @@ def check_free(folder: Path, video: Path) -> None:
     if video.resolve() in {(folder / name).resolve() for name in OVERLAYS}:
         raise UsageError(f"{video} would be replaced by its own overlay; choose another --output")
     try:
-        earlier = json.loads((folder / RUN).read_text(encoding="utf-8"))["video"]
-        other = earlier["path"] != str(video.absolute()) and earlier["sha256"] != sha256(video)
+        earlier = read_json(folder / RUN)["video"]
+        moved = earlier["path"] != str(video.absolute())
+        other = moved and earlier["sha256"] != content_hash(video)
     except (OSError, ValueError, KeyError, TypeError):
         return  # nothing there, or nothing that can be used
     if other:
         raise UsageError(
-            f"{folder} holds the results of {earlier['path']}; choose another --output"
+            f"{folder} holds the results of {earlier['path']!s:.300}; choose another --output"
         )
 
 
-def begin(folder: Path) -> None:
-    """Remove what an older run left, first of all its claim to be finished; nothing else."""
-    (folder / RUN).unlink(missing_ok=True)
-    for pattern in (*OVERLAYS, "person_[0-9]*.npz", "meshes/person_[0-9]*/[0-9]*.obj"):
-        for old in folder.glob(pattern):
-            old.unlink()
-    for emptied in (*folder.glob("meshes/person_[0-9]*"), folder / "meshes"):
-        if emptied.is_dir() and not any(emptied.iterdir()):
-            emptied.rmdir()
+def tidy(folder: Path, kept: Collection[str]) -> None:
+    """Remove what an older run left of the kinds that `staf run` writes, but for what is kept.
+
+    kept: patterns of files in the folder. Links are removed, never followed.
+    """
+    wanted = {path for pattern in kept for path in folder.glob(pattern)}
+    formats = (one.FILES for one in FORMATS.values())
+    for pattern in (*OVERLAYS, REPORT, "person_[0-9]*.npz", *formats):
+        for old in set(folder.glob(pattern)) - wanted:
+            above = [place for place in old.parents if folder in place.parents]
+            if not any(place.is_symlink() for place in above):
+                old.unlink()
+                for emptied in above:
+                    if not any(emptied.iterdir()):
+                        emptied.rmdir()
 
 
-def save(folder: Path, tracks: Sequence[Track], people: Sequence[Person]) -> None:
-    """Write the tables."""
-    tracks_csv.save(folder / "tracks.csv", tracks)
-    for person in people:
-        person_npz.save(person_npz.path_of(folder, person.person), person)
+def load_people(folder: Path, tracks: Sequence[Track]) -> list[Person]:
+    """The people of these tracks from their files.
+
+    Raises TracksError where one is missing or damaged, or was made of another track.
+    """
+    people = [
+        person_npz.load(person_npz.path_of(folder, track.person), len(track.frame))
+        for track in tracks
+    ]
+    same = all(
+        np.array_equal(track.frame, person.frame)
+        for track, person in zip(tracks, people, strict=True)
+    )
+    if not people or not same:
+        raise TracksError(f"{folder}: tracks.csv no longer fits the people; run the clip again")
+    return people
 
 
-def finish(folder: Path, run: dict[str, Any]) -> None:
-    """Write run.json: from now on the folder counts as finished."""
-    with atomic(folder / RUN) as temporary:
-        temporary.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+STRETCH = 250  # frames of a person in memory while a clip is gone through, about 400 kB
+MOST_JOINTS = 100_000  # frames of all people whose joints are looked at together
+
+
+def attend(
+    frames: Iterable[Frame], folder: Path, tracks: Sequence[Track]
+) -> Iterator[tuple[Frame, list[tuple[Place, Person]]]]:
+    """Each frame with everybody in it: the place in the tracks, and the person at this one frame.
+
+    Memory grows with the people in a frame, not with the clip. Raises what `load_people` raises,
+    as soon as the damaged or foreign part is reached.
+    """
+    reading: dict[int, Iterator[Person]] = {}  # by number in the list of tracks
+    for frame, places in attended(frames, tracks):
+        here = []
+        for number, row in places:
+            if number not in reading:
+                reading[number] = _rows(folder, tracks[number], row)
+            here.append(((number, row), next(reading[number])))
+            if row == len(tracks[number].frame) - 1:
+                del reading[number]
+        yield frame, here
+
+
+def check_people(folder: Path, tracks: Sequence[Track]) -> None:
+    """Raise what `load_people` raises, in little memory."""
+    for track in tracks:
+        for _ in _stretches(folder, track):
+            pass
+
+
+def anybody(folder: Path, tracks: Sequence[Track]) -> Person:
+    """The first person in their first frame, for what is the same for everybody."""
+    return part(next(_stretches(folder, tracks[0])), slice(1))
+
+
+def joints(folder: Path, tracks: Sequence[Track]) -> Float:
+    """Everybody's joints, (N, 3) m, camera frame; of a long clip's frames an even choice."""
+    step = 1 + sum(len(track.frame) for track in tracks) // MOST_JOINTS
+    chosen = [
+        stretch.joints3d[::step].reshape(-1, 3)
+        for track in tracks
+        for stretch in _stretches(folder, track)
+    ]
+    return np.concatenate(chosen)
+
+
+def _rows(folder: Path, track: Track, first: int) -> Iterator[Person]:
+    """A person frame by frame, from one of the track's rows on."""
+    begin = 0
+    for stretch in _stretches(folder, track):
+        for row in range(max(0, first - begin), len(stretch.frame)):
+            yield part(stretch, slice(row, row + 1))
+        begin += len(stretch.frame)
+
+
+def _stretches(folder: Path, track: Track) -> Iterator[Person]:
+    """A track's person in stretches. Raises TracksError where it is another track's."""
+    begin = 0
+    for stretch in person_npz.stretches(person_npz.path_of(folder, track.person), STRETCH):
+        end = begin + len(stretch.frame)
+        if not np.array_equal(stretch.frame, track.frame[begin:end]):
+            break
+        yield stretch
+        begin = end
+    if begin != len(track.frame):
+        raise TracksError(f"{folder}: tracks.csv no longer fits the people; run the clip again")
 
 
 def load(folder: Path) -> tuple[Results, dict[str, Any]]:
@@ -75,21 +166,25 @@ def load(folder: Path) -> tuple[Results, dict[str, Any]]:
     Raises TracksError where it is none, or where a part is missing or damaged.
     """
     try:
-        run = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        run = read_json(folder / RUN)
     except FileNotFoundError as error:
         raise TracksError(
             f"{folder}: is no finished result (no {RUN}); give the folder that staf run made"
         ) from error
     except (OSError, ValueError) as error:
         raise TracksError(f"{folder / RUN}: cannot be read; run the clip again") from error
-    if not isinstance(run, dict) or not run.keys() >= KEYS:
+    if not _was_written(run):
         raise TracksError(f"{folder / RUN}: was not written by staf run; run the clip again")
-    tracks = tracks_csv.load(folder / "tracks.csv")
-    people = [person_npz.load(person_npz.path_of(folder, track.person)) for track in tracks]
-    same = all(
-        np.array_equal(track.frame, person.frame)
-        for track, person in zip(tracks, people, strict=True)
+    tracks = tracks_csv.load(folder / TRACKS)
+    return Results(folder, tracks, load_people(folder, tracks)), run
+
+
+def _was_written(run: Any) -> bool:
+    """Whether run.json has what is needed to go on from it, in the types that are needed."""
+    if not isinstance(run, dict) or not run.keys() >= KEYS or not isinstance(run["video"], dict):
+        return False
+    texts = (run["video"].get("path"), run["video"].get("sha256"), run["body_file"])
+    counts = (run["frames"], *run["damage"].values()) if isinstance(run["damage"], dict) else (-1,)
+    return all(isinstance(text, str) and len(text) <= LONGEST_PATH for text in texts) and all(
+        type(count) is int and 0 <= count < 2**53 for count in counts
     )
-    if not people or not same:
-        raise TracksError(f"{folder}: tracks.csv no longer fits the people; run the clip again")
-    return Results(folder, tracks, people), run

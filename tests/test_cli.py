@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import trimesh
 
-from staf_cli import cli, pipeline, video, weights
+from staf_cli import cli, passes, pipeline, video, weights
 from staf_cli.errors import WeightsError
 from staf_cli.export import person_npz
+from staf_cli.options import Options
 from staf_cli.records import Clip
+from staf_cli.tools import default_weights, prepare
 from tests import clips
 from tests.people import open_body
 from tests.walker import FPS, SIZE, film, walk
@@ -66,15 +68,15 @@ def staf(monkeypatch, capsys):
 def finished(walking, detector, tmp_path_factory):
     """The walk, run once with --refine."""
     output = tmp_path_factory.mktemp("out")
-    options = pipeline.Options(refine=True)
-    tools, notes = pipeline.prepare(options)
+    options = Options(refine=True)
+    tools, notes = prepare(options)
     seen = []
 
     def watch(what, items, total):
         seen.append((what, total))
         return iter(items)
 
-    summary = pipeline.run(walking, output, options, tools, watch)
+    summary = pipeline.run(walking, output / "walk", options, tools, watch)
     assert notes == []
     assert [what for what, _ in seen] == ["track", "recover", "refine", "show"]
     return summary
@@ -114,13 +116,13 @@ def test_run_json_tells_what_was_done(walking, finished):
     assert run["damage"] == {"packets": 0, "missing": 0}
     assert run["people"][0]["frames"] == FRAMES
     assert run["video"]["path"] == str(walking)
-    assert set(run["seconds"]) == {"check", "track", "recover", "refine", "show"}
+    assert set(run["seconds"]) == {"check", "track", "recover", "refine", "show", "report"}
     assert run["options"]["refine"] is True
 
 
 def test_open_weights_are_for_the_open_body_alone():
-    assert pipeline.default_weights(None) == pipeline.default_weights("open-body") == "staf-open"
-    assert pipeline.default_weights("smpl-neutral") is None
+    assert default_weights(None) == default_weights("open-body") == "staf-open"
+    assert default_weights("smpl-neutral") is None
 
 
 def test_render_and_export_recompute_nothing(staf, finished):
@@ -273,10 +275,10 @@ def test_a_rerun_leaves_nothing_of_the_run_before(staf, walking, detector, tmp_p
     theirs = [folder / "overlay.srt", folder / "meshes" / "hat.obj", folder / "person_notes.npz"]
     for path in theirs:
         path.write_bytes(b"the user's own")
-    assert staf("run", walking, "-o", tmp_path, "-q")[0] == 0
+    assert staf("run", walking, "-o", tmp_path, "-q", "--no-refine")[0] == 0
     assert {p.name for p in folder.iterdir()} == {
-        "meshes", "overlay.mp4", "overlay.srt", "person_1.npz", "person_notes.npz", "run.json",
-        "tracks.csv",
+        "meshes", "overlay.mp4", "overlay.srt", "person_1.npz", "person_notes.npz", "report.html",
+        "run.json", "tracks.csv",
     }  # fmt: skip
     assert list((folder / "meshes").iterdir()) == [folder / "meshes" / "hat.obj"]
 
@@ -286,8 +288,8 @@ def test_refine_without_keypoints_is_refused(staf, walking, detector, tmp_path, 
         for seen in detect(*arguments, **options):
             yield replace(seen, kp2d=seen.kp2d * 0)
 
-    detect = pipeline.detect
-    monkeypatch.setattr(pipeline, "detect", no_keypoints)
+    detect = passes.detect
+    monkeypatch.setattr(passes, "detect", no_keypoints)
     code, _, err = staf("run", walking, "-o", tmp_path, "-q", "--refine")
     assert code == 2
     assert "needs keypoints" in err
@@ -320,12 +322,14 @@ def test_interrupt_and_surprise_leave_one_line(staf, walking, detector, tmp_path
         def fail(*arguments, failure=failure):
             raise failure
 
-        monkeypatch.setattr(pipeline, "recover", fail)
+        monkeypatch.setattr(passes, "recover", fail)
         got, _, err = staf("run", walking, "-o", tmp_path / "out", "-q")
         assert got == code
         assert "\n" not in err.strip()
         assert words in err.lower() or words in err
-        assert not (tmp_path / "out").exists()
+        assert {p.name for p in (tmp_path / "out" / "walk").iterdir()} == {
+            "tracks.csv", "unfinished.json",
+        }  # fmt: skip
 
 
 def test_help_is_quick_and_complete(staf):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from staf_cli import cli, engine, evaluation, pipeline, progress, weights
+from staf_cli import cli, engine, evaluation, progress, tools, weights
 from staf_cli.checkpoint import Checkpoint
 from staf_cli.crop import square_box
 from staf_cli.errors import BodyError, UsageError
@@ -317,7 +317,7 @@ def test_several_checkpoints_share_one_table(staf, dataset, truth, small, answer
 
 def test_without_weights_the_network_is_the_mean(staf, tmp_path, truth, monkeypatch):
     """Through the real engine: the untrained network answers what it started with."""
-    monkeypatch.setattr(pipeline, "default_weights", lambda body: None)
+    monkeypatch.setattr(tools, "default_weights", lambda body: None)
     write_clip(tmp_path, first(truth, 9))
     code, out, err = staf("eval", tmp_path, "--batch", 4, "--device", "cpu")
     assert code == 0, err

@@ -11,7 +11,7 @@ import torch
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from staf_cli import results
+from staf_cli import journal, results
 from staf_cli.errors import TracksError
 from staf_cli.export import obj, person_npz, tracks_csv
 from staf_cli.people import vertices
@@ -124,16 +124,52 @@ def test_meshes_open_elsewhere(tmp_path, people, body):
     assert loaded.volume > 0.03  # m3: the surface faces outwards
 
 
+def write_tables(folder, tracks, people):
+    tracks_csv.save(folder / results.TRACKS, tracks)
+    for person in people:
+        person_npz.save(person_npz.path_of(folder, person.person), person)
+
+
 def test_folder_is_finished_only_with_its_run(tmp_path, tracks, people):
-    results.save(tmp_path, tracks, people)
+    write_tables(tmp_path, tracks, people)
     with pytest.raises(TracksError, match="no finished result"):
         results.load(tmp_path)
-    account = dict.fromkeys(results.KEYS, 20)
-    results.finish(tmp_path, account)
+    account = {
+        "video": {"path": "clip.mp4", "sha256": "0"},
+        "frames": 20,
+        "damage": {"packets": 0, "missing": 0},
+        "body_file": "open-body",
+        "options": {},
+    }
+    journal.read(tmp_path).finish(account)
     back, run = results.load(tmp_path)
     assert [person.person for person in back.people] == [1, 2]
-    assert run == account
-    results.begin(tmp_path)
-    results.save(tmp_path, tracks[:1], people[:1])
-    results.finish(tmp_path, {})
-    assert [p.name for p in sorted(tmp_path.glob("*.npz"))] == ["person_1.npz"]
+    assert run == {**account, "passes": {}}
+    person_npz.path_of(tmp_path, 2).unlink()
+    with pytest.raises(TracksError, match="person_2"):
+        results.load(tmp_path)
+
+
+def test_only_what_staf_wrote_is_tidied_away(tmp_path, tracks, people):
+    write_tables(tmp_path, tracks, people)
+    elsewhere = tmp_path.parent / "elsewhere"
+    names = [
+        "overlay.mov",
+        "meshes/person_1/000001.obj",
+        "meshes/person_1/000001.ply",
+        "people.glb",
+    ]
+    theirs = ["overlay.srt", "meshes/hat.obj", "person_notes.npz", "notes/person_1/000001.obj"]
+    for name in names + theirs:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    (elsewhere / "person_1").mkdir(parents=True)
+    (elsewhere / "person_1" / "000001.obj").write_text("another's")
+    (tmp_path / "openpose").symlink_to(elsewhere / "person_1")
+    results.tidy(tmp_path, ["tracks.csv", "person_1.npz", "meshes/person_[0-9]*/[0-9]*.ply"])
+    left = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {"tracks.csv", "person_1.npz", "meshes/person_1/000001.ply", *theirs}
+    results.tidy(tmp_path, [])
+    assert not (tmp_path / "meshes" / "person_1").exists()
+    assert (elsewhere / "person_1" / "000001.obj").exists()

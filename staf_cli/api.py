@@ -1,0 +1,498 @@
+"""staf from Python: what the package `staf_cli` exports beside its errors.
+
+    import staf_cli as staf
+
+    result = staf.run("clip.mp4")                       # all that `staf run` does
+    result = staf.load("out/clip")                      # what it has left in a folder
+    result = staf.recover(images, [staf.Boxes(box)], fps=25)   # your own frames and boxes
+    result.people[0].vertices(frame)                    # (V, 3) m, camera frame
+
+Conventions, as everywhere in staf: pixels with (0, 0) at the image's top left corner; a camera
+frame of x right, y down, z forward, in metres; rotations as axis-angle in radians; frames by
+their index in the video (from 0), times in seconds. Every error is a StafError whose message is
+one line: what, where, what to do next. Lines that `staf run` would print come as warnings.
+"""
+
+import math
+import operator
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from staf_cli import __version__, engine, files, journal, pipeline, results, rework, video
+from staf_cli.batch import clips
+from staf_cli.body import Body
+from staf_cli.errors import TracksError, UsageError
+from staf_cli.export import FORMATS, Scene, person_npz, tracks_csv
+from staf_cli.geometry import project
+from staf_cli.options import Look, Options, check_exports
+from staf_cli.passes import Watch
+from staf_cli.people import default_focal, place, vertices
+from staf_cli.pipeline import Presence
+from staf_cli.progress import silent
+from staf_cli.records import Clip, Float, Frame, Image, Ints, Person, Track, join, part
+from staf_cli.refine import refine
+from staf_cli.smoothing import common_shape, smooth, with_shape
+from staf_cli.span import WHOLE, Span
+from staf_cli.tools import OPEN_WEIGHTS, Recovery, Tools
+from staf_cli.tools import prepare as load_tools
+from staf_cli.tools import prepare_recovery as load_recovery
+from staf_cli.tracks import TrackOptions
+
+__all__ = [
+    "Boxes",
+    "Frame",
+    "Human",
+    "Look",
+    "Options",
+    "Person",
+    "Recovery",
+    "Result",
+    "Tools",
+    "Track",
+    "TrackOptions",
+    "Watch",
+    "load",
+    "prepare",
+    "prepare_recovery",
+    "read_frames",
+    "recover",
+    "run",
+]
+
+PathLike = str | os.PathLike[str]
+DEFAULTS = Options()
+TICK = Fraction(1, 90_000)  # s, of the clock on which frames given here are put
+GIVEN = "frames given in Python"  # in place of a video's path
+SAVED = "saved from Python"  # in place of the clip that a journal's passes are of
+
+
+@dataclass(frozen=True, eq=False)
+class Human:
+    """One recovered person: the arrays, and their meshes on demand.
+
+    All arrays of `motion` and `track` have a row for each of the person's F frames, which are
+    `motion.frame`. To change a person: `dataclasses.replace(human, motion=...)`. Raises
+    UsageError where the three do not belong together.
+    """
+
+    motion: Person  # poses, shape, place, joints: the content of person_<id>.npz
+    track: Track  # box and 2D keypoints that it was made from, and the person's name
+    body: Body  # the body model that the parameters mean
+
+    def __post_init__(self) -> None:
+        if self.track.person != self.motion.person:
+            raise UsageError(f"person {self.motion.person} and track {self.track.person} are two")
+        if not np.array_equal(self.track.frame, self.motion.frame):
+            raise UsageError(f"person {self.motion.person}: the track has other frames")
+        if self.body.identity != self.motion.body:
+            raise UsageError(
+                f"person {self.motion.person} has the body {self.motion.body}, "
+                f"not {self.body.identity}"
+            )
+
+    @property
+    def faces(self) -> Ints:
+        """The mesh's triangles, (T, 3) int64 indices of vertices; the same in every frame."""
+        return self.body.faces
+
+    def row(self, frame: SupportsIndex) -> int:
+        """Which row of `motion`'s arrays belongs to a frame of the video, by the frame's index.
+
+        Raises UsageError where the person is not in that frame.
+        """
+        index, own = operator.index(frame), self.motion.frame
+        row = int(np.searchsorted(own, index))
+        if row == len(own) or own[row] != index:
+            raise UsageError(
+                f"person {self.motion.person} is not in frame {index}; "
+                "`motion.frame` lists the frames"
+            )
+        return row
+
+    def vertices(self, frame: SupportsIndex) -> NDArray[np.float32]:
+        """The mesh in a frame of the video: (V, 3) float32, metres, camera frame.
+
+        Computed anew by every call (some milliseconds), and kept nowhere. Raises UsageError
+        where the person is not in that frame. Source: SMPL (2015), linear blend skinning.
+        """
+        row = self.row(frame)
+        mesh: NDArray[np.float32] = vertices(self.motion, self.body, slice(row, row + 1))[0]
+        return mesh
+
+    def pixels(self, points: NDArray[np.floating[Any]]) -> Float:
+        """Where points (..., 3), metres, camera frame, are seen in the image: (..., 2) px.
+
+        The camera is a pinhole with `motion.focal_length` px and its centre in the image's.
+        """
+        width, height = self.motion.image_size
+        placed = torch.from_numpy(np.asarray(points, np.float64))
+        seen: Float = project(placed, self.motion.focal_length, (width / 2, height / 2)).numpy()
+        return seen
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The people of one clip.
+
+    Raises UsageError without anybody, or where somebody is outside of `frames` or has another
+    body than the others.
+    """
+
+    people: tuple[Human, ...]  # in the order of their numbers as tracks.csv has them
+    frames: range  # the indices of the clip's frames, those without anybody included
+    account: Mapping[str, Any]  # what was computed from what: run.json
+    folder: Path | None  # where it lies, with its overlay.mp4; None: not saved
+
+    def __post_init__(self) -> None:
+        if not self.people:
+            raise UsageError("a result has one person at least")
+        for human in self.people:
+            number, own = human.motion.person, human.motion.frame
+            first, last = int(own[0]), int(own[-1])
+            if first not in self.frames or last not in self.frames:
+                raise UsageError(
+                    f"person {number} is in frames {first} to {last}, "
+                    f"the clip has {self.frames.start} to {self.frames.stop - 1}"
+                )
+            if human.motion.body != self.people[0].motion.body:
+                raise UsageError(f"person {number} has another body than the first")
+
+    def save(self, folder: PathLike) -> "Result":
+        """Write tracks.csv, person_<id>.npz and run.json; gives the same result, in its folder.
+
+        `load`, `staf export` and the like read the folder. An older saved result there is
+        replaced; what `staf run` has left is not: raises UsageError for that, and OutputError
+        where the folder cannot be written.
+        """
+        place = Path(folder)
+        files.check_writable(place)
+        with journal.opened(place) as log:
+            mine = log.passes.get("track", journal.Pass("")).facts.get("of") == SAVED
+            if log.passes and not mine:
+                raise UsageError(
+                    f"{files.printable(place)}: holds what staf run has made; choose another folder"
+                )
+            log.forget()
+            log.begin()
+            tracks = [human.track for human in self.people]
+            tracks_csv.save(place / results.TRACKS, tracks)
+            paths = [person_npz.path_of(place, one.person) for one in tracks]
+            for path, human in zip(paths, self.people, strict=True):
+                person_npz.save(path, human.motion)
+            facts = {"first": self.frames.start, "frames": len(self.frames), "of": SAVED}
+            # `staf run` in this folder will not find everybody anew unless it is forced to.
+            facts["instead_of"] = SAVED
+            digests = [files.sha256(path) for path in paths]
+            log.keep("track", journal.key_of(SAVED), [results.TRACKS], {}, facts)
+            log.keep("recover", journal.key_of(SAVED, digests), [path.name for path in paths], {})
+            if mine:
+                results.tidy(place, {file for one in log.passes.values() for file in one.files})
+            log.finish({name: value for name, value in self.account.items() if name != "passes"})
+        return _loaded(place, self.people[0].body)
+
+    def export(self, name: str, folder: PathLike) -> list[Path]:
+        """Write a format that other programs read into a folder; gives the files.
+
+        name: amass, bvh, csv, glb, obj, openpose or ply. Raises UsageError for any other one,
+        OutputError where the folder cannot be written.
+        """
+        check_exports([name])
+        tracks, people = [one.track for one in self.people], [one.motion for one in self.people]
+        scene = Scene(tracks, people, self.people[0].body, self.frames)
+        return list(FORMATS[name].write(Path(folder), scene))
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """Where one person is in a sequence of frames: what `recover` is given.
+
+    Boxes are used as they are: smooth ones make smooth people. Raises UsageError for arrays of
+    other shapes, numbers that are not finite, a box without an area, or frames that do not
+    ascend, and for a name that cannot be shown on a line.
+    """
+
+    box: NDArray[Any]  # (F, 4) x1, y1, x2, y2 px, around all of the person
+    frame: NDArray[np.integer[Any]] | None = None  # (F,) indices; None: 0, 1, ..., F - 1
+    kp2d: NDArray[Any] | None = None  # (F, 17, 3) COCO keypoints: x, y px, confidence in [0, 1]
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        count = len(self.box)
+        shapes = {"box": (count, 4), "frame": (count,), "kp2d": (count, 17, 3)}
+        for name, shape in shapes.items():
+            array = getattr(self, name)
+            if array is None:
+                continue
+            if array.shape != shape or array.dtype.kind not in "iuf":
+                raise UsageError(
+                    f"Boxes.{name}: shape {array.shape} {array.dtype}, give numbers {shape}"
+                )
+            if not np.isfinite(array).all():
+                raise UsageError(f"Boxes.{name}: holds values that are not finite")
+        if count == 0:
+            raise UsageError("Boxes.box: is empty; leave out who is nowhere")
+        if not (self.box[:, :2] < self.box[:, 2:]).all():
+            raise UsageError("Boxes.box: needs x1 < x2 and y1 < y2 in every row")
+        if not self.name.isprintable() or len(self.name) > tracks_csv.LONGEST_NAME:
+            raise UsageError(f"Boxes.name: has up to {tracks_csv.LONGEST_NAME} letters")
+        if self.frame is not None:
+            whole = self.frame.dtype.kind in "iu"
+            if not whole or self.frame[0] < 0 or (self.frame[1:] <= self.frame[:-1]).any():
+                raise UsageError("Boxes.frame: needs whole numbers from 0 on, ascending")
+
+    @property
+    def indices(self) -> Ints:
+        """(F,) int64, the frames' indices, given or not."""
+        return np.arange(len(self.box)) if self.frame is None else self.frame.astype(np.int64)
+
+
+def prepare(options: Options = DEFAULTS) -> Tools:
+    """Load detector, network and body, to be shared by several calls of `run` and `recover`.
+
+    Raises WeightsError, BodyError or MissingTool for what is not there, UsageError for options
+    that do not go together.
+    """
+    tools, notes = load_tools(options)
+    _warn(notes)
+    return tools
+
+
+def prepare_recovery(options: Options = DEFAULTS) -> Recovery:
+    """Load network and body alone, to be shared by several calls of `recover`.
+
+    No detector is needed. Raises as `prepare` does.
+    """
+    recovery, notes = load_recovery(options)
+    _warn(notes)
+    return recovery
+
+
+def run(
+    path: PathLike,
+    output: PathLike = "out",
+    options: Options = DEFAULTS,
+    tools: Tools | None = None,
+    watch: Watch = silent,
+) -> Result:
+    """Recover everybody in a video, as `staf run` does; the same call again goes on.
+
+    path: a video, or a folder of numbered pictures. The result lies in `output`/<its name>/.
+    tools: from `prepare` with the same options, to do several clips with one loaded network.
+    watch: is told of every pass, and passes its frames on.
+
+    Raises VideoError, NobodyFound, TracksError, OutOfMemory or OutputError, and what `prepare`
+    raises.
+    """
+    job = clips.alone(Path(path), Path(output))
+    # The likeliest mistakes are told before the network is loaded.
+    video.probe(job.video, options.span, options.fps)
+    tools = tools or prepare(options)
+    summary = pipeline.run(job.video, job.folder, options, tools, watch)
+    _warn(summary.notes)
+    if summary.damage:
+        _warn([f"{files.printable(job.video)}: is damaged; everything readable was done"])
+    return _loaded(summary.folder, tools.body)
+
+
+def load(folder: PathLike) -> Result:
+    """Read a finished result: a folder that `staf run`, `run` or `Result.save` has made.
+
+    Raises TracksError where it is none or is damaged, BodyError where its body is not here.
+    """
+    return _loaded(Path(folder), None)
+
+
+def _loaded(folder: Path, body: Body | None) -> Result:
+    """body: the result's own, where it is loaded already."""
+    done, account = results.load(folder)
+    try:
+        facts = account["passes"]["track"]["facts"]
+        frames = range(facts["first"], facts["first"] + facts["frames"])
+    except (KeyError, TypeError) as error:
+        raise TracksError(
+            f"{files.printable(folder / journal.RUN)}: was written by another version of staf; "
+            "run the clip again"
+        ) from error
+    body = body or rework.body_of(done, account)
+    together = zip(done.people, done.tracks, strict=True)
+    people = tuple(Human(person, track, body) for person, track in together)
+    return Result(people, frames, account, folder)
+
+
+def read_frames(path: PathLike, span: Span = WHOLE, fps: float | None = None) -> Iterator[Frame]:
+    """Decode a video, or a folder of pictures at `fps`, frame by frame, upright.
+
+    Gives exactly the frames that `run` sees: index, time in s, image (H, W, 3) uint8 RGB. The
+    file is looked through for damage first. Raises VideoError where it cannot be read.
+    """
+    clip = video.probe(Path(path), span, fps)
+    return video.frames(clip, video.inspect(clip))
+
+
+def recover(
+    frames: Iterable[Image],
+    boxes: Sequence[Boxes],
+    *,
+    fps: float | None = None,
+    times: ArrayLike | None = None,
+    options: Options = DEFAULTS,
+    tools: Recovery | None = None,
+    watch: Watch = silent,
+) -> Result:
+    """Recover people whose boxes are known, in frames that may come from anywhere.
+
+    frames: images (H, W, 3) uint8 RGB, all of one size, looked at one by one and not kept;
+    those after the last box are not taken. The first has index 0.
+    boxes: one `Boxes` a person; they become persons 1, 2, ... in this order. Somebody needs nine
+    frames in a row for the network to see motion.
+    fps or times: either so many frames a second, or (N,) seconds, ascending, one a frame.
+    options: of these count weights, body, focal (px; None: the image's diagonal), refine
+    (None: with the open weights where there are keypoints), constant_shape, smooth (s), device,
+    half and batch.
+    tools: from `prepare_recovery` or `prepare` with the same options.
+
+    The result is in memory only: see `Result.save`. Raises UsageError for frames, boxes or times
+    that cannot be meant, OutOfMemory, and what `prepare_recovery` raises. Source: the paper's
+    network, its crops' cameras taken back to the whole image (`people.place`).
+    """
+    if not boxes:
+        raise UsageError("no boxes: give one Boxes for every person")
+    count = 1 + max(int(one.indices[-1]) for one in boxes)
+    time, rate = _clock(fps, times, count)
+    tracks = [_track(number, one, time) for number, one in enumerate(boxes, 1)]
+    seen = any(track.kp2d[..., 2].any() for track in tracks)
+    if options.refine and not seen:
+        raise UsageError("refine needs keypoints: give Boxes.kp2d, or leave refine out")
+    tools = tools or prepare_recovery(options)
+    refines = options.refine
+    if refines is None:
+        refines = seen and tools.weights.split()[0] == OPEN_WEIGHTS
+
+    coming = _frames(frames, time)
+    first = next(coming)
+    height, width = first.image.shape[:2]
+    clip = Clip(Path(GIVEN), width, height, rate, TICK, count, has_audio=False)
+    stream = watch("recover", chain([first], coming), count)
+    people = _placed(stream, tracks, clip, options.focal or default_focal(clip.image_size), tools)
+    if refines:
+        pairs = watch("refine", zip(people, tracks, strict=True), len(tracks))
+        people = [refine(person, track, tools.body) for person, track in pairs]
+    if options.constant_shape:
+        people = [_in_one_shape(person, tools.body) for person in people]
+    if options.smooth:
+        trembling = watch("smooth", people, len(people))
+        people = [smooth(person, tools.body, options.smooth) for person in trembling]
+    together = zip(people, tracks, strict=True)
+    humans = tuple(Human(person, track, tools.body) for person, track in together)
+    return Result(humans, range(count), _account(clip, options, tools, tracks), None)
+
+
+def _placed(
+    frames: Iterable[Frame], tracks: Sequence[Track], clip: Clip, focal: float, tools: Recovery
+) -> list[Person]:
+    """What the network says of everybody, in the image's camera; focal in px."""
+    parts: list[list[Person]] = [[] for _ in tracks]
+    for number, rows, estimate in engine.stretches(
+        frames, tracks, tools.network, tools.crop_scale, tools.settings
+    ):
+        own = part(tracks[number], rows)
+        parts[number].append(place(own, estimate, clip, tools.body, tools.weights, focal))
+    return [join(own) for own in parts]
+
+
+def _in_one_shape(person: Person, body: Body) -> Person:
+    shape = common_shape(person.betas, person.score, person.interpolated)
+    return with_shape(person, body, shape)
+
+
+def _clock(fps: float | None, times: ArrayLike | None, count: int) -> tuple[Float, float]:
+    """When each of so many frames is shown, (count,) s, and how many come a second."""
+    if (fps is None) == (times is None):
+        raise UsageError("give either fps or times")
+    if fps is not None:
+        if not 0 < fps < math.inf:
+            raise UsageError(f"fps is {fps}: give frames per second, above 0")
+        return np.arange(count) / fps, float(fps)
+    time = np.asarray(times, np.float64)
+    if time.ndim != 1 or len(time) < max(2, count):
+        raise UsageError(
+            f"times has shape {time.shape}: give ({max(2, count)},) seconds, one a frame"
+            " (fps for a single frame)"
+        )
+    if not np.isfinite(time).all() or (np.diff(time) <= 0).any():
+        raise UsageError("times: needs seconds that ascend from frame to frame")
+    return time[:count], float((len(time) - 1) / (time[-1] - time[0]))
+
+
+def _track(number: int, boxes: Boxes, time: Float) -> Track:
+    f = len(boxes.box)
+    return Track(
+        person=number,
+        frame=boxes.indices,
+        time=time[boxes.indices],
+        box=boxes.box.astype(np.float64),
+        score=np.ones(f),
+        interpolated=np.zeros(f, bool),
+        kp2d=np.zeros((f, 17, 3)) if boxes.kp2d is None else boxes.kp2d.astype(np.float64),
+        name=boxes.name,
+    )
+
+
+def _frames(images: Iterable[Image], time: Float) -> Iterator[Frame]:
+    """As many images as there are times. Raises UsageError where they are none, or too few."""
+    size, came = None, 0
+    for index, image in enumerate(islice(images, len(time))):
+        size = size or image.shape
+        if image.shape != size or image.ndim != 3 or size[2] != 3 or image.dtype != np.uint8:
+            raise UsageError(
+                f"frame {index}: shape {image.shape} {image.dtype}; "
+                "give (height, width, 3) uint8 in RGB, all of one size"
+            )
+        at = float(time[index])
+        came = index + 1
+        yield Frame(index, round(at / TICK), at, image)
+    if came < len(time):
+        raise UsageError(f"frames: only {came} came, and there is a box in frame {len(time) - 1}")
+
+
+def _account(
+    clip: Clip, options: Options, tools: Recovery, tracks: Sequence[Track]
+) -> dict[str, Any]:
+    """What run.json says of a video, of frames that came without one."""
+    return {
+        "staf": __version__,
+        "video": {
+            "path": GIVEN,
+            "sha256": "",
+            "width": clip.width,
+            "height": clip.height,
+            "fps": clip.fps,
+            "start": clip.span.start,
+            "end": clip.span.end,
+        },
+        "frames": clip.frames,
+        "damage": asdict(video.Damage()),
+        "people": [asdict(Presence.of(track)) for track in tracks],
+        "options": asdict(options),
+        "weights": tools.weights,
+        "body": tools.body.identity,
+        "body_file": pipeline.absolute(options.body) or tools.body.name,
+        "detector": {"file": "none, boxes were given", "sha256": ""},
+        "device": str(tools.settings.device),
+        "half": tools.settings.half,
+    }
+
+
+def _warn(lines: Iterable[str]) -> None:
+    for line in lines:
+        warnings.warn(line, stacklevel=3)

@@ -1,0 +1,113 @@
+"""What a batch shows while it runs: a live table on a terminal, elsewhere a line a clip."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.text import Text
+
+from staf_cli.batch import events
+from staf_cli.batch.events import Event, Finished, Note, Started
+from staf_cli.batch.ledger import DAMAGED, FAILED, NOBODY, Row
+from staf_cli.files import printable
+
+Show = Callable[[Event], None]
+STYLES = {FAILED: "red", DAMAGED: "yellow", NOBODY: "yellow"}
+WIDEST = 40  # letters of a clip's name in the table
+
+
+@contextmanager
+def opened(console: Console, clips: int, quiet: bool) -> Iterator[Show]:
+    """Something to show the events of a batch of `clips` clips with."""
+    if quiet:
+        yield lambda event: None
+    elif console.is_terminal:
+        with _table(console, clips) as show:
+            yield show
+    else:
+        yield lambda event: _print(console, event)
+
+
+def told(row: Row) -> str:
+    """A row as one line, without its status."""
+    parts = []
+    if row.frames:
+        parts.append(f"{_count(row.people, 'person', 'people')}, {_count(row.frames, 'frame')}")
+    if row.damaged:
+        parts.append(f"{_count(row.damaged, 'damaged packet')}")
+    if row.reused:
+        parts.append("stood already")
+    elif row.seconds >= 0.1:
+        parts.append(f"{row.seconds:.1f} s")
+    if row.message:
+        parts.append(row.message)
+    return printable(f"{row.folder}: {', '.join(parts)}")
+
+
+def _count(number: int, one: str, more: str = "") -> str:
+    return f"{number} {one if number == 1 else more or one + 's'}"
+
+
+def _print(console: Console, event: Event) -> None:
+    if isinstance(event, Finished):
+        style = STYLES.get(event.row.status)
+        text = f"{event.row.status:<8} {told(event.row)}"
+        console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    elif isinstance(event, Note):
+        text = printable(f"note: {event.text}")
+        console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _table(console: Console, clips: int) -> Iterator[Show]:
+    """A row for every clip at work under one for all; finished ones scroll away above."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[state]}", markup=False),
+        _TimeLeft(),
+    )
+    with Progress(*columns, console=console, transient=True) as table:
+        counts = {"done": 0, "failed": 0}
+        everything = table.add_task("all clips", total=clips, state=_state(counts, clips))
+        at_work: dict[str, TaskID] = {}
+
+        def show(event: Event) -> None:
+            if isinstance(event, Started) and event.name not in at_work:
+                name = printable(event.name)
+                shown = name if len(name) <= WIDEST else "…" + name[1 - WIDEST :]
+                at_work[event.name] = table.add_task(shown, total=None, state="")
+            elif isinstance(event, events.Progress) and event.name in at_work:
+                of = f" of {event.total}" if event.total else ""
+                table.update(
+                    at_work[event.name],
+                    total=event.total,
+                    completed=event.done,
+                    state=f"{event.what} {event.done}{of}",
+                )
+            elif isinstance(event, Finished):
+                if event.name in at_work:
+                    table.remove_task(at_work.pop(event.name))
+                counts["failed" if event.row.status == FAILED else "done"] += 1
+                table.update(everything, advance=1, state=_state(counts, clips))
+            _print(table.console, event)
+
+        yield show
+
+
+def _state(counts: dict[str, int], clips: int) -> str:
+    left = clips - sum(counts.values())
+    failed = f", {counts['failed']} failed" if counts["failed"] else ""
+    return f"{counts['done']} done{failed}, {left} left"
+
+
+class _TimeLeft(ProgressColumn):
+    """Of all clips, from the mean pace so far: single clips are too uneven for a recent one."""
+
+    def render(self, task: Task) -> Text:
+        if task.id or not task.completed or not task.remaining or not task.elapsed:
+            return Text("")
+        seconds = task.elapsed / task.completed * task.remaining
+        return Text(f"{timedelta(seconds=round(seconds))} left", style="dim")

@@ -1,0 +1,459 @@
+"""The Python interface: what it exports, what it computes, what it refuses."""
+
+import inspect
+import pkgutil
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import weakref
+from dataclasses import fields, replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+import staf_cli as staf
+from staf_cli import api, engine, journal, refine, tracking, weights
+from staf_cli.progress import silent
+from staf_cli.rework import export
+from tests import clips
+from tests.people import open_body
+from tests.stand_in import StandIn, find_one
+from tests.test_cli import detector  # noqa: F401
+from tests.test_refine import detected, small_body, walk
+
+ROOT = Path(__file__).parent.parent
+SIZE = (64, 48)  # width, height, px
+NAMES = [
+    "BodyError", "Boxes", "DatasetError", "Frame", "Human", "Look", "MissingTool", "NobodyFound",
+    "Options", "OutOfMemory", "OutputError", "Person", "Recovery", "Result", "Span", "StafError",
+    "Tools", "Track", "TrackOptions", "TracksError", "UsageError", "VideoError", "Watch",
+    "WeightsError", "__version__", "load", "prepare", "prepare_recovery", "read_frames",
+    "recover", "run",
+]  # fmt: skip
+
+
+class Seeing(StandIn):
+    """The mean pose, with a camera and a shape that the mean colour of the window decides."""
+
+    def recover(self, maps):
+        (theta,) = super().recover(maps)
+        colour = maps.expanded.reshape(-1, 9, 3).mean(1).sigmoid()  # (N, 3)
+        betas = theta.betas + torch.nn.functional.pad(colour, (0, 7))
+        return (replace(theta, betas=betas, pred_cam=theta.pred_cam + 0.1 * colour),)
+
+
+def recovery(network, body=None):
+    cpu = engine.Settings(torch.device("cpu"), half=False)
+    return staf.Recovery(body or open_body(), network, "standing 0", 1.1, cpu)
+
+
+@pytest.fixture(scope="module")
+def standing():
+    """The network that says the mean pose whatever it sees."""
+    return recovery(StandIn())
+
+
+@pytest.fixture
+def tools(monkeypatch):
+    """Tools for `run`: somebody in the middle of every frame, and a network that sees colours."""
+    monkeypatch.setattr(tracking, "load_detector", lambda _: None)
+    monkeypatch.setattr(tracking, "find_people", find_one)
+    monkeypatch.setattr(tracking, "look_closer", lambda sightings, *_: sightings)
+    monkeypatch.setattr(
+        tracking, "associate", lambda sightings, *_: (seen for _, seen in sightings)
+    )
+    path = weights.shipped("open_body.npz")
+    return staf.Tools(**vars(recovery(Seeing())), detector=path, detector_sha256="0")
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return clips.make_clip(tmp_path / "clip.mp4", range(20), width=128, height=96)
+
+
+def images(number, size=SIZE):
+    return [np.full((size[1], size[0], 3), 10 * n % 256, np.uint8) for n in range(number)]
+
+
+def boxes(number, left=10.0, **more):
+    return staf.Boxes(np.tile([left, 5, left + 20, 45], (number, 1)), **more)
+
+
+def same(one, other):
+    return all(
+        np.array_equal(getattr(one, field.name), getattr(other, field.name))
+        for field in fields(one)
+    )
+
+
+def test_exported_names_are_these():
+    assert sorted(staf.__all__) == NAMES
+    assert set(NAMES) <= set(dir(staf))
+    assert set(api.__all__) < set(NAMES)
+    modules = {module.name for module in pkgutil.iter_modules(staf.__path__)}
+    assert not modules & set(NAMES)  # a name would hide the module, or the module the name
+    assert all(getattr(staf, name) is not None for name in NAMES)
+    with pytest.raises(AttributeError, match="nonsense"):
+        staf.nonsense  # noqa: B018
+
+
+def public_functions():
+    for name in NAMES:
+        thing = getattr(staf, name)
+        if inspect.isfunction(thing):
+            yield name, thing
+    for kind in (staf.Human, staf.Result, staf.Boxes):
+        for name, method in vars(kind).items():
+            method = method.fget if isinstance(method, property) else method
+            if inspect.isfunction(method) and not name.startswith("_"):
+                yield f"{kind.__name__}.{name}", method
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name[0].isupper()])
+def test_public_classes_say_what_they_are(name):
+    thing = getattr(staf, name)
+    if issubclass(thing, staf.StafError):
+        assert re.search(rf"{name} .*\d   \S", sys.modules["staf_cli.errors"].__doc__)
+    else:
+        assert not thing.__doc__.startswith(f"{name}(")  # what dataclass writes by itself
+
+
+@pytest.mark.parametrize(("name", "function"), public_functions())
+def test_public_functions_tell_shapes_units_and_errors(name, function):
+    text = function.__doc__
+    assert text
+    words = " ".join(map(str, inspect.get_annotations(function).values()))
+    if re.search(r"ndarray|ArrayLike|Frame\b", words):
+        assert re.search(r"\([\w.]+, ?[\w, ]*\)", text), "no shape"
+        assert re.search(r"\b(m|metres|px|s|seconds|indices|RGB)\b", text), "no unit"
+    raises = "raise " in inspect.getsource(function) or "Path" in words
+    assert not raises or "aises" in text
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = (
+        "import sys, staf_cli as staf; staf.Span(); staf.StafError; dir(staf);"
+        "print(sorted({'torch', 'numpy', 'cv2', 'av'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_types_are_seen_from_outside(tmp_path):
+    """mypy knows what comes back, and that what is not exported is not there."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import numpy as np\n"
+        "import staf_cli as staf\n"
+        "result = staf.recover([], [staf.Boxes(np.zeros((1, 4)))], fps=25)\n"
+        "reveal_type(result.people[0].vertices(3))\n"
+        "staf.nonsense\n"
+        "staf.run('x.mp4', speed=2)\n"
+    )
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--config-file", ROOT / "pyproject.toml"]
+    cache = ROOT / ".mypy_cache"
+    done = subprocess.run(
+        [*mypy, "--cache-dir", cache, program], capture_output=True, text=True, cwd=tmp_path
+    )
+    said = done.stdout.splitlines()
+    assert re.search(r"Revealed type is .*ndarray\[.*floating\[.*_32Bit", said[0])
+    assert 'no attribute "nonsense"' in said[1]
+    assert 'Unexpected keyword argument "speed"' in said[2]
+    assert said[-1].startswith("Found 2 errors")
+
+
+def test_recover_puts_people_where_their_boxes_are(standing):
+    """Against the crop's camera written out, and the body's template, which is the mean pose."""
+    frame = np.array([1, 2, 3, 7])
+    two = [boxes(10), boxes(4, left=30.0, frame=frame, name="Jo")]
+    focal = 100.0
+    result = staf.recover(
+        iter(images(10)), two, fps=25, options=staf.Options(focal=focal), tools=standing
+    )
+    assert result.frames == range(10)
+    assert result.folder is None
+    first, second = result.people
+    assert (first.motion.person, second.motion.person) == (1, 2)
+    assert second.track.name == "Jo"
+    assert np.array_equal(first.motion.time, np.arange(10) / 25)
+    assert np.array_equal(second.motion.frame, frame)
+    assert np.array_equal(second.motion.time, frame / 25)
+    side, scale = 1.1 * 40, 0.9  # px; the mean camera's
+    centre = np.array([40.0, 25]) - np.array(SIZE) / 2
+    place = [*(2 * centre / (scale * side)), 2 * focal / (scale * side)]
+    assert np.abs(second.motion.trans - place).max() < 1e-6
+    mesh = second.vertices(np.int64(7))
+    assert mesh.dtype == np.float32
+    assert np.abs(mesh - (open_body().arrays.v_template + np.float32(place))).max() < 1e-5
+    assert second.faces.max() == len(mesh) - 1
+    seen = second.pixels(mesh)
+    assert np.abs(seen - (focal * mesh[:, :2] / mesh[:, 2:] + np.array(SIZE) / 2)).max() < 1e-3
+    assert np.abs(second.pixels(second.motion.joints3d) - second.motion.joints2d).max() < 1e-9
+
+
+def test_recover_says_what_run_says_and_load_reads_it(clip, tools, tmp_path):
+    options = staf.Options(refine=False, export=("csv",))
+    result = staf.run(clip, tmp_path / "out", options, tools)
+    assert result.folder == tmp_path / "out" / "clip"
+    assert (result.folder / "overlay.mp4").is_file()
+    human = result.people[0]
+    assert np.ptp(human.motion.pred_cam, axis=0).min() > 0  # the network looks at the frames
+    loaded = staf.load(str(result.folder))
+    assert loaded.frames == result.frames == range(20)
+    assert same(loaded.people[0].motion, human.motion)
+    assert np.array_equal(loaded.people[0].vertices(5), human.vertices(5))
+    regressor = open_body().arrays.J_regressor
+    for frame in (5, 11):  # of a network that sees them differently
+        joints = regressor @ human.vertices(frame)  # of the mean pose they are the template's own
+        assert np.abs(joints - human.motion.joints3d[frame]).max() < 1e-4
+
+    frames = list(staf.read_frames(clip))
+    given = staf.Boxes(human.track.box, frame=human.track.frame)
+    for timing in ({"fps": 25}, {"times": [frame.time for frame in frames]}):
+        mine = staf.recover((f.image for f in frames), [given], tools=tools, **timing)
+        motion = replace(mine.people[0].motion, score=human.motion.score)
+        assert motion.fps == pytest.approx(human.motion.fps)
+        assert same(replace(motion, fps=human.motion.fps), human.motion)
+
+
+def test_frames_are_looked_at_one_by_one_and_no_more_than_needed(standing):
+    alive = 0
+    most = 0
+
+    def gone():
+        nonlocal alive
+        alive -= 1
+
+    def endless():
+        nonlocal alive, most
+        for n in count():
+            image = np.full((48, 64, 3), n % 256, np.uint8)
+            weakref.finalize(image, gone)
+            alive += 1
+            most = max(most, alive)
+            yield image
+            del image
+
+    result = staf.recover(endless(), [boxes(200)], fps=25, tools=standing)
+    assert len(result.people[0].motion.frame) == 200
+    assert most <= 3
+
+
+def test_passes_are_watched(standing):
+    seen = []
+
+    def watch(what, items, total):
+        items = list(items)
+        seen.append((what, len(items), total))
+        return iter(items)
+
+    options = staf.Options(smooth=0.1, constant_shape=True)
+    staf.recover(images(12), [boxes(9)], fps=25, options=options, tools=standing, watch=watch)
+    assert seen == [("recover", 9, 9), ("smooth", 1, 1)]
+
+
+def test_keypoints_refine(monkeypatch):
+    monkeypatch.setattr(refine, "STEPS", 40)
+    truth = walk(np.full(10, 0.4))
+    track = detected(truth, seed=0)
+    tools = recovery(StandIn(), small_body())
+    size = truth.person.image_size
+
+    def error(**changes):
+        options = staf.Options(focal=truth.person.focal_length, **changes)
+        given = [staf.Boxes(track.box, kp2d=track.kp2d)]
+        result = staf.recover(images(10, size), given, fps=30, options=options, tools=tools)
+        off = result.people[0].motion.joints2d - truth.person.joints2d
+        return np.linalg.norm(off, axis=-1).mean()
+
+    assert error(refine=True) < 0.2 * error()  # these weights are refined only where it is asked
+
+
+def test_smoothing_and_one_shape_are_obeyed(tools):
+    rng = np.random.default_rng(0)
+    noise = [np.full((48, 64, 3), rng.integers(256), np.uint8) for _ in range(30)]
+
+    def motion(**changes):
+        options = staf.Options(**changes)
+        result = staf.recover(noise, [boxes(30)], fps=25, options=options, tools=tools)
+        return result.people[0].motion
+
+    def shaking(motion):
+        return np.abs(np.diff(motion.trans, 2, axis=0)).mean()
+
+    plain = motion()
+    assert np.ptp(plain.betas[:, 0]) > 0.1
+    assert np.ptp(motion(constant_shape=True).betas, axis=0).max() == 0
+    assert shaking(motion(smooth=0.2)) < 0.2 * shaking(plain)
+
+
+def given(frames, timing, *who, **options):
+    return lambda tools: staf.recover(
+        frames, who, options=staf.Options(**options), tools=tools, **timing
+    )
+
+
+FPS = {"fps": 25}
+MEANINGLESS = {
+    "no boxes": given(images(3), FPS),
+    "either fps or times": given(images(3), {}, boxes(3)),
+    "either fps or times ": given(images(3), {"fps": 25, "times": [0, 1, 2]}, boxes(3)),
+    "fps is 0": given(images(3), {"fps": 0}, boxes(3)),
+    "times has shape": given(images(3), {"times": [0, 1]}, boxes(3)),
+    "times has shape ": given(images(1), {"times": [0]}, boxes(1)),
+    "times: needs seconds that ascend": given(images(3), {"times": [0, 1, 1]}, boxes(3)),
+    "only 2 came": given(images(2), FPS, boxes(3)),
+    "only 0 came": given([], FPS, boxes(3)),
+    "frame 1: shape": given([*images(1), np.zeros((9, 9, 3), np.uint8)], FPS, boxes(3)),
+    "frame 0: shape .* float32": given([np.zeros((9, 9, 3), np.float32)], FPS, boxes(1)),
+    "frame 0: shape .*, 4": given([np.zeros((9, 9, 4), np.uint8)], FPS, boxes(1)),
+    "refine needs keypoints": given(images(3), FPS, boxes(3), refine=True),
+    "Boxes.box: shape": lambda _: staf.Boxes(np.zeros((3, 3))),
+    "Boxes.box: shape ": lambda _: staf.Boxes(np.array([["a"] * 4])),
+    "Boxes.box: is empty": lambda _: staf.Boxes(np.zeros((0, 4))),
+    "Boxes.box: needs x1 < x2": lambda _: staf.Boxes(np.array([[3, 0, 3, 9]])),
+    "Boxes.box: holds": lambda _: staf.Boxes(np.array([[3, 0, np.nan, 9]])),
+    "Boxes.frame: shape": lambda _: boxes(3, frame=np.arange(2)),
+    "Boxes.frame: needs": lambda _: boxes(3, frame=np.array([0, 2, 2])),
+    "Boxes.frame: needs ": lambda _: boxes(3, frame=np.array([-1, 2, 3])),
+    "Boxes.frame: needs whole": lambda _: boxes(2, frame=np.array([0.5, 2])),
+    "Boxes.name: has": lambda _: boxes(2, name=41 * "x"),
+    "Boxes.name: has ": lambda _: boxes(2, name="a\nb"),
+    "Boxes.kp2d: shape": lambda _: boxes(3, kp2d=np.zeros((3, 17, 2))),
+}
+
+
+@pytest.mark.parametrize("message", MEANINGLESS)
+def test_what_cannot_be_meant_is_refused(standing, message):
+    with pytest.raises(staf.UsageError, match=message.rstrip()):
+        MEANINGLESS[message](standing)
+
+
+@pytest.fixture
+def recovered(standing):
+    names = {"name": "Jo"}
+    two = [boxes(4, frame=np.array([0, 1, 2, 9])), boxes(12, left=30.0, **names)]
+    return staf.recover(images(12), two, fps=25, tools=standing)
+
+
+def test_a_saved_result_is_loaded_and_exported(recovered, tmp_path):
+    saved = recovered.save(tmp_path / "mine")
+    assert sorted(path.name for path in saved.folder.iterdir()) == [
+        "person_1.npz", "person_2.npz", "run.json", "tracks.csv",
+    ]  # fmt: skip
+    for result in (saved, staf.load(saved.folder)):
+        assert result.frames == range(12)
+        assert [human.track.name for human in result.people] == ["", "Jo"]
+        for one, other in zip(result.people, recovered.people, strict=True):
+            assert same(one.motion, other.motion)
+            assert np.array_equal(one.vertices(2), other.vertices(2))
+    export(saved.folder, ["glb"], silent)
+    written = recovered.export("glb", tmp_path / "elsewhere")
+    assert [path.read_bytes() for path in written] == [(saved.folder / "people.glb").read_bytes()]
+    scene = trimesh.load(written[0])
+    assert {len(mesh.vertices) for mesh in scene.geometry.values()} == {6900}
+    with pytest.raises(staf.UsageError, match="unknown format 'fbx'"):
+        recovered.export("fbx", tmp_path)
+
+
+def test_saving_again_replaces_what_was_saved(recovered, tmp_path):
+    saved = recovered.save(tmp_path)
+    export(saved.folder, ["csv"], silent)
+    alone = replace(saved, people=saved.people[1:]).save(tmp_path)
+    assert [human.motion.person for human in alone.people] == [2]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "person_2.npz", "run.json", "tracks.csv",
+    ]  # fmt: skip
+
+
+def test_nothing_that_run_has_left_is_replaced_nor_what_was_saved(clip, tools, tmp_path):
+    options = staf.Options(refine=False)
+    result = staf.run(clip, tmp_path / "out", options, tools)
+    with pytest.raises(staf.UsageError, match="holds what staf run has made"):
+        result.save(result.folder)
+    assert (result.folder / "overlay.mp4").is_file()
+    moved = replace(
+        result.people[0],
+        motion=replace(result.people[0].motion, trans=result.people[0].motion.trans + 1),
+    )
+    copy = replace(result, people=(moved,)).save(tmp_path / "mine" / "clip")
+    with pytest.raises(staf.TracksError, match="--force"):
+        staf.run(clip, tmp_path / "mine", options, tools)
+    assert same(staf.load(copy.folder).people[0].motion, moved.motion)
+    again = staf.run(clip, tmp_path / "mine", replace(options, force=True), tools)
+    assert same(again.people[0].motion, result.people[0].motion)
+
+
+def test_a_save_cut_short_is_no_result(recovered, tmp_path, monkeypatch):
+    def cut_short(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(journal.Journal, "finish", cut_short)
+        recovered.save(tmp_path)
+    with pytest.raises(staf.TracksError, match="no finished result"):
+        staf.load(tmp_path)
+    recovered.save(tmp_path)
+    assert len(staf.load(tmp_path).people) == 2
+
+
+def test_what_does_not_belong_together_is_refused(recovered):
+    first, second = recovered.people
+    with pytest.raises(staf.UsageError, match="not in frame 5"):
+        first.vertices(5)
+    with pytest.raises(staf.UsageError, match="not in frame 20"):
+        first.vertices(20)
+    with pytest.raises(staf.UsageError, match="person 1 and track 2"):
+        replace(first, track=second.track)
+    with pytest.raises(staf.UsageError, match="other frames"):
+        replace(first, track=replace(second.track, person=1))
+    with pytest.raises(staf.UsageError, match="has the body"):
+        replace(first, body=small_body())
+    with pytest.raises(staf.UsageError, match="one person"):
+        replace(recovered, people=())
+    with pytest.raises(staf.UsageError, match="frames 0 to 11, the clip has 0 to 10"):
+        replace(recovered, frames=range(11))
+
+
+def test_foreign_folders_and_files_are_refused_in_one_line(tmp_path):
+    with pytest.raises(staf.TracksError, match="no finished result"):
+        staf.load(tmp_path)
+    with pytest.raises(staf.VideoError, match="no such file"):
+        staf.run(tmp_path / "clip.mp4")
+    with pytest.raises(staf.VideoError, match="no such file"):
+        staf.read_frames(tmp_path / "clip.mp4")
+
+
+def test_lines_for_the_user_are_warnings(clip, tools, tmp_path, monkeypatch):
+    monkeypatch.setattr(api, "load_recovery", lambda _: (tools, ["untrained"]))
+    with pytest.warns(UserWarning, match="untrained") as said:
+        staf.prepare_recovery()
+    assert said[0].filename == __file__
+    clips.overwrite(clip, 20, seed=1, start=0.1, end=0.6)
+    with pytest.warns(UserWarning, match=r"clip\.mp4: is damaged") as said:
+        result = staf.run(clip, tmp_path / "out", tools=tools)
+    assert said[0].filename == __file__
+    assert result.people[0].motion.damaged_packets > 0
+
+
+def test_the_example_runs(detector, tmp_path, monkeypatch, capsys):  # noqa: F811
+    held_out = tmp_path / "examples" / "held_out"
+    held_out.mkdir(parents=True)
+    shutil.copy(ROOT / "examples" / "held_out" / "gesturing.mp4", held_out)
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(ROOT / "examples" / "python_api.py"), run_name="__main__")
+    said = capsys.readouterr().out
+    assert "1 person in 9 frames" in said
+    assert "VideoError: no_such_video.mp4" in said
+    obj = trimesh.load(tmp_path / "out" / "python_api" / "frame_4.obj", process=False)
+    assert len(obj.vertices) == 6900
+    assert np.ptp(obj.vertices[:, 1]) > 1.3  # m; upright
+    head, feet = obj.vertices[:, 1].max(), obj.vertices[:, 1].min()
+    assert obj.vertices[obj.vertices[:, 1] > head - 0.1][:, 1].mean() > feet + 1.2
+    assert (tmp_path / "out" / "python_api" / "frame_4.png").stat().st_size > 50_000

@@ -1,0 +1,252 @@
+"""A clip that is run again: what stands is kept, what depends on a change is done anew."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from staf_cli import engine, journal, mending, pipeline, video
+from staf_cli.errors import OutputError, TracksError
+from staf_cli.export import tracks_csv
+from staf_cli.journal import Pass, key_of
+from staf_cli.options import Look, Options
+from staf_cli.tools import prepare
+from staf_cli.tracking import detect
+from staf_cli.tracks import TrackOptions
+from staf_cli.video import Damage
+from tests.test_cli import detector, walking  # noqa: F401
+
+ARRAYS = ("tracks.csv", "person_1.npz")
+
+
+@pytest.fixture(scope="module")
+def tools(detector):  # noqa: F811
+    return prepare(Options())[0]
+
+
+@pytest.fixture(scope="module")
+def remembered(walking, tools):  # noqa: F811
+    """What detector and network say of the walk, asked once: these tests are about files."""
+    device = tools.settings.device
+    clip = video.probe(walking)
+    seen = list(detect(video.frames(clip, Damage()), tools.detector, device=device))
+    return seen, {}
+
+
+@pytest.fixture
+def again(walking, tools, remembered, tmp_path, monkeypatch):  # noqa: F811
+    """Run the walk into the same folder with other options; gives the summary and the passes."""
+    seen, answers = remembered
+
+    def replay(frames, *_, **__):
+        return (detections for _, detections in zip(frames, seen, strict=True))
+
+    def recover(frames, tracks, *how):
+        key = tuple(one.digest for one in tracks)
+        if key not in answers:
+            answers[key] = infer(frames, tracks, *how)
+        for _ in frames:
+            pass
+        return answers[key]
+
+    infer = engine.recover
+    monkeypatch.setattr("staf_cli.passes.detect", replay)
+    monkeypatch.setattr(engine, "recover", recover)
+
+    def run(mended=None, **changes):
+        passes = []
+
+        def watch(what, items, total):
+            passes.append(what)
+            return iter(items)
+
+        options = replace(pipeline.Options(refine=False), **changes)
+        summary = pipeline.run(walking, tmp_path / "walk", options, tools, watch, mended)
+        return summary, passes
+
+    return run
+
+
+def content(folder):
+    return {name: (folder / name).read_bytes() for name in ARRAYS}
+
+
+def test_only_what_depends_on_a_change_is_done_again(again, tmp_path):
+    first, passes = again()
+    assert passes == ["track", "recover", "show"]
+    assert not first.reused
+    before = content(first.folder)
+    stamp = first.overlay.stat().st_mtime_ns
+    second, passes = again()
+    assert passes == []
+    assert second.reused
+    assert replace(second, reused=False) == first
+    assert first.overlay.stat().st_mtime_ns == stamp
+    _, passes = again(look=Look(alpha=0.5))  # a new look infers nothing
+    assert passes == ["show"]
+    _, passes = again(look=Look(alpha=0.5), export=("obj",))
+    assert passes == ["export obj"]
+    summary, passes = again(look=Look(alpha=0.5))  # an export that is still right stays
+    assert (summary.reused, passes) == (True, [])
+    assert content(first.folder) == before
+    _, passes = again(focal=900.0)
+    assert passes == ["recover", "show"]
+    assert not (first.folder / "meshes").exists()  # of the people as they were
+    _, passes = again(focal=900.0, tracks=TrackOptions(min_track=5))
+    assert passes == ["track"]  # the tracks came out the same
+    _, passes = again(force=True)
+    assert passes == ["track", "recover", "show"]
+    assert content(first.folder) == before
+
+
+def test_what_was_lost_or_damaged_is_made_again(again):
+    summary, _ = again()
+    before = content(summary.folder)
+    whole = summary.overlay.read_bytes()
+    summary.overlay.write_bytes(whole[:-100])
+    assert again()[1] == ["show"]
+    assert summary.overlay.read_bytes() == whole
+    (summary.folder / "person_1.npz").unlink()
+    assert again()[1] == ["recover"]
+    assert content(summary.folder) == before
+    (summary.folder / "run.json").write_text("{")
+    assert again()[1] == ["track", "recover", "show"]
+    assert content(summary.folder) == before
+
+
+def test_a_table_edited_by_hand_is_not_thrown_away(again):
+    summary, _ = again()
+    table = summary.folder / "tracks.csv"
+    table.write_text(table.read_text() + "\n")
+    with pytest.raises(TracksError, match="--force"):
+        again()
+    assert table.read_text().endswith("\n\n")
+    assert again(force=True)[1] == ["track", "recover", "show"]
+
+
+def test_mended_tracks_stand_until_somebody_says_otherwise(again):
+    summary, _ = again()
+    before = content(summary.folder)
+    tracks = tracks_csv.load(summary.folder / "tracks.csv")
+    halves = mending.mend(tracks, mending.parse([], ["1@15"], [], ["1=anna"]))
+    summary, passes = again(mended=halves)
+    assert passes == ["recover", "show"]
+    assert [one.person for one in summary.people] == [1, 2]
+    assert again(mended=halves)[0].reused
+    assert again()[0].reused  # the same command as before keeps what was mended
+    named = mending.mend(halves, mending.parse([], [], [], ["2=bo"]))
+    assert again(mended=named)[1] == ["show"]  # a name is drawn, not recovered
+    dropped = mending.mend(named, mending.parse([], [], ["2"], []))
+    summary, passes = again(mended=dropped)
+    assert passes == ["show"]  # who stays is as before
+    assert not (summary.folder / "person_2.npz").exists()
+    with pytest.raises(TracksError, match="changed by hand"):
+        again(tracks=TrackOptions(min_track=5))
+    assert len(tracks_csv.load(summary.folder / "tracks.csv")) == 1
+    late = [replace(tracks[0], frame=tracks[0].frame + 1)]
+    with pytest.raises(TracksError, match="frames 1 to 30, the video has 0 to 29"):
+        again(mended=late)
+    assert again(force=True)[1] == ["track", "recover", "show"]
+    assert content(summary.folder) == before
+
+
+@pytest.mark.parametrize("stop", ["recover", "finish"])
+def test_a_run_cut_short_goes_on_and_ends_the_same(again, monkeypatch, stop):
+    """It ends when a pass begins; what it did before is kept, byte for byte."""
+    whole, _ = again()
+    want = content(whole.folder)
+    shutil.rmtree(whole.folder)
+    where = {
+        "recover": "staf_cli.passes.recover",
+        "finish": "staf_cli.journal.Journal.finish",
+    }
+
+    def cut_short(*_):
+        (whole.folder / ".staf-overlay-x.mp4").write_bytes(b"what a kill leaves behind")
+        raise SystemExit
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(where[stop], cut_short)
+        again()
+    assert not (whole.folder / "run.json").exists()
+    resumed, passes = again()
+    done = {"recover": 1, "finish": 3}[stop]
+    assert passes == ["track", "recover", "show"][done:]
+    assert content(resumed.folder) == want
+    assert sorted(p.name for p in resumed.folder.iterdir()) == [
+        "overlay.mp4", "person_1.npz", "report.html", "run.json", "tracks.csv",
+    ]  # fmt: skip
+
+
+def test_damage_is_counted_once(again, monkeypatch):
+    monkeypatch.setattr(pipeline.video, "inspect", lambda clip: Damage(3, 1))
+    assert again()[0].damage == Damage(3, 1)
+    monkeypatch.setattr(pipeline.video, "inspect", lambda clip: Damage())
+    assert again()[0].damage == Damage(3, 1)
+    assert json.loads((again()[0].folder / "run.json").read_text())["damage"]["packets"] == 3
+
+
+# ── the journal itself ────────────────────────────────────────────────────────────────────
+
+
+def test_a_pass_stands_while_key_and_files_agree(tmp_path):
+    (tmp_path / "meshes").mkdir()
+    (tmp_path / "meshes" / "a.obj").write_text("a")
+    (tmp_path / "tracks.csv").write_text("t")
+    log = journal.read(tmp_path)
+    log.begin()
+    log.keep("x", "key", ["meshes/*.obj", "tracks.csv"], {"x": 1.0}, {"n": 3})
+    log.save()
+    log = journal.read(tmp_path)
+    assert not log.finished
+    known = log.standing("x", "key")
+    assert known is not None
+    assert known.facts == {"n": 3}
+    assert log.standing("x", "other") is None
+    log.finish({"staf": "1"})
+    assert journal.read(tmp_path).finished
+    assert not (tmp_path / "unfinished.json").exists()
+    (tmp_path / "meshes" / "b.obj").write_text("b")
+    assert journal.read(tmp_path).standing("x", "key") is None
+    assert journal.read(tmp_path).edited("x") == "meshes/*.obj"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", "{}", '{"passes": []}', '{"passes": {"x": {"key": 1}}}', "[" * 100_000,
+        '{"passes": {"x": {"key": "k", "files": {"../../etc/passwd": "0"}}}}',
+        '{"passes": {"x": {"key": "k", "files": {"/etc/passwd": "0"}}}}',
+        '{"passes": {"x": {"key": "k", "seconds": {"a": "b"}}}}',
+    ],
+)  # fmt: skip
+def test_a_journal_that_makes_no_sense_is_an_empty_one(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    log = journal.read(tmp_path)
+    assert log.passes == {}
+    assert not log.finished
+
+
+def test_only_one_works_on_a_clip(tmp_path):
+    same = tmp_path / "other" / ".." / "clip"
+    with (
+        journal.opened(tmp_path / "clip"),
+        pytest.raises(OutputError, match="another staf"),
+        journal.opened(same),
+    ):
+        pass
+    assert not (tmp_path / "clip").exists()
+    with journal.opened(tmp_path / "clip"):
+        pass
+
+
+def test_keys_differ_where_values_do():
+    values = [("a", 1), ("a", "1"), ("a1",), (["a"], 1), ({"a": 1},), (None,), (True,), (1.5,)]
+    assert len({key_of(*value) for value in values}) == len(values)
+    assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        key_of(np.nan)
+    with pytest.raises(ValueError, match="seconds"):
+        Pass("k", seconds={"a": "b"})
