@@ -16,7 +16,9 @@ from rich.progress import (
 from rich.text import Text
 
 Item = TypeVar("Item")
-FILES = "export"  # passes that begin so count files, all others frames
+# What passes count by the first word of their name; all others count frames. People are refined
+# and smoothed in stretches of a few thousand frames.
+UNITS = {"refine": "stretches", "smooth": "stretches", "export": "files"}
 
 
 class _Rate(ProgressColumn):
@@ -26,7 +28,7 @@ class _Rate(ProgressColumn):
 
 def watch(console: Console, what: str, items: Iterable[Item], total: int | None) -> Iterator[Item]:
     """Pass items on under a bar with rate and time left, or followed by one plain line."""
-    unit = "files" if what.startswith(FILES) else "frames"
+    unit = UNITS.get(what.split()[0], "frames")
     count = 0
     if not console.is_terminal:
         for item in items:
