@@ -79,3 +79,38 @@ def pytest_sessionfinish(session):
 def refused():
     """Gives the network's refusals since the last look, for tests that provoke them."""
     return ATTEMPTS.new
+
+
+@pytest.fixture
+def staf(monkeypatch, capsys):
+    """Run the command line in this process; gives exit code, standard output and error."""
+    from staf_cli import cli
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["staf", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        said = capsys.readouterr()
+        return stop.value.code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def detector():
+    """Where the detector lies; `make test` fetches it first."""
+    from staf_cli import weights
+    from staf_cli.errors import WeightsError
+
+    try:
+        return weights.locate("yolo11n-pose")
+    except WeightsError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def walking(tmp_path_factory):
+    """A video of the walk (tests/walker.py), 30 frames at a rate that varies."""
+    from tests.walker import film_unevenly
+
+    return film_unevenly(tmp_path_factory.mktemp("walk") / "walk.mp4")

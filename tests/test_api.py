@@ -24,7 +24,6 @@ from staf_cli.rework import export
 from tests import clips
 from tests.people import open_body
 from tests.stand_in import StandIn, find_one
-from tests.test_cli import detector  # noqa: F401
 from tests.test_refine import detected, small_body, walk
 
 ROOT = Path(__file__).parent.parent
@@ -442,7 +441,7 @@ def test_lines_for_the_user_are_warnings(clip, tools, tmp_path, monkeypatch):
     assert result.people[0].motion.damaged_packets > 0
 
 
-def test_the_example_runs(detector, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_the_example_runs(detector, tmp_path, monkeypatch, capsys):
     held_out = tmp_path / "examples" / "held_out"
     held_out.mkdir(parents=True)
     shutil.copy(ROOT / "examples" / "held_out" / "gesturing.mp4", held_out)

@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from staf_cli import cli, weights
 from staf_cli.batch import board, ledger, shift, workers
 from staf_cli.batch.clips import Choice, alone, gather, is_one
 from staf_cli.batch.events import Finished, Note, Progress, Started, reporting
@@ -512,26 +511,6 @@ def test_progress_is_told_now_and_then(monkeypatch):
 
 
 # --- the command
-
-
-@pytest.fixture(scope="session")
-def detector():
-    try:
-        return weights.locate("yolo11n-pose")
-    except WeightsError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture
-def staf(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["staf", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        said = capsys.readouterr()
-        return stop.value.code, said.out, said.err
-
-    return run
 
 
 def test_the_command_does_a_folder(staf, detector, tmp_path):

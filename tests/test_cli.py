@@ -3,7 +3,6 @@
 import json
 import shutil
 from dataclasses import replace
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,56 +11,13 @@ import numpy as np
 import pytest
 import trimesh
 
-from staf_cli import cli, passes, pipeline, video, weights
-from staf_cli.errors import WeightsError
+from staf_cli import passes, pipeline, video
 from staf_cli.export import person_npz
 from staf_cli.options import Options
-from staf_cli.records import Clip
 from staf_cli.tools import default_weights, prepare
 from tests import clips
 from tests.people import open_body
-from tests.walker import FPS, SIZE, film, walk
-
-FRAMES = 30
-TICKS = Fraction(1, 600)
-
-
-@pytest.fixture(scope="session")
-def detector():
-    """Where the detector lies; `make test` fetches it first."""
-    try:
-        return weights.locate("yolo11n-pose")
-    except WeightsError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def walking(tmp_path_factory):
-    """A video of the walk at a rate that varies, with known times."""
-    path = tmp_path_factory.mktemp("walk") / "walk.mp4"
-    clip = Clip(path, *SIZE, float(FPS), TICKS, FRAMES, has_audio=False)
-    ticks = np.cumsum([20 + (n % 3) for n in range(FRAMES)]) - 20
-    frames = film(open_body(), FRAMES)
-    timed = (
-        type(f)(f.index, int(t), float(t * TICKS), f.image)
-        for f, t in zip(frames, ticks, strict=True)
-    )
-    video.write(path, clip, timed)
-    return path
-
-
-@pytest.fixture
-def staf(monkeypatch, capsys):
-    """Run the command line in this process; gives exit code, standard output and error."""
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["staf", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        said = capsys.readouterr()
-        return stop.value.code, said.out, said.err
-
-    return run
+from tests.walker import FRAMES, SIZE, film, walk
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from staf_cli import cli, engine, evaluation, progress, tools, weights
+from staf_cli import engine, evaluation, progress, tools, weights
 from staf_cli.checkpoint import Checkpoint
 from staf_cli.crop import square_box
 from staf_cli.errors import BodyError, UsageError
@@ -258,20 +258,6 @@ def test_truth_of_another_body_is_refused(tmp_path, truth, small):
     bare.arrays = replace(bare.arrays, lsp14_regressor=None)
     with pytest.raises(BodyError, match="lsp14_regressor"):
         measured(tmp_path, replace(small, body=bare), "network")
-
-
-@pytest.fixture
-def staf(monkeypatch, capsys):
-    """Run the command line in this process; gives exit code, standard output and error."""
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["staf", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        said = capsys.readouterr()
-        return stop.value.code, said.out, said.err
-
-    return run
 
 
 def checkpoint(small, name, **architecture):

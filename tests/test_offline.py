@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from staf_cli import video, weights
-from staf_cli.errors import VideoError, WeightsError
+from staf_cli.errors import VideoError
 from staf_cli.records import Clip
 from tests.datasets import walk_truth, write_clip
 from tests.people import open_body
@@ -43,14 +43,6 @@ from ultralytics.utils.events import events
 assert not TESTS_RUNNING  # which would be reason enough for it to send nothing
 print("ANALYTICS", ONLINE, events.enabled)
 """
-
-
-@pytest.fixture(scope="module")
-def detector():
-    try:
-        return weights.locate("yolo11n-pose")
-    except WeightsError as error:
-        pytest.skip(str(error))
 
 
 def bare_environment(home, **more):

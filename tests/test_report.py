@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from staf_cli import cli, report, video
+from staf_cli import report, video
 from staf_cli.errors import MissingTool, TracksError
 from staf_cli.export import person_npz
 from staf_cli.records import Clip, Frame
@@ -310,18 +310,6 @@ def test_foreign_people_are_refused(folder, tracks, body):
 
 
 # ── staf view ─────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def staf(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["staf", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        said = capsys.readouterr()
-        return stop.value.code, said.out, said.err
-
-    return run
 
 
 def test_view_opens_the_report(staf, tmp_path, monkeypatch):

@@ -16,18 +16,17 @@ from staf_cli.tools import prepare
 from staf_cli.tracking import detect
 from staf_cli.tracks import TrackOptions
 from staf_cli.video import Damage
-from tests.test_cli import detector, walking  # noqa: F401
 
 ARRAYS = ("tracks.csv", "person_1.npz")
 
 
 @pytest.fixture(scope="module")
-def tools(detector):  # noqa: F811
+def tools(detector):
     return prepare(Options())[0]
 
 
 @pytest.fixture(scope="module")
-def remembered(walking, tools):  # noqa: F811
+def remembered(walking, tools):
     """What detector and network say of the walk, asked once: these tests are about files."""
     device = tools.settings.device
     clip = video.probe(walking)
@@ -36,7 +35,7 @@ def remembered(walking, tools):  # noqa: F811
 
 
 @pytest.fixture
-def again(walking, tools, remembered, tmp_path, monkeypatch):  # noqa: F811
+def again(walking, tools, remembered, tmp_path, monkeypatch):
     """Run the walk into the same folder with other options; gives the summary and the passes."""
     seen, answers = remembered
 

@@ -1,20 +1,26 @@
 """A person who walks through a picture, with known truth: for tests of the whole chain."""
 
 from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from staf_cli import video
 from staf_cli.body import Body
 from staf_cli.geometry import axis_angle_to_matrix
-from staf_cli.records import Frame, Image
+from staf_cli.records import Clip, Frame, Image
 from staf_cli.rendering import Camera, Figure, Style, open_rasterizer, overlay
+from tests.people import open_body
 
 SIZE = (480, 360)  # width, height, px
 FOCAL = 600.0
 FPS = 30
+FRAMES = 30
+TICKS = Fraction(1, 600)  # s
 
 
 def motion(frames: int) -> tuple[Tensor, Tensor]:
@@ -64,3 +70,16 @@ def film(body: Body, frames: int) -> Iterator[Frame]:
             figures = [Figure(2, vertices[n])]
             image = overlay(backdrop(), figures, faces, camera, rasterizer, Style(alpha=1))
             yield Frame(n, n, n / FPS, image)
+
+
+def film_unevenly(path: Path) -> Path:
+    """The first FRAMES frames of the walk as a video whose rate varies."""
+    clip = Clip(path, *SIZE, float(FPS), TICKS, FRAMES, has_audio=False)
+    ticks = np.cumsum([20 + (n % 3) for n in range(FRAMES)]) - 20
+    frames = film(open_body(), FRAMES)
+    timed = (
+        Frame(frame.index, int(at), float(at * TICKS), frame.image)
+        for frame, at in zip(frames, ticks, strict=True)
+    )
+    video.write(path, clip, timed)
+    return path
