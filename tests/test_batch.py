@@ -442,7 +442,20 @@ def test_who_was_sought_in_vain_is_remembered(tmp_path, screens):
     assert seen == [["", ""], ["abc", ""]]
 
 
-def test_an_interrupted_shift_keeps_what_is_finished(tmp_path, diary, screens):
+@pytest.fixture
+def heard():
+    """Have this process hear a signal, also if a shell made it ignore that."""
+    before = {}
+
+    def hear(number):
+        before[number] = signal.signal(number, signal.default_int_handler)
+
+    yield hear
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_an_interrupted_shift_keeps_what_is_finished(tmp_path, diary, screens, heard):
     tasks = crews.tasks(tmp_path, a="done", b=f"slow {crews.SLOW}", c="done")
     work = partial(workers.work, prepares=hands(diary, 1))
 
@@ -450,6 +463,7 @@ def test_an_interrupted_shift_keeps_what_is_finished(tmp_path, diary, screens):
         wait_for(lambda: list((tmp_path / "out").rglob(".staf-part*")))
         os.kill(os.getpid(), signal.SIGINT)
 
+    heard(signal.SIGINT)
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt) as stop:
         shift.run([task.job for task in tasks], tmp_path / "out", work, *screens, False)
