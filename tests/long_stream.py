@@ -82,9 +82,12 @@ def main(count: int, folder: Path) -> None:
     peaks: dict[str, int] = {}
     written = 0
 
+    def note(what):
+        peaks[what] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
     def watch(what, items, total):
         yield from items
-        peaks[what] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        note(what)
 
     def write(path, clip, frames, codec):
         nonlocal written
@@ -118,6 +121,7 @@ def main(count: int, folder: Path) -> None:
     )
     options = Options(refine=True)
     summary = pipeline.run(path, folder / "out", options, tools, watch)
+    note("report")
     print(
         json.dumps(
             {

@@ -23,7 +23,7 @@ from staf_cli.errors import MissingTool, TracksError
 from staf_cli.export import person_npz
 from staf_cli.records import Clip, Frame
 from staf_cli.report import bodies, pictures, three
-from staf_cli.report.content import WORST
+from staf_cli.report.content import WORST, gather
 from staf_cli.report.curves import curve
 from staf_cli.span import Span
 from tests import clips
@@ -271,6 +271,18 @@ def test_an_overlay_of_a_stretch_has_its_own_clock(folder, tracks, body):
     assert data["clip"]["offset"] == pytest.approx(100 / RATE)
     assert data["clip"]["end"] == pytest.approx((99 + FRAMES) / RATE)
     assert data["people"][0]["there"][0][0] == pytest.approx(100 / RATE, abs=1e-3)
+
+
+def test_what_smoothing_did_is_told(folder, tracks, body):
+    said = {**account(), "smoothing": {"acceleration_before": 43.52, "acceleration_after": 13.6}}
+    overlay = folder / "overlay.mp4"
+    shown = gather(folder, tracks, range(FRAMES), body, overlay, said)
+    settings = dict(shown["settings"])
+    assert settings["Acceleration, smoothed"] == "43.5 m/s² before, 13.6 after"
+    assert "Jitter, smoothed" not in settings
+    for strange in ("much", [1], {"acceleration_before": "x", "acceleration_after": 1}):
+        shown = gather(folder, tracks, range(FRAMES), body, overlay, {**said, "smoothing": strange})
+        assert "Acceleration, smoothed" not in dict(shown["settings"])
 
 
 def test_names_from_strangers_stay_names(folder, tracks, body):

@@ -174,9 +174,20 @@ def _settings(account: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     packets, missing = damage["packets"], damage["missing"]
     wrong = f"{packets} damaged places, {missing} pictures missing at the end"
     yield "Damage", wrong if packets or missing else "none found"
+    yield from _smoothing(account.get("smoothing"))
     for name, key in (("Weights", "weights"), ("Body", "body"), ("Processor", "device")):
         yield name, _text(account, key)
     yield "staf", _text(account, "staf")
+
+
+def _smoothing(effect: Any) -> Iterator[tuple[str, str]]:
+    """What --smooth and --constant-shape did, if they did anything; it may be a stranger's."""
+    if not isinstance(effect, Mapping):
+        return
+    for name, key, unit in (("Acceleration", "acceleration", "m/s²"), ("Jitter", "jitter", "m/s³")):
+        before, after = effect.get(f"{key}_before"), effect.get(f"{key}_after")
+        if isinstance(before, int | float) and isinstance(after, int | float):
+            yield f"{name}, smoothed", f"{before:.3g} {unit} before, {after:.3g} after"
 
 
 def _text(said: Mapping[str, Any], key: str) -> str:
