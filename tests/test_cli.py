@@ -268,6 +268,35 @@ def test_a_result_that_was_changed_by_hand_is_refused(staf, finished, tmp_path):
         (folder / name).write_text(whole)
 
 
+def test_tracks_are_mended_from_the_command_line(staf, walking, finished, tmp_path):
+    folder = tmp_path / "walk"
+    shutil.copytree(finished.folder, folder, ignore=shutil.ignore_patterns("meshes"))
+    before = (folder / "person_1.npz").read_bytes()
+    code, out, err = staf("tracks", folder, "--rename", "1=anna")
+    assert code == 0, err
+    assert "recover" not in out.splitlines()[0]  # nobody has changed: the overlay is drawn alone
+    assert (folder / "person_1.npz").read_bytes() == before
+    table = folder / "tracks.csv"
+    assert table.read_text().splitlines()[1].endswith(",anna")
+    for edit in (["--drop", "2"], ["--merge", "1"], [], ["--drop", "1"]):
+        code, _, err = staf("tracks", folder, *edit)
+        assert code in (1, 2)
+        assert err.count("\n") == 1
+    mended = tmp_path / "mended.csv"
+    mended.write_text(table.read_text().replace("\n1,3,", "\n1,2,"))
+    code, _, err = staf("run", walking, "-o", tmp_path, "--tracks", mended)
+    assert code == 1
+    assert "line 5: frames of a person must ascend" in err
+    code, _, err = staf("run", walking, finished.folder, "-o", tmp_path, "--tracks", mended)
+    assert code == 2
+    assert "one video" in err
+    shorter = table.read_text().splitlines(keepends=True)[:-3]
+    mended.write_text("".join(shorter))
+    code, out, err = staf("run", walking, "-o", tmp_path, "--tracks", mended, "--refine")
+    assert code == 0, err
+    assert len(person_npz.load(folder / "person_1.npz").frame) == FRAMES - 3
+
+
 def test_interrupt_and_surprise_leave_one_line(staf, walking, detector, tmp_path, monkeypatch):
     for failure, code, words in [
         (KeyboardInterrupt(), 130, "interrupted"),
