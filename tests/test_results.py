@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from staf_cli import journal, results
 from staf_cli.errors import TracksError
-from staf_cli.export import obj, person_npz, tracks_csv
+from staf_cli.export import Scene, obj, person_npz, tracks_csv
 from staf_cli.people import vertices
 from staf_cli.records import Clip
 from tests.people import make_person, make_track, open_body
@@ -113,9 +113,10 @@ def test_bad_edits_of_tracks_name_the_place(tmp_path, tracks, change, complaint)
         tracks_csv.load(path)
 
 
-def test_meshes_open_elsewhere(tmp_path, people, body):
-    files = list(obj.save(tmp_path, people[1], body))
-    assert files[0] == tmp_path / "person_2" / f"{people[1].frame[0]:06d}.obj"
+def test_meshes_open_elsewhere(tmp_path, tracks, people, body):
+    scene = Scene([tracks[1]], [people[1]], body, range(100))
+    files = list(obj.write(tmp_path, scene))
+    assert files[0] == tmp_path / "meshes" / "person_2" / f"{people[1].frame[0]:06d}.obj"
     assert len(files) == len(people[1].frame)
     loaded = trimesh.load(files[3], process=False, maintain_order=True)
     want = vertices(people[1], body, slice(3, 4))[0] * [1, -1, -1]
