@@ -100,10 +100,10 @@ def staf() -> None:
     """A video of people in, 3D bodies out.
 
     \b
-    staf run video.mp4               overlay, SMPL parameters and tracks in out/video/
-    staf run video.mp4 --side-view   the same people from the side as well
-    staf eval dataset/            errors of networks where the truth is known
-    staf doctor                   what this machine has, and how to mend the rest
+    staf run video.mp4    overlay, report, SMPL parameters and tracks in out/video/
+    staf view out/video   open the report
+    staf run clips/       a whole folder; the same command again goes on
+    staf doctor           what this machine has, and how to mend the rest
     """
 
 
@@ -271,9 +271,9 @@ def run(
 ) -> int:
     """Recover the people of a VIDEO, or of all the videos of a FOLDER or list.
 
-    Writes OUTPUT/<video's name>/: overlay.mp4, person_<id>.npz, tracks.csv, run.json. A FOLDER's
-    videos keep their places in it; OUTPUT gets summary.csv and summary.json as well. A folder
-    of numbered pictures is one video. The same command again goes on where it stopped.
+    Writes OUTPUT/<video's name>/: overlay.mp4, report.html, person_<id>.npz, tracks.csv, run.json.
+    A FOLDER's videos keep their places in it; OUTPUT gets summary.csv and summary.json as well. A
+    folder of numbered pictures is one video. The same command again goes on where it stopped.
 
     Exit code 3 says that a video was damaged, and that everything readable was done. Of several
     clips none stops the others: 1 says that any failed, else 3 that any was damaged; one in which

@@ -67,7 +67,7 @@ class Journal:
         known = self.passes.get(name)
         if known is None or known.key != key:
             return None
-        return known if all(map(self.intact, known.files.items())) else None
+        return known if all(self.intact(*item) for item in known.files.items()) else None
 
     def edited(self, name: str) -> str | None:
         """What somebody has changed since a pass wrote it, else None; what is gone is not."""
@@ -136,9 +136,8 @@ class Journal:
         (self.folder / UNFINISHED).unlink(missing_ok=True)
         self.finished = True
 
-    def intact(self, item: tuple[str, str]) -> bool:
-        """Whether files are still as they were written: their pattern, their digest."""
-        file, written = item
+    def intact(self, file: str, written: str) -> bool:
+        """Whether the files of a pattern still have the digest with which they were written."""
         try:
             return digest(self.folder, file) == written
         except OSError:
@@ -147,10 +146,7 @@ class Journal:
 
 def read(folder: Path) -> Journal:
     """The journal of a folder; an empty one where there is none that can be understood."""
-    for name in (
-        UNFINISHED,
-        RUN,
-    ):  # both: a kill came between them, and the first is to be believed
+    for name in (UNFINISHED, RUN):  # where a kill has left both, the first is to be believed
         try:
             passes = read_json(folder / name)["passes"]
             known = {str(key): Pass(**value) for key, value in passes.items()}

@@ -163,6 +163,7 @@ def _mended(
     found = _track_key(source.sha256, options, tools)
     path = log.folder / results.TRACKS
     key = key_of("mended", found, [[one.digest, one.name] for one in tracks])
+    _refines(tracks, options, tools)  # what cannot be refined is told before anything is lost
     if not log.standing("track", key):
         frames = _indices(source, log, watch)
         for one in tracks:
@@ -211,7 +212,7 @@ def _recovered(
         one
         for one in tracks
         if before.facts.get(str(one.person)) != keys[str(one.person)]
-        or not log.intact((paths[one.person].name, before.files.get(paths[one.person].name, "")))
+        or not log.intact(paths[one.person].name, before.files.get(paths[one.person].name, ""))
     ]
     seconds = {}
     with undone_by(lambda: files.sweep(log.folder)):

@@ -1,6 +1,7 @@
 """A result folder: what one clip's run leaves behind, and reading it back.
 
-OUT/<clip>/  overlay.mp4  tracks.csv  person_<id>.npz  run.json  and what --export asks for
+OUT/<clip>/  overlay.mp4  report.html  tracks.csv  person_<id>.npz  run.json  and what --export
+asks for
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -21,14 +22,10 @@ TRACKS = "tracks.csv"
 LONGEST_PATH = 4096  # as Linux has it
 REPORT = "report.html"
 OVERLAYS = ("overlay.mp4", "overlay.mov")  # which of them depends on the codec
-KEYS = {
-    "video",
-    "frames",
-    "damage",
-    "body_file",
-    "options",
-    "passes",
-}  # of run.json, needed to go on from it
+# Of run.json, needed to go on from it.
+KEYS = {"video", "frames", "damage", "body_file", "options", "passes"}
+STRETCH = 250  # frames of a person in memory while a clip is gone through, about 400 kB
+MOST_JOINTS = 100_000  # frames of all people whose joints are looked at together
 
 
 @dataclass(frozen=True)
@@ -89,10 +86,6 @@ def load_people(folder: Path, tracks: Sequence[Track]) -> list[Person]:
     if not people or not same:
         raise TracksError(f"{folder}: tracks.csv no longer fits the people; run the clip again")
     return people
-
-
-STRETCH = 250  # frames of a person in memory while a clip is gone through, about 400 kB
-MOST_JOINTS = 100_000  # frames of all people whose joints are looked at together
 
 
 def attend(

@@ -8,7 +8,7 @@ import math
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
@@ -51,14 +51,21 @@ def load(path: Path, frames: int | None = None) -> Person:
     Raises TracksError when the file is missing, damaged or foreign.
     """
     names = [field.name for field in fields(Person)]
-    try:
+    with _told_of(path):
         found = read_npz(path, names, sys.maxsize if frames is None else MOST_BYTES * (frames + 32))
-        missing = [name for name in names if name not in found]
-        if missing:
-            raise TracksError(f"{path}: has no {missing[0]}; it was not written by staf run")
-        plain = {name: array if array.ndim else array.item() for name, array in found.items()}
-        plain["image_size"] = tuple(found["image_size"].tolist())
-        return Person(**plain)  # type: ignore[arg-type]
+        plain: dict[str, Any] = {
+            name: found[name] if found[name].ndim else found[name].item() for name in names
+        }
+        return Person(**{**plain, "image_size": tuple(found["image_size"].tolist())})
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Whatever is wrong with a person's file, as a TracksError that names it."""
+    try:
+        yield
+    except KeyError as error:
+        raise TracksError(f"{path}: has no {error}; it was not written by staf run") from error
     except TracksError:
         raise
     except StafError as error:
@@ -94,7 +101,7 @@ def stretches(path: Path, length: int) -> Iterator[Person]:
     Raises TracksError when the file is missing, damaged or foreign; a damaged end shows only
     when it is reached.
     """
-    try:
+    with _told_of(path):
         constant = _constant(path)
         with open_zip(path) as archive, ExitStack() as stack:
             columns = {
@@ -110,14 +117,6 @@ def stretches(path: Path, length: int) -> Iterator[Person]:
                     name: column.read(rows) for name, column in columns.items()
                 }
                 yield Person(**found, **constant)
-    except KeyError as error:
-        raise TracksError(f"{path}: has no {error}; it was not written by staf run") from error
-    except TracksError:
-        raise
-    except StafError as error:
-        raise TracksError(str(error)) from error
-    except (ValueError, TypeError) as error:
-        raise TracksError(f"{path}: {error}; run the clip again") from error
 
 
 def _constant(path: Path) -> dict[str, Any]:
