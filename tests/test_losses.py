@@ -4,18 +4,11 @@ import pytest
 import torch
 
 from staf_cli.body import Body
-from staf_cli.body_format import SMPL_PARENTS, load_body
+from staf_cli.body_format import load_body
 from staf_cli.geometry import project_to_crop
 from staf_cli.model.regressor import Theta
 from staf_cli.training import losses
-from staf_cli.training.losses import (
-    LSP_TO_SMPL,
-    KeypointMaps,
-    LimbMaps,
-    Target,
-    labelled_points,
-    theta_loss,
-)
+from staf_cli.training.losses import KeypointMaps, Target, labelled_points, theta_loss
 from staf_cli.weights import shipped
 from tests.networks import golden_body
 
@@ -136,32 +129,6 @@ def test_keypoint_maps_are_best_where_the_label_is():
     assert moved - exact == pytest.approx(losses.MAPS * 8 / (2 * sigma**2), rel=2e-2)
     nowhere = torch.cat([kp2d[..., :2], torch.zeros(2, 31, 1)], -1)
     assert maps(scores(0.0), nowhere).item() == 0
-
-
-def test_limb_maps_want_each_joint_s_rotation_where_it_is_seen(points):
-    """A map that says one joint's true rotations, everywhere, costs nothing for that joint."""
-    theta = random_theta(6)
-    target = truth_of(theta, points)
-    kp2d = target.kp2d.clone()
-    kp2d[..., :2] = kp2d[..., :2].clamp(-0.9, 0.9)
-    target = Target(kp2d, *target_rest(target))
-    turned = []  # of every joint in the camera frame, down the tree
-    for joint, parent in enumerate(SMPL_PARENTS):
-        own = target.rotmats[:, joint]
-        turned.append(own if joint == 0 else turned[parent] @ own)
-    maps = LimbMaps(14 * 18)
-    maps.read.weight.data.copy_(torch.eye(14 * 18)[..., None, None])  # phi is read as it is
-    torch.nn.init.zeros_(maps.read.bias)
-    goal = torch.stack([torch.stack([turned[j], turned[0]], 1) for j in LSP_TO_SMPL], 1)
-    phi = goal.reshape(PEOPLE, -1, 1, 1).expand(-1, -1, 28, 28).contiguous()
-    assert maps(phi, target).item() == pytest.approx(0, abs=1e-3)
-    wrong = phi.clone()
-    wrong[:, 18 * 4 : 18 * 5] += 1  # the left knee's
-    soft = 2 * losses.SOFT_POSE * ((1 + losses.SOFT_POSE**2) ** 0.5 - losses.SOFT_POSE)
-    assert maps(wrong, target).item() == pytest.approx(losses.POSE * soft / 14, rel=1e-3)
-    elsewhere = phi.clone()
-    elsewhere[..., 0, 0] += 100  # where nobody is
-    assert maps(elsewhere, target).item() == pytest.approx(0, abs=1e-3)
 
 
 def test_a_body_without_keypoints_cannot_be_trained_on():

@@ -16,7 +16,7 @@ from staf_cli.checkpoint import load_checkpoint
 from staf_cli.errors import UsageError, WeightsError
 from staf_cli.model.staf import Architecture, load_network
 from staf_cli.training import stages
-from staf_cli.training.base import Phase
+from staf_cli.training.batches import Phase
 from staf_cli.training.plan import PLANS, Plan
 from staf_cli.training.samples import read_samples
 from staf_cli.training.shipping import network_state
@@ -33,13 +33,14 @@ SIZES = {
     "sequences": 1,
     "held_out": 1,
     "encoder": ENCODER,
+    "batch": 8,
+    "seeing_steps": 2,
     "base_steps": 2,
-    "base_batch": 8,
     "temporal_steps": 2,
     "temporal_batch": 4,
     "validate_every": 2,
 }
-PHASES = (Phase(0.5, 96, 2, True), Phase(1.0, 128, 3, True))
+PHASES = (Phase(0.5, 96, 2), Phase(1.0, 128, 3))
 ABSENT = (  # on a machine that has what training needs and nothing else
     "av",
     "cv2",
@@ -70,15 +71,15 @@ torch.set_num_threads(1)
 WHOLE_RUN = f"""
 from dataclasses import replace
 from staf_cli.training import plan
-from staf_cli.training.base import Phase
+from staf_cli.training.batches import Phase
 phases = tuple(Phase(*p) for p in {[tuple(vars(p).values()) for p in PHASES]})
-plan.PLANS["tiny"] = replace(plan.PLANS["cpu"], phases=phases, **{SIZES})
+plan.PLANS["tiny"] = replace(plan.PLANS["cpu"], seeing_phases=phases, **{SIZES})
 runpy.run_module("staf_cli.training", run_name="__main__")
 """
 
 
 def tiny() -> Plan:
-    return replace(PLANS["cpu"], phases=PHASES, **SIZES)
+    return replace(PLANS["cpu"], seeing_phases=PHASES, **SIZES)
 
 
 def options(data: Path, runs: Path, **changed: object) -> stages.Options:
@@ -126,13 +127,30 @@ def test_torch_is_enough_to_train_and_the_checkpoint_is_loaded(data, runs):
     with torch.no_grad():
         thetas = network(torch.randn(1, 9, 3, 224, 224))
     assert thetas[-1].pose6d.shape == (1, 144) and thetas[-1].pose6d.isfinite().all()
-    for run, steps in (("base", tiny().base_steps), ("temporal-full", tiny().temporal_steps)):
+    for run, steps in (
+        ("seeing", tiny().seeing_steps),
+        ("base", tiny().base_steps),
+        ("temporal-full", tiny().temporal_steps),
+    ):
         progress = json.loads(torch.load(runs / run / "state.pt", weights_only=True)["progress"])
         assert progress["step"] == steps
         assert all(np.isfinite(list(p.values())).all() for p in progress["losses"])
-        assert progress["errors"][-1]["synthetic-held-out MPJPE"] > 0
+        measured = "field 1" if run == "seeing" else "MPJPE"
+        assert np.isfinite(progress["errors"][-1][f"synthetic-held-out {measured}"])
     assert len(read_samples(data / "photos-held-out")) == HELD_OUT_PHOTOS
     assert read_samples(data / "synthetic").images.shape[:2] == (1, 16)
+
+
+def test_stage_2_begins_where_stage_1_ended(runs):
+    """Nine copies of a frame, before any step: APM, TCFM and SAFM change nothing."""
+    base = stages.load_temporal(runs / "base", BODY, options(runs, runs).build("base"), 0).eval()
+    full = stages.load_temporal(runs / "base", BODY, options(runs, runs).build("full"), 0).eval()
+    crop = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        alone, _ = base.climb(base.encoder(crop))
+        window = full(crop.expand(9, -1, -1, -1)[None])
+    assert torch.allclose(window[-1].pose6d, alone[-1].pose6d, atol=1e-4)
+    assert torch.allclose(window[-1].pred_cam, alone[-1].pred_cam, atol=1e-4)
 
 
 def test_stage_2_moves_all_but_the_encoder(runs):
@@ -145,7 +163,7 @@ def test_stage_2_moves_all_but_the_encoder(runs):
     shipped = load_checkpoint(runs / "staf-open-full.safetensors").tensors
     scale = full["regressor.2.fc1.weight"].abs().amax(1, keepdim=True)
     off = (shipped["regressor.2.fc1.weight"] - full["regressor.2.fc1.weight"]).abs()
-    assert (off <= scale / 253).all()
+    assert (off <= scale / 253 + 2**-25).all()  # half of what tells float16s near 0 apart
 
 
 def test_stopped_by_the_time_limit_and_gone_on_with_it_is_the_same_checkpoint(data, runs, tmp_path):
@@ -154,9 +172,11 @@ def test_stopped_by_the_time_limit_and_gone_on_with_it_is_the_same_checkpoint(da
     results = []
     while not results or results[-1] is None:
         results.append(stages.follow(stopped, BODY, lines.append))
-    assert len(results) == 4  # a step a call
+    assert len(results) == 6  # a step a call
     on = "the same command goes on"
     assert [line for line in lines if on in line] == [
+        f"stopped at step 1 of 2; {on}",
+        f"the time is over; {on}",
         f"stopped at step 1 of 2; {on}",
         f"the time is over; {on}",
         f"stopped at step 1 of 2; {on}",
@@ -177,6 +197,18 @@ def test_another_architecture_starts_from_the_same_stage_1(data, runs, tmp_path)
     network = load_network(load_checkpoint(path), BODY)
     assert network.architecture == Architecture(ENCODER, apm=False, tcfm=None, safm=None)
     assert sorted(tmp_path.rglob("*.npy")) == before
+
+
+def test_seeing_starts_from_a_checkpoint_s_encoder_and_pyramid(data, runs, tmp_path):
+    start = runs / "staf-open-full.safetensors"
+    stopped = options(data, tmp_path, start=start, time_limit=0.0)
+    assert stages.follow(stopped, BODY, lambda line: None) is None
+    state, before = network_state(tmp_path / "seeing"), load_checkpoint(start).tensors
+    off = (state["encoder.layer4.1.conv2.weight"] - before["encoder.layer4.1.conv2.weight"]).abs()
+    assert 0 < off.max() < 2 * tiny().seeing_rate  # one step of Adam away from it
+    smaller = replace(tiny(), encoder="yolo11n")
+    with pytest.raises(WeightsError, match="has another encoder than the plan's"):
+        stages.follow(replace(stopped, plan=smaller, folder=tmp_path / "b"), BODY, lambda _: None)
 
 
 def test_several_processes_render_what_one_does(data, tmp_path, monkeypatch):

@@ -121,10 +121,15 @@ class STAF(nn.Module):
         thetas = []
         for level in range(1, levels + 1):
             phi = self.pyramid(level, phi)
-            feature = self.sampler[level - 1](sample(phi.float(), self._points(level, theta)))
+            feature = self.point_features(level, phi, theta)
             theta = self.regressor[level - 1](feature, theta.detach())
             thetas.append(theta)
         return thetas, phi
+
+    def point_features(self, level: int, phi: Tensor, theta: Theta) -> Tensor:
+        """phi^m_k (N, 5 P) of Eq. 2: phi_k (N, 256, S, S) at the points of Theta_{k-1} (N rows)."""
+        feature: Tensor = self.sampler[level - 1](sample(phi.float(), self._points(level, theta)))
+        return feature
 
     def frame_maps(self, features: Tensor) -> FrameMaps:
         """Encoder maps (N, C, 7, 7), phi_0 of N frames -> what their windows share."""
@@ -151,7 +156,7 @@ class STAF(nn.Module):
             if level <= fused_at:
                 feature = self._fuse(level, self._window_features(level, maps, phi, theta))
             else:
-                feature = self.sampler[level - 1](sample(phi.float(), self._points(level, theta)))
+                feature = self.point_features(level, phi, theta)
             if level == fused_at:
                 theta = theta[TARGET::WINDOW]
             theta = self.regressor[level - 1](feature, theta.detach())  # Theta_k

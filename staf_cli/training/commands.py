@@ -36,6 +36,7 @@ def prepare(data: Path, material: Path, makehuman: Path) -> None:
 @click.argument("runs", type=FOLDER)
 @click.option("--plan", default="cpu", show_default=True, help="cpu or gpu: how much is trained.")
 @click.option("--architecture", default="full", show_default=True, help="full, apm, fusion, base.")
+@click.option("--start", type=FILE, help="A checkpoint: encoder and pyramid to begin with.")
 @click.option("--time-limit", type=float, metavar="MINUTES", help="Stop in time; save; say how on.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps.")
@@ -44,6 +45,7 @@ def run(
     runs: Path,
     plan: str,
     architecture: str,
+    start: Path | None,
     time_limit: float | None,
     seed: int,
     device: str,
@@ -64,6 +66,7 @@ def run(
         seed=seed,
         time_limit=60 * time_limit if time_limit else math.inf,
         device=choose_device(device),
+        start=start,
     )
     with unhurried():  # the state is saved on the way out
         stages.follow(options, _body(), _say)

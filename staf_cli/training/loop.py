@@ -81,8 +81,9 @@ def run(
 ) -> Progress:
     """Train until the schedule's end or for `time_limit` seconds; go on from `folder`'s state.
 
-    Saves on every exit but a kill, and every five minutes for that. Raises WeightsError when the
-    loss is no longer a number, or when the saved state belongs to another run.
+    Saves before the first step, as what it begins with may have been long in the making, on
+    every exit but a kill, and every five minutes for that. Raises WeightsError when the loss is
+    no longer a number, or when the saved state belongs to another run.
     """
     parameters = [p for group, _ in task.groups for p in group]
     optimizer = torch.optim.Adam(
@@ -91,7 +92,11 @@ def run(
         fused=device.type != "mps",
     )
     state = folder / "state.pt"
-    progress = _restore(state, task, optimizer, device) if state.exists() else Progress()
+    if state.exists():
+        progress = _restore(state, task, optimizer, device)
+    else:
+        progress = Progress()
+        _save(state, task, optimizer, progress)
     if progress.step >= schedule.steps:
         return progress
     started = saved = time.monotonic()
@@ -191,7 +196,8 @@ def plot(progress: Progress, path: Path) -> None:
     for axis, values in zip(axes[:, 0], series, strict=True):
         for name in list(values[0])[1:]:
             axis.plot([v["step"] for v in values], [v[name] for v in values], label=name)
-        axis.set(xlabel="step", yscale="log")
+        axis.set(xlabel="step")
+        axis.set_yscale("symlog", linthresh=0.1)
         axis.grid(alpha=0.3)
         axis.legend()
     figure.tight_layout()

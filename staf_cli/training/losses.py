@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from staf_cli.body import Body, BodyPoints, forward_kinematics
+from staf_cli.body import Body, BodyPoints
 from staf_cli.errors import BodyError
 from staf_cli.geometry import project_to_crop
-from staf_cli.model.pyramid import sample
 from staf_cli.model.regressor import Theta
 from staf_cli.training.augmentation import Truth
 from staf_cli.training.samples import POINTS
@@ -31,7 +30,6 @@ SOFT_3D = 0.1  # m
 SOFT_POSE = 0.2  # of a rotation matrix' entries, about 20 degrees
 MAP_SIGMA = 1.5 / 56  # of the map's side: the width of a keypoint's target
 LSP_HIPS = slice(2, 4)
-LSP_TO_SMPL = [8, 5, 2, 1, 4, 7, 21, 19, 17, 16, 18, 20, 12, 15]  # the joint at each LSP joint
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,34 +141,6 @@ class KeypointMaps(nn.Module):
         inside = (where >= 0).all(-1) & (where <= size - 1).all(-1)
         missed = -(goal * scores).sum((-1, -2)) / total.clamp(min=1e-6)
         return MAPS * _mean(missed, kp2d[..., 2] * inside)
-
-
-class LimbMaps(nn.Module):
-    """A training aid, no part of the network: how limbs and pelvis are turned, where they are seen.
-
-    At each LSP joint's place a pyramid level says the rotation, in the camera frame, of the SMPL
-    joint that sits there and of the pelvis. What a limb's own pixels show is learned soonest
-    there, and the regressors find it in the features that they sample.
-    """
-
-    joint: Tensor  # (14,) int64
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.read = nn.Conv2d(channels, len(LSP_TO_SMPL) * 18, 1)
-        self.register_buffer("joint", torch.tensor(LSP_TO_SMPL), persistent=False)
-
-    def forward(self, phi: Tensor, target: Target) -> Tensor:
-        """phi_k (N, C, S, S) and the truth of N frames -> the weighted loss."""
-        places = target.kp2d[:, : len(LSP_TO_SMPL), :2]
-        said = sample(self.read(phi.float()), places)  # (N, 14, 14 * 18)
-        said = said.reshape(len(said), len(LSP_TO_SMPL), len(LSP_TO_SMPL), 18)
-        said = said.diagonal(dim1=1, dim2=2).transpose(1, 2).reshape(len(said), -1, 2, 3, 3)
-        turned, _ = forward_kinematics(target.rotmats, said.new_zeros(1, 24, 3))
-        goal = torch.stack([turned[:, self.joint], turned[:, :1].expand_as(said[:, :, 0])], 2)
-        off = _soft((said - goal).square().mean((3, 4)), SOFT_POSE).mean(2)  # (N, 14)
-        inside = (places.abs() <= 1).all(-1)
-        return POSE * _mean(off, target.smpl_weight[:, None] * inside)
 
 
 def _soft(square: Tensor, width: float) -> Tensor:

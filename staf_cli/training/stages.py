@@ -1,28 +1,31 @@
-"""From prepared data to a checkpoint: sets of synthetic people, stage 1, stage 2 (paper 4.3)."""
+"""From prepared data to a checkpoint: sets of synthetic people, stage 1, stage 2 (paper 4.3).
+
+Stage 1 first learns to see, then its regressors are solved for, then it learns as in the paper.
+"""
 
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from staf_cli.body import Body
+from staf_cli.checkpoint import load_checkpoint
 from staf_cli.errors import UsageError, WeightsError
 from staf_cli.files import sha256
 from staf_cli.model.staf import STAF, Architecture
 from staf_cli.training import loop
-from staf_cli.training.base import (
-    BaseTask,
-    Source,
-    initialise,
-    load_encoder,
-    set_mean,
-)
+from staf_cli.training.base import BaseTask, initialise, load_encoder, set_mean
+from staf_cli.training.batches import Source
 from staf_cli.training.loop import Say, Schedule
+from staf_cli.training.losses import labelled_points
 from staf_cli.training.people.motion import read_motions
 from staf_cli.training.plan import SEQUENCE, Plan
-from staf_cli.training.samples import read_samples
+from staf_cli.training.reading import learn_to_read
+from staf_cli.training.samples import SampleSet, read_samples
+from staf_cli.training.seeing import SeeingTask
 from staf_cli.training.shipping import network_state, ship
 from staf_cli.training.studio.rendering import Order, render_set
 from staf_cli.training.temporal import EncodedSet, TemporalTask, encode
@@ -33,7 +36,7 @@ ARCHITECTURES = {  # the rows of the paper's Table 4, with the plan's encoder
     "fusion": Architecture(apm=False),
     "full": Architecture(),
 }
-SHARES = {"photos": 0.4, "poses": 0.2, "synthetic": 0.4}  # of a batch of stage 1
+SHARES = {"photos": 12, "poses": 11, "synthetic": 9}  # of a batch of stage 1
 HELD_OUT = ("photos-held-out", "synthetic-held-out")
 VIEWS = {"synthetic": 2, "photos": 2}  # of every sample in stage 2
 PHOTO_SHARE = 0.25  # of the windows of stage 2
@@ -51,6 +54,7 @@ class Options:
     seed: int
     time_limit: float  # s of this call
     device: torch.device
+    start: Path | None = None  # a checkpoint whose encoder and pyramid are gone on from
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
@@ -75,11 +79,16 @@ def follow(options: Options, body: Body, say: Say) -> Path | None:
         render_set(order, options.data, body.arrays, say)
         if _over(end, say):
             return None
-    before = _saved_at(folder / "base")
-    if not _train(_base(options, body), _base_schedule(plan), folder / "base", end, options, say):
-        return None
-    if _saved_at(folder / "base") != before and _over(end, say):
-        return None
+    stage1 = (
+        ("seeing", _seeing, Schedule(plan.seeing_steps, plan.seeing_rate, plan.validate_every)),
+        ("base", _base, Schedule(plan.base_steps, plan.base_rate, plan.validate_every)),
+    )
+    for name, task, schedule in stage1:
+        before = _saved_at(folder / name)
+        if not _train(task(options, body, say), schedule, folder / name, end, options, say):
+            return None
+        if _saved_at(folder / name) != before and _over(end, say):
+            return None
     run = folder / f"temporal-{options.architecture}"  # one architecture's name is base
     schedule = Schedule(plan.temporal_steps, plan.temporal_rate, plan.validate_every)
     if not _train(_temporal(options, body, say), schedule, run, end, options, say):
@@ -114,52 +123,101 @@ def _missing(options: Options) -> list[Order]:
     return [o for o in orders if not (options.data / o.name / "labels.npz").exists()]
 
 
-def _base_schedule(plan: Plan) -> Schedule:
-    return Schedule(plan.base_steps, plan.base_rate, plan.validate_every)
-
-
-def _base(options: Options, body: Body) -> BaseTask:
+def _seeing(options: Options, body: Body, say: Say) -> SeeingTask:
     data, plan = options.data, options.plan
     torch.manual_seed(options.seed)
     network = STAF(options.build("base"), body.sample_points())
     initialise(network)
-    load_encoder(network, data / f"{plan.encoder}.safetensors")
+    if options.start is None:
+        load_encoder(network, data / f"{plan.encoder}.safetensors")
+    else:
+        _load_start(network, options.start)
     set_mean(network, torch.from_numpy(read_motions(data / "motions.npz").training.rotvec))
     convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
-    _set_dropout(network, plan)
-    return BaseTask(
+    return SeeingTask(
         network,
         body,
-        [Source(read_samples(data / name), share) for name, share in SHARES.items()],
-        {name: read_samples(data / name) for name in HELD_OUT},
-        steps=plan.base_steps,
-        batch=plan.base_batch,
-        phases=plan.phases,
-        frozen=plan.frozen,
+        _sources(data),
+        _held_out(data),
+        steps=plan.seeing_steps,
+        batch=plan.batch,
+        phases=plan.seeing_phases,
         seed=options.seed,
         device=options.device,
     )
 
 
-def _set_dropout(network: STAF, plan: Plan) -> None:
+def _load_start(network: STAF, path: Path) -> None:
+    """Encoder and pyramid of a checkpoint. Raises WeightsError for one that has others."""
+    tensors = load_checkpoint(path).tensors
+    seeing = {k: v for k, v in tensors.items() if k.startswith(("encoder.", "pyramid."))}
+    try:
+        network.load_state_dict(network.state_dict() | seeing)
+    except RuntimeError as error:
+        raise WeightsError(f"{path}: has another encoder than the plan's; leave it out") from error
+
+
+def _base(options: Options, body: Body, say: Say) -> BaseTask:
+    """The second half goes on from the first; its regressors are solved for where it begins."""
+    data, device = options.data, options.device
+    seeing = options.folder / "seeing"
+    network = STAF(options.build("base"), body.sample_points()).to(device)
+    network.load_state_dict(network_state(seeing))
+    convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
+    _without_dropout(network)
+    if not _saved_at(options.folder / "base"):
+        sets = [
+            _encoded(network, seeing, name, views, options, say)
+            for views in (0, 1)
+            for name in SHARES
+        ]
+        say("solving for the regressors")
+        learn_to_read(network, labelled_points(body).to(device), sets)
+    return BaseTask(
+        network,
+        body,
+        _sources(data),
+        _held_out(data),
+        batch=options.plan.batch,
+        seed=options.seed,
+        device=device,
+    )
+
+
+def _sources(data: Path) -> list[Source]:
+    return [Source(read_samples(data / name), share) for name, share in SHARES.items()]
+
+
+def _held_out(data: Path) -> dict[str, SampleSet]:
+    return {name: read_samples(data / name) for name in HELD_OUT}
+
+
+def _encoded(
+    network: STAF, run: Path, name: str, views: int, options: Options, say: Say
+) -> EncodedSet:
+    """A set's maps by the encoder of a run, kept beside it."""
+    kept = options.folder / f"encoded-{sha256(run / 'state.pt')[:8]}"
+    say(f"encoding {name}")
+    samples = read_samples(options.data / name)
+    path = kept / f"{name}-{views}.npy"
+    return encode(network, samples, path, views, options.seed, options.device)
+
+
+def _without_dropout(network: STAF) -> None:
+    """The paper's half would break what was solved for."""
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
-            module.p = plan.dropout
+            module.p = 0.0
 
 
 def _temporal(options: Options, body: Body, say: Say) -> TemporalTask:
-    """Stage 2; the encoder's maps are kept beside the stage 1 run that they belong to."""
     base = options.folder / "base"
     network = load_temporal(base, body, options.build(options.architecture), options.seed)
-    _set_dropout(network, options.plan)
+    _without_dropout(network)
     network.to(options.device)
-    kept = options.folder / f"encoded-{sha256(base / 'state.pt')[:8]}"
 
     def encoded(name: str, views: int) -> EncodedSet:
-        say(f"encoding {name}")
-        samples = read_samples(options.data / name)
-        path = kept / f"{name}.npy"
-        return encode(network, samples, path, views, options.seed, options.device)
+        return _encoded(network, base, name, views, options, say)
 
     return TemporalTask(
         network,
@@ -186,12 +244,17 @@ def _train(
 def load_temporal(base: Path, body: Body, architecture: Architecture, seed: int) -> STAF:
     """The whole network with all that stage 1 has learned; TCFM and SAFM are still fresh.
 
-    TCFM starts by adding nothing to the features, so that what is learned is not drowned.
+    TCFM starts by adding nothing to the features, SAFM by averaging them, so that what is learned
+    is not drowned.
     """
     torch.manual_seed(seed)
     network = STAF(architecture, body.sample_points())
     if network.tcfm is not None:
         torch.nn.init.zeros_(network.tcfm.mask.weight)
+    if network.safm is not None:
+        last = cast("torch.nn.Linear", network.safm.attend[-2])
+        torch.nn.init.zeros_(last.weight)
+        torch.nn.init.zeros_(last.bias)
     learned = network_state(base)
     fresh = {k: v for k, v in network.state_dict().items() if k not in learned}
     try:

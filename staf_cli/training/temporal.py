@@ -5,6 +5,7 @@ few random views of every sample and kept on disk. Photos take part as windows o
 as the frames at a track's ends do.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -104,6 +105,18 @@ def _crops(
         group = torch.arange(len(rows)).repeat_interleave(frames)
         crops = hide(degrade(crops, generator, group), frames, generator)
     return crops
+
+
+def frames_of(
+    encoded: EncodedSet, points: BodyPoints, at_once: int, every: int, device: torch.device
+) -> Iterator[tuple[Tensor, Target]]:
+    """Every so many frames of all samples, about `at_once` at a time: maps (N, C, 7, 7), truth."""
+    frames = torch.arange(0, encoded.features.shape[1], every)
+    rows = max(1, at_once // len(frames))
+    for row in torch.split(torch.arange(len(encoded)), rows):
+        features = torch.from_numpy(encoded.features[row.numpy()][:, frames.numpy()])
+        truth = pick(encoded.truth, row, frames.expand(len(row), -1))
+        yield features.flatten(0, 1).float().to(device), target_of(truth.to(device), points)
 
 
 class TemporalTask:
