@@ -89,15 +89,20 @@ def save_checkpoint(
         save_file(separate, temporary, metadata={"staf": json.dumps(about, sort_keys=True)})
 
 
-def compact(tensors: dict[str, Tensor], coarse: tuple[str, ...]) -> dict[str, Tensor]:
+def compact(
+    tensors: dict[str, Tensor], coarse: tuple[str, ...], exact: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
     """The same tensors with large matrices in float16, or in int8 where a name starts in `coarse`.
+
+    Names that start in `exact` stay as they are.
 
     In int8 every row (dimension 0) has a scale: a number is off by no more than 1 / 254 of the
     largest of its row.
     """
     packed = {}
     for key, tensor in tensors.items():
-        if not tensor.is_floating_point() or tensor.ndim < 2 or tensor.numel() < LEAST_COMPACT:
+        small = tensor.ndim < 2 or tensor.numel() < LEAST_COMPACT
+        if not tensor.is_floating_point() or small or key.startswith(exact):
             packed[key] = tensor
         elif not key.startswith(coarse):
             packed[key] = tensor.half()

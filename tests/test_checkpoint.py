@@ -82,6 +82,16 @@ def test_sixteen_bits_come_back_as_thirty_two(tmp_path):
     assert torch.equal(after["samples.index"], before["samples.index"])
 
 
+def test_what_is_to_stay_exact_stays_so():
+    before = {
+        "regressor.1.fc1.weight": torch.randn(64, 80),
+        "sampler.0.weight": torch.randn(64, 80),
+    }
+    packed = compact(before, coarse=("encoder.",), exact=("regressor.1.fc1.",))
+    assert torch.equal(packed["regressor.1.fc1.weight"], before["regressor.1.fc1.weight"])
+    assert packed["sampler.0.weight"].dtype == torch.float16
+
+
 @pytest.mark.parametrize("scale", [None, torch.ones(3), torch.ones(4, dtype=torch.float64)])
 def test_eight_bits_without_their_scale_are_refused(tmp_path, scale):
     content = {"weight": torch.zeros(4, 2, dtype=torch.int8)}

@@ -199,6 +199,17 @@ def test_another_architecture_starts_from_the_same_stage_1(data, runs, tmp_path)
     assert sorted(tmp_path.rglob("*.npy")) == before
 
 
+def test_a_plan_may_end_with_what_was_solved_for(data, runs, tmp_path):
+    shutil.copytree(runs / "seeing", tmp_path / "seeing")
+    plan = replace(tiny(), base_steps=0, temporal_steps=0)
+    path = stages.follow(options(data, tmp_path, plan=plan), BODY, lambda line: None)
+    network = load_network(load_checkpoint(path), BODY)
+    with torch.no_grad():
+        theta = network(torch.randn(1, 9, 3, 224, 224))[-1]
+    assert theta.pose6d.isfinite().all()
+    assert torch.equal(network.tcfm.mask.weight, torch.zeros_like(network.tcfm.mask.weight))
+
+
 def test_seeing_starts_from_a_checkpoint_s_encoder_and_pyramid(data, runs, tmp_path):
     start = runs / "staf-open-full.safetensors"
     stopped = options(data, tmp_path, start=start, time_limit=0.0)

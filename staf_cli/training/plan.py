@@ -27,7 +27,7 @@ class Plan:
 
 
 PLANS = {
-    # Two cores of a laptop, about two and a half hours with rendering.
+    # Two cores of a laptop, about two hours with rendering; never run in one piece.
     "cpu": Plan(
         poses=5000,
         sequences=300,
@@ -39,7 +39,7 @@ PLANS = {
         seeing_phases=(Phase(0.7, 224, 2), Phase(1.0, 224, 3)),
         base_steps=0,  # a few hundred undid more of what was solved for than they gained
         base_rate=1e-4,
-        temporal_steps=300,
+        temporal_steps=0,  # the same
         temporal_batch=12,
         temporal_rate=2e-4,
         validate_every=100,

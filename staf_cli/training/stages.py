@@ -215,6 +215,7 @@ def _temporal(options: Options, body: Body, say: Say) -> TemporalTask:
     network = load_temporal(base, body, options.build(options.architecture), options.seed)
     _without_dropout(network)
     network.to(options.device)
+    convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
 
     def encoded(name: str, views: int) -> EncodedSet:
         return _encoded(network, base, name, views, options, say)
