@@ -39,6 +39,7 @@ ARCHITECTURES = {  # the rows of the paper's Table 4, with the plan's encoder
 SHARES = {"photos": 12, "poses": 11, "synthetic": 9}  # of a batch of stage 1
 HELD_OUT = ("photos-held-out", "synthetic-held-out")
 VIEWS = {"synthetic": 2, "photos": 2}  # of every sample in stage 2
+READ_FRAMES = 5000  # of each set, that the regressors are solved for
 PHOTO_SHARE = 0.25  # of the windows of stage 2
 NAME = "staf-open"
 
@@ -193,12 +194,21 @@ def _held_out(data: Path) -> dict[str, SampleSet]:
 
 
 def _encoded(
-    network: STAF, run: Path, name: str, views: int, options: Options, say: Say
+    network: STAF,
+    run: Path,
+    name: str,
+    views: int,
+    options: Options,
+    say: Say,
+    most_frames: int | None = None,
 ) -> EncodedSet:
-    """A set's maps by the encoder of a run, kept beside it."""
+    """A set's maps by the encoder of a run, kept beside it; of its first frames alone."""
     kept = options.folder / f"encoded-{sha256(run / 'state.pt')[:8]}"
     say(f"encoding {name}")
     samples = read_samples(options.data / name)
+    if most_frames is not None:
+        rows = slice(0, max(1, most_frames // samples.images.shape[1]))
+        samples = SampleSet(samples.images[rows], samples.labels[rows])
     path = kept / f"{name}-{views}.npy"
     return encode(network, samples, path, views, options.seed, options.device)
 
