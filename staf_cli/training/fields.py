@@ -6,8 +6,7 @@ takes more steps than two cores can make. So the five channels are given a meani
 joints and differences of depth are drawn as Gaussian spots into them, each in a mixture of
 channels of its own, like colours. The spots are known wherever a pose is, at any point of the
 crop, so that every point of every crop teaches the sampler, and a linear regressor can be solved
-for at once (reading.py). Afterwards all is trained on the loss of Eq. 11, and nothing holds the
-channels to that meaning any longer.
+for at once (reading.py). Nothing holds the channels to that meaning in what is trained later.
 """
 
 import torch
@@ -27,7 +26,7 @@ REACH = 0.3  # m of difference in depth that make a spot as bright as a joint's
 SIGMA = (0.28, 0.2, 0.14)  # of half a crop, at levels 1, 2 and 3
 AROUND = 0.15  # of half a crop: how far from spots the mesh' points are imitated
 COLOURS_SEED = 5
-FIELD = 60.0
+FIELD = 60.0  # weight of the loss
 
 
 class Fields(nn.Module):

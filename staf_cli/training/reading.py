@@ -4,7 +4,7 @@ A regressor of the paper has no activation between its layers: what it adds to T
 function of what it reads. For given features the best one in the sense of least squares is known
 without a single step: ridge regression of the missing correction. Level by level, each on the
 points at which the one before has put the mesh, this is supervised descent (Xiong and De la
-Torre, CVPR 2013). Gradient descent would take days to get there and goes on from here.
+Torre, CVPR 2013). Thousands of steps of gradient descent had not got there.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from staf_cli.body import BodyPoints
 from staf_cli.geometry import matrix_to_rot6d
-from staf_cli.model.regressor import POSE, Regressor, Theta
+from staf_cli.model.regressor import Regressor, Theta
 from staf_cli.model.staf import STAF
 from staf_cli.training.losses import Target
 from staf_cli.training.temporal import EncodedSet, frames_of
@@ -54,6 +54,7 @@ def learn_to_read(network: STAF, points: BodyPoints, sets: Sequence[EncodedSet])
             )
         assert sums is not None
         put(cast("Regressor", network.regressor[level - 1]), *sums.solve())
+    network.eval()
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,13 +106,14 @@ def put(regressor: Regressor, weight: Tensor, bias: Tensor) -> None:
         layer.bias.zero_()
     fc1.weight[:rank] = read
     fc2.weight[:rank, :rank] = torch.eye(rank)
-    ends = (POSE, POSE + 10, POSE + 13)
-    for layer, first, end in zip(
-        (regressor.decpose, regressor.decshape, regressor.deccam), (0, *ends), ends, strict=False
+    heads = (regressor.decpose, regressor.decshape, regressor.deccam)
+    sizes = [head.out_features for head in heads]
+    for head, own, shift in zip(
+        heads, torch.split(turned, sizes), torch.split(bias, sizes), strict=True
     ):
-        layer.weight.zero_()
-        layer.weight[:, :rank] = turned[first:end]
-        layer.bias.copy_(bias[first:end])
+        head.weight.zero_()
+        head.weight[:, :rank] = own
+        head.bias.copy_(shift)
 
 
 def camera_of(points: Tensor, kp2d: Tensor) -> Tensor:
