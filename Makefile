@@ -19,7 +19,8 @@ test: .venv/test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/staf weights fetch --quiet yolo11n-pose
-	$(BIN)/python -m pytest -m 'not full'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not full and not alone' --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m 'alone and not full'
 
 test-full: .venv/full
 	$(BIN)/staf weights fetch --quiet yolo11n-pose

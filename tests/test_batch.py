@@ -331,6 +331,7 @@ def test_what_nobody_can_do_is_told_once(tmp_path, diary):
         assert [type(event) for event in told] == [Note]
 
 
+@pytest.mark.alone
 def test_closing_ends_all_workers_at_once(tmp_path, diary):
     tasks = crews.tasks(tmp_path, a=f"slow {crews.SLOW}", b=f"slow {crews.SLOW}")
     with closing(workers.work(tasks, hands(diary, 2))) as events:

@@ -109,6 +109,7 @@ class Child:
         return found
 
 
+pytestmark = pytest.mark.alone
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
 
 

@@ -68,7 +68,9 @@ def test_interrupted_and_resumed_is_the_same_as_in_one_go(tmp_path):
 def test_time_limit_stops_saves_and_says_how_to_go_on(tmp_path):
     progress, lines = train(tmp_path, Line(), time_limit=0)
     assert progress.step == 1
-    assert lines == ["stopped at step 1 of 60; the same command goes on"]
+    begun, stopped = lines
+    assert begun.startswith("step 0/60  0 min  held out: off")
+    assert stopped == "stopped at step 1 of 60; the same command goes on"
     resumed = Line()
     train(tmp_path, resumed)
     whole = Line()
@@ -79,8 +81,18 @@ def test_time_limit_stops_saves_and_says_how_to_go_on(tmp_path):
 def test_it_learns_and_shows_it(tmp_path):
     progress, lines = train(tmp_path, Line(), steps=400)
     assert progress.errors[-1]["off"] < 0.3 < progress.errors[0]["off"]
+    assert [errors["step"] for errors in progress.errors] == list(range(0, 401, 20))
     assert lines[-1].startswith("step 400/400") and "held out: off" in lines[-1]
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_steps_at_all_show_what_there_is(tmp_path):
+    task = Line()
+    before = weights(task)
+    progress, lines = train(tmp_path, task, steps=0)
+    assert torch.equal(weights(task), before)
+    assert progress.losses == [] and progress.errors == [{"step": 0, **task.validate()}]
+    assert len(lines) == 1 and lines[0].startswith("step 0/0  0 min  held out: off")
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path):

@@ -23,6 +23,11 @@ class Theta:
         """The 24 rotations as matrices (N, 24, 3, 3)."""
         return rot6d_to_matrix(self.pose6d.reshape(-1, 24, 6))
 
+    @property
+    def flat(self) -> Tensor:
+        """All numbers of each in a row (N, 157): pose, shape, camera."""
+        return torch.cat([self.pose6d, self.betas, self.pred_cam], -1)
+
     def detach(self) -> "Theta":
         """The same values without their history: each regressor answers for its own correction."""
         return Theta(self.pose6d.detach(), self.betas.detach(), self.pred_cam.detach())
@@ -63,7 +68,7 @@ class Regressor(nn.Module):
 
     def forward(self, feature: Tensor, theta: Theta) -> Theta:
         """feature (N, S) and Theta (N, .) -> the corrected Theta (N, .)."""
-        x = torch.cat([feature, theta.pose6d, theta.betas, theta.pred_cam], -1)
+        x = torch.cat([feature, theta.flat], -1)
         x = self.dropout(self.fc2(self.dropout(self.fc1(x))))
         return Theta(
             theta.pose6d + self.decpose(x),

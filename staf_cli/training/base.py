@@ -1,6 +1,5 @@
 """Stage 1 (paper 4.3.1), second half: the base model, single frames, all of it on Eq. 11."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from staf_cli import metrics
-from staf_cli.body import Body, BodyPoints
+from staf_cli.body import BodyPoints
 from staf_cli.errors import WeightsError
 from staf_cli.geometry import (
     CROP_PIXELS,
@@ -20,8 +19,8 @@ from staf_cli.geometry import (
     rot6d_to_matrix,
 )
 from staf_cli.model.staf import STAF
-from staf_cli.training.batches import Batches, Source, middle_frames
-from staf_cli.training.losses import labelled_points, theta_loss
+from staf_cli.training.batches import Batches, middle_frames
+from staf_cli.training.losses import theta_loss
 from staf_cli.training.samples import SampleSet
 
 ENCODER_RATE = 0.5  # of the schedule's
@@ -36,23 +35,10 @@ class BaseTask:
     statistics, so these are kept as they are.
     """
 
-    def __init__(
-        self,
-        network: STAF,
-        body: Body,
-        sources: Sequence[Source],
-        held_out: dict[str, SampleSet],
-        *,
-        batch: int,
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        self.network = network
-        self.modules = nn.ModuleDict({"network": network}).to(device)
-        self.points = labelled_points(body).to(device)
-        self.batches = Batches(sources, self.points, batch, seed, device)
-        self.held_out = held_out
-        self.seed, self.device = seed, device
+    def __init__(self, network: STAF, batches: Batches, held_out: dict[str, SampleSet]) -> None:
+        self.network, self.batches, self.held_out = network, batches, held_out
+        self.points, self.device = batches.points, batches.device
+        self.modules = nn.ModuleDict({"network": network}).to(self.device)
 
     @property
     def groups(self) -> list[tuple[list[nn.Parameter], float]]:
@@ -65,7 +51,7 @@ class BaseTask:
 
     @property
     def about(self) -> str:
-        return f"stage 1, seed {self.seed}, batches of {self.batches.size}"
+        return f"stage 1, seed {self.batches.seed}, batches of {self.batches.size}"
 
     def losses(self, step: int) -> dict[str, Tensor]:
         self.modules.train()

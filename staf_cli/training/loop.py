@@ -81,9 +81,10 @@ def run(
 ) -> Progress:
     """Train until the schedule's end or for `time_limit` seconds; go on from `folder`'s state.
 
-    Saves before the first step, as what it begins with may have been long in the making, on
-    every exit but a kill, and every five minutes for that. Raises WeightsError when the loss is
-    no longer a number, or when the saved state belongs to another run.
+    Saves and looks at held-out data before the first step, as what it begins with may have been
+    long in the making; saves on every exit but a kill, and every five minutes for that. Raises
+    WeightsError when the loss is no longer a number, or when the saved state belongs to another
+    run.
     """
     parameters = [p for group, _ in task.groups for p in group]
     optimizer = torch.optim.Adam(
@@ -96,6 +97,10 @@ def run(
         progress = _restore(state, task, optimizer, device)
     else:
         progress = Progress()
+        _save(state, task, optimizer, progress)
+    if not progress.errors:  # of what it begins with
+        progress.errors.append({"step": 0, **task.validate()})
+        say(_line(progress, schedule))
         _save(state, task, optimizer, progress)
     if progress.step >= schedule.steps:
         return progress
@@ -142,12 +147,14 @@ def run(
 
 
 def _line(progress: Progress, schedule: Schedule) -> str:
-    losses, errors = (
-        ", ".join(f"{name} {value:.3g}" for name, value in list(values[-1].items())[1:])
-        for values in (progress.losses, progress.errors)
-    )
-    place = f"step {progress.step}/{schedule.steps}  {progress.seconds / 60:.0f} min"
-    return f"{place}  loss: {losses}  held out: {errors}"
+    said = [f"step {progress.step}/{schedule.steps}  {progress.seconds / 60:.0f} min"]
+    for what, values in (("loss", progress.losses), ("held out", progress.errors)):
+        if values:
+            numbers = [
+                f"{name} {value:.3g}" for name, value in values[-1].items() if name != "step"
+            ]
+            said.append(f"{what}: {', '.join(numbers)}")
+    return "  ".join(said)
 
 
 def _save(path: Path, task: Task, optimizer: torch.optim.Optimizer, progress: Progress) -> None:

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from staf_cli.body import Body
 from staf_cli.model.pyramid import MESH_POINTS, POINT_FEATURES, WIDTH, sample, sampling_grid
 from staf_cli.model.staf import STAF
-from staf_cli.training.batches import Batches, Phase, Source, middle_frames, phase_at
+from staf_cli.training.batches import Batches, Phase, middle_frames, phase_at
 from staf_cli.training.fields import Fields, field_loss, near_spots
-from staf_cli.training.losses import KeypointMaps, Target, labelled_points
+from staf_cli.training.losses import KeypointMaps, Target
 from staf_cli.training.samples import SampleSet
 
 VALIDATED = 96  # samples of a held-out set
@@ -28,24 +27,17 @@ class SeeingTask:
     def __init__(
         self,
         network: STAF,
-        body: Body,
-        sources: Sequence[Source],
+        batches: Batches,
         held_out: dict[str, SampleSet],
-        *,
         steps: int,
-        batch: int,
         phases: Sequence[Phase],
-        seed: int,
-        device: torch.device,
     ) -> None:
-        self.network = network
+        self.network, self.batches, self.held_out = network, batches, held_out
+        self.steps, self.phases = steps, phases
+        self.device = batches.device
         self.maps = KeypointMaps(WIDTH)
-        self.fields = Fields().to(device)
-        self.modules = nn.ModuleDict({"network": network, "maps": self.maps}).to(device)
-        self.points = labelled_points(body).to(device)
-        self.batches = Batches(sources, self.points, batch, seed, device)
-        self.held_out = held_out
-        self.steps, self.phases, self.seed, self.device = steps, phases, seed, device
+        self.fields = Fields().to(self.device)
+        self.modules = nn.ModuleDict({"network": network, "maps": self.maps}).to(self.device)
 
     @property
     def groups(self) -> list[tuple[list[nn.Parameter], float]]:
@@ -61,7 +53,7 @@ class SeeingTask:
 
     @property
     def about(self) -> str:
-        return f"stage 1, seeing, seed {self.seed}, batches of {self.batches.size}"
+        return f"stage 1, seeing, seed {self.batches.seed}, batches of {self.batches.size}"
 
     def losses(self, step: int) -> dict[str, Tensor]:
         self.modules.train()
@@ -98,8 +90,9 @@ class SeeingTask:
         errors = {}
         for name, samples in self.held_out.items():
             off, spread = torch.zeros(3), torch.zeros(3)
-            generator = torch.Generator().manual_seed(self.seed)
-            for crops, target in middle_frames(samples, self.points, self.device, VALIDATED):
+            generator = torch.Generator().manual_seed(self.batches.seed)
+            held_out = middle_frames(samples, self.batches.points, self.device, VALIDATED)
+            for crops, target in held_out:
                 with torch.autocast(self.device.type, torch.bfloat16):
                     phi = self.network.encoder(crops)
                 known = target.smpl_weight

@@ -18,7 +18,7 @@ from staf_cli.files import sha256
 from staf_cli.model.staf import STAF, Architecture
 from staf_cli.training import loop
 from staf_cli.training.base import BaseTask, initialise, load_encoder, set_mean
-from staf_cli.training.batches import Source
+from staf_cli.training.batches import Batches, Source
 from staf_cli.training.loop import Say, Schedule
 from staf_cli.training.losses import labelled_points
 from staf_cli.training.people.motion import read_motions
@@ -39,7 +39,8 @@ ARCHITECTURES = {  # the rows of the paper's Table 4, with the plan's encoder
 SHARES = {"photos": 12, "poses": 11, "synthetic": 9}  # of a batch of stage 1
 HELD_OUT = ("photos-held-out", "synthetic-held-out")
 VIEWS = {"synthetic": 2, "photos": 2}  # of every sample in stage 2
-READ_FRAMES = 5000  # of each set, that the regressors are solved for
+READ_VIEWS = {"photos": (0, 5), "poses": (0, 1), "synthetic": (0, 1)}  # 0: plain; for reading.py
+READ_FRAMES = 25_000  # of each set, for the same
 PHOTO_SHARE = 0.25  # of the windows of stage 2
 NAME = "staf-open"
 
@@ -136,15 +137,7 @@ def _seeing(options: Options, body: Body, say: Say) -> SeeingTask:
     set_mean(network, torch.from_numpy(read_motions(data / "motions.npz").training.rotvec))
     convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
     return SeeingTask(
-        network,
-        body,
-        _sources(data),
-        _held_out(data),
-        steps=plan.seeing_steps,
-        batch=plan.batch,
-        phases=plan.seeing_phases,
-        seed=options.seed,
-        device=options.device,
+        network, _batches(options, body), _held_out(data), plan.seeing_steps, plan.seeing_phases
     )
 
 
@@ -168,25 +161,20 @@ def _base(options: Options, body: Body, say: Say) -> BaseTask:
     _without_dropout(network)
     if not _saved_at(options.folder / "base"):
         sets = [
-            _encoded(network, seeing, name, views, options, say)
-            for views in (0, 1)
-            for name in SHARES
+            _encoded(network, seeing, name, views, options, say, READ_FRAMES)
+            for name, both in READ_VIEWS.items()
+            for views in both
         ]
         say("solving for the regressors")
         learn_to_read(network, labelled_points(body).to(device), sets)
-    return BaseTask(
-        network,
-        body,
-        _sources(data),
-        _held_out(data),
-        batch=options.plan.batch,
-        seed=options.seed,
-        device=device,
-    )
+    return BaseTask(network, _batches(options, body), _held_out(data))
 
 
-def _sources(data: Path) -> list[Source]:
-    return [Source(read_samples(data / name), share) for name, share in SHARES.items()]
+def _batches(options: Options, body: Body) -> Batches:
+    """What both halves of stage 1 draw from."""
+    sources = [Source(read_samples(options.data / name), share) for name, share in SHARES.items()]
+    points = labelled_points(body).to(options.device)
+    return Batches(sources, points, options.plan.batch, options.seed, options.device)
 
 
 def _held_out(data: Path) -> dict[str, SampleSet]:

@@ -234,7 +234,7 @@ def windows_errors(
     frames = np.array(targets)
     windows = torch.from_numpy(frames[:, None] + offsets).to(device)  # (F, 9)
     for row in range(len(encoded)):
-        maps = torch.from_numpy(encoded.features[row]).to(device).float()
+        maps = torch.from_numpy(np.array(encoded.features[row])).to(device).float()
         shared = network.frame_maps(maps)
         thetas = [
             network.recover(shared[some.flatten()])[-1] for some in torch.split(windows, batch)
@@ -245,7 +245,9 @@ def windows_errors(
         kp2d = project_to_crop(kp3d, torch.cat([theta.pred_cam for theta in thetas]))
         truth = encoded.truth
         true_kp2d = truth.kp2d[row, frames, :14].double().numpy()
-        pck.append(np.nanmean(metrics.correct_keypoints(_lsp(kp2d), true_kp2d)).item())
+        correct = metrics.correct_keypoints(_lsp(kp2d), true_kp2d)
+        if np.isfinite(correct).any():  # somebody's points are known
+            pck.append(np.nanmean(correct).item())
         if certain:
             true_rotmats, true_betas = (
                 x[row, frames].to(device) for x in (truth.rotmats, truth.betas)
@@ -255,7 +257,7 @@ def windows_errors(
             sums["MPJPE"].append(metrics.mpjpe(lsp, true_lsp))
             sums["PA-MPJPE"].append(metrics.pa_mpjpe(lsp, true_lsp))
             sums["Accel"].append(metrics.acceleration_error(lsp, true_lsp, frames))
-    errors = {"PCK": float(np.nanmean(pck))}
+    errors = {"PCK": float(np.mean(pck))}
     return errors | {
         name: float(np.nanmean(np.concatenate(values))) for name, values in sums.items() if values
     }

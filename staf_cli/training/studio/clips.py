@@ -7,7 +7,7 @@ motion. They are real videos: a camera's blur and noise, the same throughout, an
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def film_clips(
     generator = torch.Generator().manual_seed(seed)
     model = None if detector is None else load_detector(detector)
     takes = _takes(studio, frames, walls, generator)
-    for number, (recording, pictures, filmed) in zip(range(count), takes, strict=False):
+    for number, (recording, pictures, filmed) in enumerate(islice(takes, count)):
         path = folder / f"{number:02d}_{recording}.mp4"
         clip = Clip(path, *filmed.image_size, FPS, Fraction(1, FPS), frames, has_audio=False)
         video.write(path, clip, _worn(pictures, generator))

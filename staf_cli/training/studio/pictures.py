@@ -4,6 +4,7 @@ Colours are linear (sRGB values squared) until `to_bytes`.
 """
 
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -183,10 +184,9 @@ def _draw(actors: list[Actor], light: Light, view: View, size: int) -> Tensor:
         for actor in actors
     ]
     vertices = torch.cat([v + a.trans[:, None] for (v, _), a in zip(posed, actors, strict=True)], 1)
-    counts = [0, *(len(actor.figure.vertices) for actor in actors)]
-    starts = torch.tensor(counts).cumsum(0).tolist()
     figures = [actor.figure for actor in actors]
-    faces = torch.cat([f.faces + start for f, start in zip(figures, starts, strict=False)])
+    starts = accumulate((len(figure.vertices) for figure in figures[:-1]), initial=0)
+    faces = torch.cat([f.faces + start for f, start in zip(figures, starts, strict=True)])
     shown = splat(
         vertices,
         faces,
