@@ -42,7 +42,7 @@ class Target:
     betas: Tensor  # (N, 10)
     smpl_weight: Tensor  # (N,)
 
-    def rows(self, rows: slice | Tensor) -> "Target":
+    def rows(self, rows: slice) -> "Target":
         """Some of the frames."""
         return Target(
             self.kp2d[rows],

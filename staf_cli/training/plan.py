@@ -29,7 +29,7 @@ class Plan:
 PLANS = {
     # Two cores of a laptop, about two hours with rendering; never run in one piece.
     "cpu": Plan(
-        poses=25_000,
+        poses=5000,
         sequences=300,
         held_out=48,
         encoder="yolo11n",

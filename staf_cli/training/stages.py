@@ -39,8 +39,7 @@ ARCHITECTURES = {  # the rows of the paper's Table 4, with the plan's encoder
 SHARES = {"photos": 12, "poses": 11, "synthetic": 9}  # of a batch of stage 1
 HELD_OUT = ("photos-held-out", "synthetic-held-out")
 VIEWS = {"synthetic": 2, "photos": 2}  # of every sample in stage 2
-READ_VIEWS = {"photos": (0, 5), "poses": (0, 1), "synthetic": (0, 1)}  # 0: plain; for reading.py
-READ_FRAMES = 25_000  # of each set, for the same
+READ_FRAMES = 5000  # of each set, that the regressors are solved for
 PHOTO_SHARE = 0.25  # of the windows of stage 2
 NAME = "staf-open"
 
@@ -162,8 +161,8 @@ def _base(options: Options, body: Body, say: Say) -> BaseTask:
     if not _saved_at(options.folder / "base"):
         sets = [
             _encoded(network, seeing, name, views, options, say, READ_FRAMES)
-            for name, both in READ_VIEWS.items()
-            for views in both
+            for views in (0, 1)
+            for name in SHARES
         ]
         say("solving for the regressors")
         learn_to_read(network, labelled_points(body).to(device), sets)
