@@ -13,6 +13,7 @@ demo: .venv/runtime
 	$(BIN)/staf weights fetch yolo11n-pose example
 	$(BIN)/staf run "$$($(BIN)/staf weights path example)" --side-view
 
+# One thread a process: more of them than cores wait for each other.
 test: .venv/test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from staf_cli.geometry import project_to_crop
+from staf_cli.geometry import axis_angle_to_matrix, project_to_crop
 from staf_cli.model.regressor import Regressor, Theta
 from staf_cli.model.staf import STAF, Architecture
 from staf_cli.training import reading
@@ -91,8 +91,6 @@ def test_each_level_leaves_less_to_correct_on_what_it_was_solved_for():
     count = 60
     rotvec = 0.2 * torch.randn(count, 1, 24, 3)
     rotvec[:, :, 0, 0] += torch.pi
-    from staf_cli.geometry import axis_angle_to_matrix
-
     rotmats = axis_angle_to_matrix(rotvec)
     betas = torch.randn(count, 1, 10)
     kp3d, _ = points(rotmats[:, 0], betas[:, 0])

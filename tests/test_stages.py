@@ -199,10 +199,16 @@ def test_another_architecture_starts_from_the_same_stage_1(data, runs, tmp_path)
     assert sorted(tmp_path.rglob("*.npy")) == before
 
 
-def test_a_plan_may_end_with_what_was_solved_for(data, runs, tmp_path):
+def test_a_plan_may_end_with_what_was_solved_for(data, runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "READ_FRAMES", 1)
+    lines: list[str] = []
     shutil.copytree(runs / "seeing", tmp_path / "seeing")
     plan = replace(tiny(), base_steps=0, temporal_steps=0)
-    path = stages.follow(options(data, tmp_path, plan=plan), BODY, lambda line: None)
+    path = stages.follow(options(data, tmp_path, plan=plan), BODY, lines.append)
+    assert [np.load(p).shape[:2] for p in sorted(tmp_path.rglob("poses-*.npy"))] == 2 * [(1, 1)]
+    assert len(read_samples(data / "poses")) == 2  # of which one was to be read
+    begins = [line for line in lines if line.startswith("step 0/0")]
+    assert len(begins) == 2 and "synthetic-held-out Accel" in begins[1]  # a row of Table 4
     network = load_network(load_checkpoint(path), BODY)
     with torch.no_grad():
         theta = network(torch.randn(1, 9, 3, 224, 224))[-1]

@@ -58,10 +58,10 @@ def field_loss(said: Tensor, goal: Tensor, target: Target) -> Tensor:
 def near_spots(target: Target, points: int, generator: torch.Generator) -> Tensor:
     """Random points (N, P, 2), most of them near joints as a mesh's are, a quarter anywhere."""
     n, device = len(target.betas), target.kp2d.device
-    lost = points // 4
-    joint = torch.randint(JOINTS, (n, points - lost), generator=generator)
-    away = AROUND * torch.randn(n, points - lost, 2, generator=generator)
-    anywhere = torch.rand(n, lost, 2, generator=generator) * 2 - 1
+    far = points // 4
+    joint = torch.randint(JOINTS, (n, points - far), generator=generator)
+    away = AROUND * torch.randn(n, points - far, 2, generator=generator)
+    anywhere = torch.rand(n, far, 2, generator=generator) * 2 - 1
     rows = torch.arange(n)[:, None]
     near = target.kp2d[send(rows, device), send(joint, device), :2] + send(away, device)
     return torch.cat([near, send(anywhere, device)], 1)

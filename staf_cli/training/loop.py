@@ -86,6 +86,7 @@ def run(
     WeightsError when the loss is no longer a number, or when the saved state belongs to another
     run.
     """
+    started = saved = time.monotonic()
     parameters = [p for group, _ in task.groups for p in group]
     optimizer = torch.optim.Adam(
         [{"params": group, "part": part} for group, part in task.groups],
@@ -104,7 +105,6 @@ def run(
         _save(state, task, optimizer, progress)
     if progress.step >= schedule.steps:
         return progress
-    started = saved = time.monotonic()
     before = progress.seconds
     recent: dict[str, list[Tensor]] = {}
     try:

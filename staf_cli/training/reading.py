@@ -40,7 +40,8 @@ def learn_to_read(network: STAF, points: BodyPoints, sets: Sequence[EncodedSet])
     network.pyramid.training = True  # in bfloat16, as while it is trained; its norms stay
     device = network.mean.cam.device
     for level in (1, 2, 3):
-        sums = None
+        regressor = cast("Regressor", network.regressor[level - 1])
+        sums = Sums.of_size(regressor.fc1.in_features, network.mean(1).flat.shape[1])
         for features, target in chain.from_iterable(
             frames_of(encoded, points, AT_ONCE, EVERY, device) for encoded in sets
         ):
@@ -48,12 +49,8 @@ def learn_to_read(network: STAF, points: BodyPoints, sets: Sequence[EncodedSet])
             theta = thetas[-1] if thetas else network.mean(len(features))
             read = network.point_features(level, network.pyramid(level, phi), theta)
             missing = _theta_of(target, points).flat - theta.flat
-            pair = torch.cat([read, theta.flat], 1), missing
-            sums = (sums or Sums.of_size(pair[0].shape[1], missing.shape[1])).with_rows(
-                *pair, target.smpl_weight
-            )
-        assert sums is not None
-        put(cast("Regressor", network.regressor[level - 1]), *sums.solve())
+            sums = sums.with_rows(torch.cat([read, theta.flat], 1), missing, target.smpl_weight)
+        put(regressor, *sums.solve())
     network.eval()
 
 

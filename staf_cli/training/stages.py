@@ -196,7 +196,7 @@ def _encoded(
     if most_frames is not None:
         rows = slice(0, max(1, most_frames // samples.images.shape[1]))
         samples = SampleSet(samples.images[rows], samples.labels[rows])
-    path = kept / f"{name}-{views}.npy"
+    path = kept / f"{name}-{views}-{len(samples)}.npy"
     return encode(network, samples, path, views, options.seed, options.device)
 
 
