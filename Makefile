@@ -28,7 +28,7 @@ test-full: .venv/full
 	$(BIN)/python -m pytest -m full
 
 bench: .venv/runtime
-	$(BIN)/python -m tests.benchmark
+	$(BIN)/python -m tools.benchmark
 
 format: .venv/test
 	$(BIN)/ruff format .

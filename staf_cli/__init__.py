@@ -5,7 +5,7 @@ From Python: `import staf_cli as staf`, then `staf.run("clip.mp4")`; api.py tell
 
 from typing import TYPE_CHECKING, Any
 
-from staf_cli.errors import (
+from staf_cli.core.errors import (
     BodyError,
     DatasetError,
     MissingTool,
@@ -18,9 +18,8 @@ from staf_cli.errors import (
     VideoError,
     WeightsError,
 )
-from staf_cli.span import Span
-
-__version__ = "0.1.0"
+from staf_cli.core.span import Span
+from staf_cli.core.version import __version__
 
 __all__ = [
     "BodyError",

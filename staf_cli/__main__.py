@@ -3,8 +3,8 @@
 import os
 import sys
 
-from staf_cli import interrupts, streams
-from staf_cli.errors import DONE, FAILED, INTERRUPTED
+from staf_cli.core import interrupts, streams
+from staf_cli.core.errors import DONE, FAILED, INTERRUPTED
 
 FAREWELL = "error: interrupted; every finished file is whole, the same command goes on"
 
@@ -26,10 +26,10 @@ def main() -> None:
 
 def _run() -> int | str:
     """The command line's exit code; a failure as well where not all could be printed."""
-    from staf_cli import cli
+    from staf_cli.cli import app
 
     try:
-        cli.main()
+        app.main()
     except SystemExit as end:
         code = end.code or DONE
     failure = streams.failure_of(sys.stdout)

@@ -28,25 +28,44 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from staf_cli import __version__, engine, files, journal, pipeline, results, rework, video
+from staf_cli import video
 from staf_cli.batch import clips
-from staf_cli.body import Body
-from staf_cli.errors import TracksError, UsageError
-from staf_cli.export import FORMATS, Scene, person_npz, tracks_csv
-from staf_cli.geometry import project
-from staf_cli.options import Look, Options, check_exports
-from staf_cli.passes import Watch
-from staf_cli.people import default_focal, place, vertices
-from staf_cli.pipeline import Presence
-from staf_cli.progress import silent
-from staf_cli.records import Clip, Float, Frame, Image, Ints, Person, Track, join, part
-from staf_cli.refine import refine
-from staf_cli.smoothing import common_shape, smooth, with_shape
-from staf_cli.span import WHOLE, Span
-from staf_cli.tools import OPEN_WEIGHTS, Recovery, Tools
-from staf_cli.tools import prepare as load_tools
-from staf_cli.tools import prepare_recovery as load_recovery
-from staf_cli.tracks import TrackOptions
+from staf_cli.body.posing import vertices
+from staf_cli.body.skinning import Body
+from staf_cli.core import files
+from staf_cli.core.errors import TracksError, UsageError
+from staf_cli.core.geometry import project
+from staf_cli.core.progress import silent
+from staf_cli.core.records import (
+    LONGEST_NAME,
+    Clip,
+    Float,
+    Frame,
+    Image,
+    Ints,
+    Person,
+    Track,
+    join,
+    part,
+)
+from staf_cli.core.span import WHOLE, Span
+from staf_cli.core.version import __version__
+from staf_cli.export import FORMATS, Scene
+from staf_cli.fitting.refine import refine
+from staf_cli.fitting.smoothing import common_shape, smooth, with_shape
+from staf_cli.pipeline import clip as clip_pipeline
+from staf_cli.pipeline import rework
+from staf_cli.pipeline.clip import Presence
+from staf_cli.pipeline.loading import OPEN_WEIGHTS, Recovery, Tools
+from staf_cli.pipeline.loading import prepare as load_tools
+from staf_cli.pipeline.loading import prepare_recovery as load_recovery
+from staf_cli.pipeline.options import Look, Options, check_exports
+from staf_cli.pipeline.passes import Watch
+from staf_cli.recovery import engine
+from staf_cli.recovery.placement import default_focal, place
+from staf_cli.result import folder as result_folder
+from staf_cli.result import journal, person_npz, tracks_csv
+from staf_cli.tracking.linking import TrackOptions
 
 __all__ = [
     "Boxes",
@@ -90,14 +109,13 @@ class Human:
     body: Body  # the body model that the parameters mean
 
     def __post_init__(self) -> None:
-        if self.track.person != self.motion.person:
-            raise UsageError(f"person {self.motion.person} and track {self.track.person} are two")
+        if self.track.id != self.motion.id:
+            raise UsageError(f"person {self.motion.id} and track {self.track.id} are two")
         if not np.array_equal(self.track.frame, self.motion.frame):
-            raise UsageError(f"person {self.motion.person}: the track has other frames")
+            raise UsageError(f"person {self.motion.id}: the track has other frames")
         if self.body.identity != self.motion.body:
             raise UsageError(
-                f"person {self.motion.person} has the body {self.motion.body}, "
-                f"not {self.body.identity}"
+                f"person {self.motion.id} has the body {self.motion.body}, not {self.body.identity}"
             )
 
     @property
@@ -114,8 +132,7 @@ class Human:
         row = int(np.searchsorted(own, index))
         if row == len(own) or own[row] != index:
             raise UsageError(
-                f"person {self.motion.person} is not in frame {index}; "
-                "`motion.frame` lists the frames"
+                f"person {self.motion.id} is not in frame {index}; `motion.frame` lists the frames"
             )
         return row
 
@@ -157,7 +174,7 @@ class Result:
         if not self.people:
             raise UsageError("a result has one person at least")
         for human in self.people:
-            number, own = human.motion.person, human.motion.frame
+            number, own = human.motion.id, human.motion.frame
             first, last = int(own[0]), int(own[-1])
             if first not in self.frames or last not in self.frames:
                 raise UsageError(
@@ -185,18 +202,20 @@ class Result:
             log.forget()
             log.begin()
             tracks = [human.track for human in self.people]
-            tracks_csv.save(place / results.TRACKS, tracks)
-            paths = [person_npz.path_of(place, one.person) for one in tracks]
+            tracks_csv.save(place / result_folder.TRACKS, tracks)
+            paths = [person_npz.path_of(place, one.id) for one in tracks]
             for path, human in zip(paths, self.people, strict=True):
                 person_npz.save(path, human.motion)
             facts = {"first": self.frames.start, "frames": len(self.frames), "of": SAVED}
             # `staf run` in this folder will not find everybody anew unless it is forced to.
             facts["instead_of"] = SAVED
             digests = [files.sha256(path) for path in paths]
-            log.keep("track", journal.key_of(SAVED), [results.TRACKS], {}, facts)
+            log.keep("track", journal.key_of(SAVED), [result_folder.TRACKS], {}, facts)
             log.keep("recover", journal.key_of(SAVED, digests), [path.name for path in paths], {})
             if mine:
-                results.tidy(place, {file for one in log.passes.values() for file in one.files})
+                result_folder.tidy(
+                    place, {file for one in log.passes.values() for file in one.files}
+                )
             log.finish({name: value for name, value in self.account.items() if name != "passes"})
         return _loaded(place, self.people[0].body)
 
@@ -243,8 +262,8 @@ class Boxes:
             raise UsageError("Boxes.box: is empty; leave out who is nowhere")
         if not (self.box[:, :2] < self.box[:, 2:]).all():
             raise UsageError("Boxes.box: needs x1 < x2 and y1 < y2 in every row")
-        if not self.name.isprintable() or len(self.name) > tracks_csv.LONGEST_NAME:
-            raise UsageError(f"Boxes.name: has up to {tracks_csv.LONGEST_NAME} letters")
+        if not self.name.isprintable() or len(self.name) > LONGEST_NAME:
+            raise UsageError(f"Boxes.name: has up to {LONGEST_NAME} letters")
         if self.frame is not None:
             whole = self.frame.dtype.kind in "iu"
             if not whole or self.frame[0] < 0 or (self.frame[1:] <= self.frame[:-1]).any():
@@ -297,7 +316,7 @@ def run(
     # The likeliest mistakes are told before the network is loaded.
     video.probe(job.video, options.span, options.fps)
     tools = tools or prepare(options)
-    summary = pipeline.run(job.video, job.folder, options, tools, watch)
+    summary = clip_pipeline.run(job.video, job.folder, options, tools, watch)
     _warn(summary.notes)
     if summary.damage:
         _warn([f"{files.printable(job.video)}: is damaged; everything readable was done"])
@@ -314,7 +333,7 @@ def load(folder: PathLike) -> Result:
 
 def _loaded(folder: Path, body: Body | None) -> Result:
     """body: the result's own, where it is loaded already."""
-    done, account = results.load(folder)
+    done, account = result_folder.load(folder)
     try:
         facts = account["passes"]["track"]["facts"]
         frames = range(facts["first"], facts["first"] + facts["frames"])
@@ -437,7 +456,7 @@ def _clock(fps: float | None, times: ArrayLike | None, count: int) -> tuple[Floa
 def _track(number: int, boxes: Boxes, time: Float) -> Track:
     f = len(boxes.box)
     return Track(
-        person=number,
+        id=number,
         frame=boxes.indices,
         time=time[boxes.indices],
         box=boxes.box.astype(np.float64),
@@ -486,7 +505,7 @@ def _account(
         "options": asdict(options),
         "weights": tools.weights,
         "body": tools.body.identity,
-        "body_file": pipeline.absolute(options.body) or tools.body.name,
+        "body_file": clip_pipeline.absolute(options.body) or tools.body.name,
         "detector": {"file": "none, boxes were given", "sha256": ""},
         "device": str(tools.settings.device),
         "half": tools.settings.half,

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from staf_cli.records import Image
+from staf_cli.core.records import Image
 
 TONE_RATE = 48000  # Hz
 

@@ -84,12 +84,12 @@ def refused():
 @pytest.fixture
 def staf(monkeypatch, capsys):
     """Run the command line in this process; gives exit code, standard output and error."""
-    from staf_cli import cli
+    from staf_cli.cli import app
 
     def run(*arguments):
         monkeypatch.setattr("sys.argv", ["staf", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            app.main()
         said = capsys.readouterr()
         return stop.value.code, said.out, said.err
 
@@ -99,11 +99,11 @@ def staf(monkeypatch, capsys):
 @pytest.fixture(scope="session")
 def detector():
     """Where the detector lies; `make test` fetches it first."""
-    from staf_cli import weights
-    from staf_cli.errors import WeightsError
+    from staf_cli.checkpoints import registry
+    from staf_cli.core.errors import WeightsError
 
     try:
-        return weights.locate("yolo11n-pose")
+        return registry.locate("yolo11n-pose")
     except WeightsError as error:
         pytest.skip(str(error))
 

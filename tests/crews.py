@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from staf_cli import files, video
+from staf_cli import video
 from staf_cli.batch.attempt import Task, failed
 from staf_cli.batch.clips import Job
 from staf_cli.batch.ledger import Row
-from staf_cli.errors import WeightsError
-from staf_cli.records import Clip
+from staf_cli.core import files
+from staf_cli.core.errors import WeightsError
+from staf_cli.core.records import Clip
 
 RESULT = "result.txt"
 SLOW = 200  # steps, too many for any test

@@ -15,7 +15,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from staf_cli.records import Image
+from staf_cli.core.records import Image
 from tests.clips import make_clip, make_sound, pattern
 
 FRAMES = 16

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from staf_cli.body import Body
-from staf_cli.geometry import matrix_to_axis_angle
-from staf_cli.truth import Pose, Truth, save_truth
+from staf_cli.body.skinning import Body
+from staf_cli.core.geometry import matrix_to_axis_angle
+from staf_cli.evaluation.truth import Pose, Truth, save_truth
 from tests import clips
 from tests.walker import FOCAL, SIZE, motion, walk
 

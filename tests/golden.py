@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from staf_cli.body_format import SMPL_PARENTS, BodyArrays
+from staf_cli.body.format import SMPL_PARENTS, BodyArrays
 
 Array = NDArray[np.float32]
 

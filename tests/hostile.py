@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from staf_cli.export import tracks_csv
-from staf_cli.records import Person
-from staf_cli.weights import shipped
+from staf_cli.checkpoints.registry import shipped
+from staf_cli.core.records import Person
+from staf_cli.result import tracks_csv
 from tests import clips
 from tests.people import make_track, open_body
 

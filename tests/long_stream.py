@@ -17,13 +17,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from staf_cli import engine, passes, pipeline, refine, tracking, video
+from staf_cli import video
+from staf_cli.core.records import Clip, Detections, Frame
+from staf_cli.fitting import refine
 from staf_cli.model.regressor import Theta
 from staf_cli.model.staf import FrameMaps
-from staf_cli.options import Options
-from staf_cli.records import Clip, Detections, Frame
+from staf_cli.pipeline import clip as clip_pipeline
+from staf_cli.pipeline import passes
+from staf_cli.pipeline.loading import Tools
+from staf_cli.pipeline.options import Options
+from staf_cli.recovery import engine
 from staf_cli.report import content
-from staf_cli.tools import Tools
+from staf_cli.tracking import detection
 from tests.test_refine import small_body
 
 FPS = 25
@@ -101,9 +106,9 @@ def main(count: int, folder: Path) -> None:
     video.probe = lambda *_: clip
     video.inspect = lambda *_: video.Damage()
     video.frames = lambda *_: stream(count)
-    tracking.load_detector = lambda path: None
-    tracking.find_people = people
-    tracking.look_closer = lambda sightings, model, device: sightings
+    detection.load_detector = lambda path: None
+    detection.find_people = people
+    detection.look_closer = lambda sightings, model, device: sightings
     video.write = write
     passes.vertices = lambda *_: np.zeros((1, 1, 3), np.float32)
     engine.crop_image = lambda image, square: np.zeros((8, 8, 3), np.uint8)
@@ -120,7 +125,7 @@ def main(count: int, folder: Path) -> None:
         settings=engine.Settings(torch.device("cpu"), half=False),
     )
     options = Options(refine=True)
-    summary = pipeline.run(path, folder / "out", options, tools, watch)
+    summary = clip_pipeline.run(path, folder / "out", options, tools, watch)
     note("report")
     print(
         json.dumps(

@@ -4,10 +4,10 @@ from functools import cache
 
 import torch
 
-from staf_cli.body import Body
-from staf_cli.checkpoint import Checkpoint
+from staf_cli.body.skinning import Body
+from staf_cli.checkpoints.format import Checkpoint
+from staf_cli.checkpoints.release import convert_temporal
 from staf_cli.model.staf import STAF, Architecture, load_network, mean_pose_network
-from staf_cli.release_checkpoint import convert_temporal
 from tests import golden
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from staf_cli.body import Body
-from staf_cli.body_format import load_body
-from staf_cli.people import Estimate, place
-from staf_cli.records import Clip, Person, Track
-from staf_cli.weights import shipped
+from staf_cli.body.format import load_body
+from staf_cli.body.skinning import Body
+from staf_cli.checkpoints.registry import shipped
+from staf_cli.core.records import Clip, Person, Track
+from staf_cli.recovery.placement import Estimate, place
 
 
 def open_body() -> Body:
@@ -33,7 +33,7 @@ def make_track(person: int, frames: int, seed: int = 0) -> Track:
 
 def make_person(track: Track, body: Body, clip: Clip, focal: float = 900.0) -> Person:
     """A person in random, gentle poses where the track is."""
-    rng = np.random.default_rng(track.person)
+    rng = np.random.default_rng(track.id)
     n = len(track.frame)
     centre, side = (track.box[:, :2] + track.box[:, 2:]) / 2, np.full((n, 1), 440.0)
     rotvecs = rng.normal(0, 0.2, (n, 24, 3))

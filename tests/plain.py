@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, leaky_relu, linear, relu
 
-from staf_cli.body import Body
-from staf_cli.geometry import project_to_crop
+from staf_cli.body.skinning import Body
+from staf_cli.core.geometry import project_to_crop
 from staf_cli.model.pyramid import PointMLP, sampling_grid
 from staf_cli.model.regressor import Theta
 from staf_cli.model.staf import STAF

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from staf_cli.body import Body
+from staf_cli.body.skinning import Body
 from staf_cli.model.backbone import build_encoder
 from staf_cli.training.people.motion import join_clips, write_motions
 from staf_cli.training.people.tailoring import write_wardrobe

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from staf_cli.core.records import Detections, Frame
 from staf_cli.model.regressor import MeanParameters, Theta
 from staf_cli.model.staf import FrameMaps
 from staf_cli.model.temporal import WINDOW
-from staf_cli.records import Detections, Frame
 
 ROOT = Path(__file__).parent.parent
 
@@ -111,14 +111,16 @@ def find_one(frames: Iterable[Frame], *_: object) -> Iterator[tuple[Frame, Detec
 
 
 def _put_in_place() -> None:
-    from staf_cli import tools, tracking, weights
+    from staf_cli.checkpoints import registry
+    from staf_cli.pipeline import loading
+    from staf_cli.tracking import detection
 
-    weights.locate_detector = lambda *_: weights.shipped("open_body.npz")
-    tracking.load_detector = lambda _: SimpleNamespace(task="detect")
-    tracking.find_people = find_one
-    tracking.associate = lambda sightings, *_: (seen for _, seen in sightings)
-    tools.load_network = lambda *_: StandIn()
-    tools.prepare = cache(tools.prepare)
+    registry.locate_detector = lambda *_: registry.shipped("open_body.npz")
+    detection.load_detector = lambda _: SimpleNamespace(task="detect")
+    detection.find_people = find_one
+    detection.associate = lambda sightings, *_: (seen for _, seen in sightings)
+    loading.load_network = lambda *_: StandIn()
+    loading.prepare = cache(loading.prepare)
 
 
 def _serve() -> None:
@@ -127,7 +129,7 @@ def _serve() -> None:
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)
-        from staf_cli import cli
+        from staf_cli.cli import app
 
         torch.set_num_threads(1)
         _put_in_place()
@@ -136,7 +138,7 @@ def _serve() -> None:
             begun = time.perf_counter()
             sys.argv = ["staf", *json.loads(line)]
             try:
-                cli.main()
+                app.main()
             except SystemExit as stop:
                 code = stop.code
             said = [_taken(sys.stdout, out), _taken(sys.stderr, err)]

@@ -18,9 +18,14 @@ import torch
 import trimesh
 
 import staf_cli as staf
-from staf_cli import api, engine, journal, refine, tracking, weights
-from staf_cli.progress import silent
-from staf_cli.rework import export
+from staf_cli import api
+from staf_cli.checkpoints import registry
+from staf_cli.core.progress import silent
+from staf_cli.fitting import refine
+from staf_cli.pipeline.rework import export
+from staf_cli.recovery import engine
+from staf_cli.result import journal
+from staf_cli.tracking import detection
 from tests import clips
 from tests.people import open_body
 from tests.stand_in import StandIn, find_one
@@ -61,13 +66,13 @@ def standing():
 @pytest.fixture
 def tools(monkeypatch):
     """Tools for `run`: somebody in the middle of every frame, and a network that sees colours."""
-    monkeypatch.setattr(tracking, "load_detector", lambda _: None)
-    monkeypatch.setattr(tracking, "find_people", find_one)
-    monkeypatch.setattr(tracking, "look_closer", lambda sightings, *_: sightings)
+    monkeypatch.setattr(detection, "load_detector", lambda _: None)
+    monkeypatch.setattr(detection, "find_people", find_one)
+    monkeypatch.setattr(detection, "look_closer", lambda sightings, *_: sightings)
     monkeypatch.setattr(
-        tracking, "associate", lambda sightings, *_: (seen for _, seen in sightings)
+        detection, "associate", lambda sightings, *_: (seen for _, seen in sightings)
     )
-    path = weights.shipped("open_body.npz")
+    path = registry.shipped("open_body.npz")
     return staf.Tools(**vars(recovery(Seeing())), detector=path, detector_sha256="0")
 
 
@@ -118,7 +123,7 @@ def public_functions():
 def test_public_classes_say_what_they_are(name):
     thing = getattr(staf, name)
     if issubclass(thing, staf.StafError):
-        assert re.search(rf"{name} .*\d   \S", sys.modules["staf_cli.errors"].__doc__)
+        assert re.search(rf"{name} .*\d   \S", sys.modules["staf_cli.core.errors"].__doc__)
     else:
         assert not thing.__doc__.startswith(f"{name}(")  # what dataclass writes by itself
 
@@ -178,7 +183,7 @@ def test_recover_puts_people_where_their_boxes_are(standing):
     assert result.frames == range(10)
     assert result.folder is None
     first, second = result.people
-    assert (first.motion.person, second.motion.person) == (1, 2)
+    assert (first.motion.id, second.motion.id) == (1, 2)
     assert second.track.name == "Jo"
     assert np.array_equal(first.motion.time, np.arange(10) / 25)
     assert np.array_equal(second.motion.frame, frame)
@@ -365,7 +370,7 @@ def test_saving_again_replaces_what_was_saved(recovered, tmp_path):
     saved = recovered.save(tmp_path)
     export(saved.folder, ["csv"], silent)
     alone = replace(saved, people=saved.people[1:]).save(tmp_path)
-    assert [human.motion.person for human in alone.people] == [2]
+    assert [human.motion.id for human in alone.people] == [2]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "person_2.npz", "run.json", "tracks.csv",
     ]  # fmt: skip
@@ -411,7 +416,7 @@ def test_what_does_not_belong_together_is_refused(recovered):
     with pytest.raises(staf.UsageError, match="person 1 and track 2"):
         replace(first, track=second.track)
     with pytest.raises(staf.UsageError, match="other frames"):
-        replace(first, track=replace(second.track, person=1))
+        replace(first, track=replace(second.track, id=1))
     with pytest.raises(staf.UsageError, match="has the body"):
         replace(first, body=small_body())
     with pytest.raises(staf.UsageError, match="one person"):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from staf_cli.body import Body
-from staf_cli.body_format import load_body
-from staf_cli.geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from staf_cli.body.format import load_body
+from staf_cli.body.skinning import Body
+from staf_cli.checkpoints.registry import shipped
+from staf_cli.core.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from staf_cli.training.augmentation import (
     View,
     cut,
@@ -18,7 +19,6 @@ from staf_cli.training.augmentation import (
 )
 from staf_cli.training.losses import labelled_points, target_of
 from staf_cli.training.samples import PIXELS, POINTS, Labels
-from staf_cli.weights import shipped
 
 SIZE = 224
 SAMPLES = 6

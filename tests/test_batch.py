@@ -24,8 +24,8 @@ from staf_cli.batch import board, ledger, shift, workers
 from staf_cli.batch.clips import Choice, alone, gather, is_one
 from staf_cli.batch.events import Finished, Note, Progress, Started, reporting
 from staf_cli.batch.ledger import Row
-from staf_cli.errors import OutputError, StafError, UsageError, VideoError, WeightsError
-from staf_cli.options import Options
+from staf_cli.core.errors import OutputError, StafError, UsageError, VideoError, WeightsError
+from staf_cli.pipeline.options import Options
 from tests import clips, crews
 
 ALL = Choice(recursive=True)

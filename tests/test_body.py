@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from staf_cli.body import Body, sample_regressor
-from staf_cli.body_format import SMPL_PARENTS
-from staf_cli.errors import BodyError
-from staf_cli.geometry import axis_angle_to_matrix
+from staf_cli.body.format import SMPL_PARENTS
+from staf_cli.body.skinning import Body, sample_regressor
+from staf_cli.core.errors import BodyError
+from staf_cli.core.geometry import axis_angle_to_matrix
 from tests import golden
 from tests.networks import golden_body
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.lib import format as npy
 
-from staf_cli import body_format
-from staf_cli.body_format import SMPL_PARENTS, BodyArrays, body_arrays, load_body, save_body
-from staf_cli.errors import BodyError
+from staf_cli.body import format as body_format
+from staf_cli.body.format import SMPL_PARENTS, BodyArrays, body_arrays, load_body, save_body
+from staf_cli.core.errors import BodyError
 
 V = 30
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from staf_cli.checkpoint import compact, load_checkpoint, save_checkpoint
-from staf_cli.errors import WeightsError
-from staf_cli.files import sha256
+from staf_cli.checkpoints.format import compact, load_checkpoint, save_checkpoint
+from staf_cli.core.errors import WeightsError
+from staf_cli.core.files import sha256
 
 ABOUT = {
     "name": "small",

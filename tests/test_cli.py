@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import trimesh
 
-from staf_cli import passes, pipeline, video
-from staf_cli.export import person_npz
-from staf_cli.options import Options
-from staf_cli.tools import default_weights, prepare
+from staf_cli import video
+from staf_cli.pipeline import clip as clip_pipeline
+from staf_cli.pipeline import passes
+from staf_cli.pipeline.loading import default_weights, prepare
+from staf_cli.pipeline.options import Options
+from staf_cli.result import person_npz
 from tests import clips
 from tests.people import open_body
 from tests.walker import FRAMES, SIZE, film, walk
@@ -32,7 +34,7 @@ def finished(walking, detector, tmp_path_factory):
         seen.append((what, total))
         return iter(items)
 
-    summary = pipeline.run(walking, output / "walk", options, tools, watch)
+    summary = clip_pipeline.run(walking, output / "walk", options, tools, watch)
     assert notes == []
     assert [what for what, _ in seen] == ["track", "recover", "refine", "show"]
     return summary

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from staf_cli.errors import DatasetError
-from staf_cli.geometry import axis_angle_to_matrix, project
-from staf_cli.records import Detections
+from staf_cli.core.errors import DatasetError
+from staf_cli.core.geometry import axis_angle_to_matrix, project
+from staf_cli.core.records import Detections
+from staf_cli.evaluation.truth import Truth, open_dataset
 from staf_cli.training.studio import clips
 from staf_cli.training.studio.clips import FPS, film_clips
 from staf_cli.training.studio.scenes import CLIP_SIZE, Studio, open_studio
-from staf_cli.truth import Truth, open_dataset
 from tests.people import open_body
 from tests.prepared import write_scenery
 

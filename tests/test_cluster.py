@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from staf_cli.batch import cluster, shift
-from staf_cli.errors import MissingTool
+from staf_cli.core.errors import MissingTool
 from tests import crews
 
 HEAD, *NODES = "127.0.0.2", "127.0.0.3", "127.0.0.4"  # Ray takes 127.0.0.1 for any machine's own

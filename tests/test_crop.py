@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from staf_cli.crop import crop_image, crop_matrix, square_box
+from staf_cli.core.crop import crop_image, crop_matrix, square_box
 from staf_cli.model.normalisation import normalise
 
 SQUARES = [(100.0, 80.0, 120.0), (61.3, 90.7, 203.9), (10.0, 150.0, 90.5), (120, 90, 700.0)]

@@ -12,12 +12,12 @@ import click
 import numpy as np
 import pytest
 
-from staf_cli import cli
 from staf_cli.batch.ledger import CSV, JSON, Row
 from staf_cli.batch.ledger import opened as ledger
+from staf_cli.cli import app
+from staf_cli.core.records import COCO_KEYPOINTS, Clip
 from staf_cli.export import FORMATS, Scene, amass, openpose
-from staf_cli.export.motion import JOINTS
-from staf_cli.records import COCO_KEYPOINTS, Clip
+from staf_cli.export.motion import JOINT_NAMES
 from tests.clips import make_clip
 from tests.people import make_person, make_track, open_body
 from tests.stand_in import Child
@@ -132,7 +132,7 @@ def test_every_column_of_the_tracks_is_described(result):
 def test_every_column_of_the_joints_is_described(result):
     assert names("csv") == header(result / "joints.csv")
     told = section("Frames and units").partition("in SMPL's order: ")[2].partition("Left is")[0]
-    assert CODE.findall(told) == list(JOINTS)
+    assert CODE.findall(told) == list(JOINT_NAMES)
 
 
 def paths_in(value, above=""):
@@ -203,7 +203,7 @@ def commands(text):
 
 def command_of(words):
     """The click commands that words begin with (`a|b` names two), and the words behind."""
-    found = [cli.staf]
+    found = [app.staf]
     while words and isinstance(found[0], click.Group) and not words[0].startswith("-"):
         below = [found[0].commands.get(name) for name in words[0].split("|")]
         assert all(below), f"staf {' '.join(words)}: no such command"
@@ -227,10 +227,10 @@ def everything(command):
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_and_options_exist(page):
-    anywhere = {option for command in everything(cli.staf) for option in options_of(command)}
+    anywhere = {option for command in everything(app.staf) for option in options_of(command)}
     for words in commands(page.read_text(encoding="utf-8")):
         found, rest = command_of(words)
-        known = anywhere if found == [cli.staf] else set.union(*map(options_of, found))
+        known = anywhere if found == [app.staf] else set.union(*map(options_of, found))
         for word in rest:
             for option in re.findall(r"^--?[a-z][a-z-]*", word):
                 assert option in known | OF_PIP, f"{' '.join(words)}: no option {option}"
@@ -241,7 +241,7 @@ def test_the_check_of_commands_can_fail():
         ["run", "x", "--fast"],
         ["--slow"],
     ]
-    assert "--fast" not in options_of(cli.staf.commands["run"])
+    assert "--fast" not in options_of(app.staf.commands["run"])
     with pytest.raises(AssertionError, match="no such command"):
         command_of(["walk", "x"])
 

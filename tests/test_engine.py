@@ -7,20 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from staf_cli.crop import crop_image, square_box
-from staf_cli.devices import choose_device
-from staf_cli.engine import (
-    Settings,
-    _windows,
-    in_batches,
-    prepare,
-    recover,
-    window_rows,
-)
-from staf_cli.errors import MissingTool, OutOfMemory, VideoError
+from staf_cli.core.crop import crop_image, square_box
+from staf_cli.core.devices import choose_device
+from staf_cli.core.errors import MissingTool, OutOfMemory, VideoError
+from staf_cli.core.records import Frame, Track
 from staf_cli.model.normalisation import normalise
 from staf_cli.model.staf import Architecture
-from staf_cli.records import Frame, Track
+from staf_cli.recovery.engine import Settings, _windows, in_batches, prepare, recover, window_rows
 from tests import plain
 from tests.networks import golden_body, random_network
 

@@ -9,16 +9,20 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from staf_cli import engine, evaluation, progress, tools, weights
-from staf_cli.checkpoint import Checkpoint
-from staf_cli.crop import square_box
-from staf_cli.errors import BodyError, UsageError
-from staf_cli.evaluation import Contender, Options, evaluate
-from staf_cli.geometry import axis_angle_to_matrix, image_translation_to_crop
+from staf_cli.checkpoints import registry
+from staf_cli.checkpoints.format import Checkpoint
+from staf_cli.core import progress
+from staf_cli.core.crop import square_box
+from staf_cli.core.errors import BodyError, UsageError
+from staf_cli.core.geometry import axis_angle_to_matrix, image_translation_to_crop
+from staf_cli.core.records import Detections
+from staf_cli.evaluation import evaluation
+from staf_cli.evaluation.evaluation import Contender, Options, evaluate
+from staf_cli.evaluation.truth import Pose, open_dataset
 from staf_cli.model.staf import STAF, Architecture
-from staf_cli.people import Estimate
-from staf_cli.records import Detections
-from staf_cli.truth import Pose, open_dataset
+from staf_cli.pipeline import loading
+from staf_cli.recovery import engine
+from staf_cli.recovery.placement import Estimate
 from tests.datasets import walk_truth, write_clip, write_photos
 from tests.people import open_body
 from tests.walker import FOCAL, SIZE
@@ -191,7 +195,7 @@ def test_the_mean_is_the_checkpoint_s_own(dataset, truth, small):
 def test_refining_brings_the_mean_closer_and_keeps_what_is_right(
     dataset, truth, small, answer, monkeypatch
 ):
-    monkeypatch.setattr("staf_cli.refine.STEPS", 100)
+    monkeypatch.setattr("staf_cli.fitting.refine.STEPS", 100)
     answer(truth.pose)
     table = measured(dataset, small, "mean", "refine", "network", "network+refine")
     mean, refined, network, both = (row for row in table.rows if row.clip == "all")
@@ -277,9 +281,9 @@ def checkpoint(small, name, **architecture):
 def test_several_checkpoints_share_one_table(staf, dataset, truth, small, answer, monkeypatch):
     base = checkpoint(small, "base", apm=False, tcfm=None, safm=None)
     known = {"full": checkpoint(small, "full"), "base": base}
-    locate = weights.locate
-    monkeypatch.setattr(weights, "locate", lambda name: name if name in known else locate(name))
-    monkeypatch.setattr("staf_cli.checkpoint.load_checkpoint", known.get)
+    locate = registry.locate
+    monkeypatch.setattr(registry, "locate", lambda name: name if name in known else locate(name))
+    monkeypatch.setattr("staf_cli.checkpoints.format.load_checkpoint", known.get)
     answer(turned(truth.pose, slice(None), 20), truth.pose)
     output = dataset / "out"
     chosen = ("--weights", "base", "--weights", "full", "--method", "mean,network")
@@ -303,7 +307,7 @@ def test_several_checkpoints_share_one_table(staf, dataset, truth, small, answer
 
 def test_without_weights_the_network_is_the_mean(staf, tmp_path, truth, monkeypatch):
     """Through the real engine: the untrained network answers what it started with."""
-    monkeypatch.setattr(tools, "default_weights", lambda body: None)
+    monkeypatch.setattr(loading, "default_weights", lambda body: None)
     write_clip(tmp_path, first(truth, 9))
     code, out, err = staf("eval", tmp_path, "--batch", 4, "--device", "cpu")
     assert code == 0, err

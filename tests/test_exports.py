@@ -17,19 +17,19 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from staf_cli.body import Body
-from staf_cli.errors import UsageError
+from staf_cli.body.posing import vertices, with_parameters
+from staf_cli.body.skinning import Body
+from staf_cli.core.errors import UsageError
+from staf_cli.core.records import Clip
 from staf_cli.export import FORMATS, Scene, bvh, glb
-from staf_cli.export.motion import JOINTS, motion_of, steady
-from staf_cli.people import move, vertices
-from staf_cli.records import Clip
+from staf_cli.export.motion import JOINT_NAMES, motion_of, steady
 from tests.people import make_person, make_track, open_body
 
 FPS = 29.97
 FRAMES = 25
 CLIP = Clip(Path("clip.mp4"), 640, 480, FPS, Fraction(1, 30000), FRAMES, False)
 MILLIMETRE = 1e-3
-ELBOW, WRIST = JOINTS.index("left_elbow"), JOINTS.index("left_wrist")
+ELBOW, WRIST = JOINT_NAMES.index("left_elbow"), JOINT_NAMES.index("left_wrist")
 
 
 def y_up(points):
@@ -70,7 +70,7 @@ def _moved(person, body, poses=None, betas=None):
     betas = person.betas if betas is None else betas
     rotmats = Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
     parts = (torch.from_numpy(part) for part in (rotmats, betas, person.trans))
-    return move(person, body, *parts)
+    return with_parameters(person, body, *parts)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_scene_refuses_what_does_not_belong_together(scene, body):
 @pytest.mark.parametrize(("model", "numbers"), [("smplh", 156), ("smplx", 165)])
 def test_amass_has_what_its_readers_ask_for(folder, scene, body, model, numbers):
     for person in scene.people:
-        path = folder / "amass" / f"person_{person.person}_{model}.npz"
+        path = folder / "amass" / f"person_{person.id}_{model}.npz"
         with np.load(path, allow_pickle=False) as archive:
             data = dict(archive)
         # Blender's SMPL-X add-on: these keys, str(gender), int(rate), a row of 55 joints a frame
@@ -147,7 +147,7 @@ def test_amass_has_what_its_readers_ask_for(folder, scene, body, model, numbers)
         assert not data["poses"][:, 66:].any()
         assert np.abs(np.diff(data["time"]) - 1 / FPS).max() < 1e-9
 
-        if person.person == 2:  # its times are uneven: the rows lie between its frames
+        if person.id == 2:  # its times are uneven: the rows lie between its frames
             continue
         mesh = _amass_mesh(data, body)[person.frame - person.frame[0]]
         want = z_up(posed(person, body, data["betas"], hands=False)[0])
@@ -280,7 +280,7 @@ def skinned(gltf, name):
 
 def test_glb_moves_everybody_as_recovered(gltf, scene, body):
     for person in scene.people:
-        times, mesh = skinned(gltf, f"person_{person.person}")
+        times, mesh = skinned(gltf, f"person_{person.id}")
         assert np.array_equal(times, np.float32(person.time))
         want = y_up(posed(person, body, person.betas.mean(0))[0])
         assert np.abs(mesh - want).max() < MILLIMETRE
@@ -296,7 +296,7 @@ def test_glb_has_named_joints_and_a_closed_skin(gltf, scene, body):
         "person_3",
     ]
     for skin in gltf.skins:
-        assert [gltf.nodes[joint].name for joint in skin.joints] == list(JOINTS)
+        assert [gltf.nodes[joint].name for joint in skin.joints] == list(JOINT_NAMES)
     (primitive,) = gltf.meshes[0].primitives
     faces = accessor(gltf, primitive.indices).reshape(-1, 3)
     assert np.array_equal(faces, body.faces)
@@ -312,8 +312,8 @@ def test_glb_has_named_joints_and_a_closed_skin(gltf, scene, body):
 
 def test_glb_shows_people_only_while_they_are_there(gltf, scene):
     for person in scene.people:
-        pelvis = channels(gltf, gltf.skins[person.person - 1].joints[0])
-        if person.person == 3:  # from the first frame to the last
+        pelvis = channels(gltf, gltf.skins[person.id - 1].joints[0])
+        if person.id == 3:  # from the first frame to the last
             assert "scale" not in pelvis
             continue
         moments, scales, how = pelvis["scale"]
@@ -323,7 +323,7 @@ def test_glb_shows_people_only_while_they_are_there(gltf, scene):
         for frame in range(FRAMES):
             now = there.get(frame, np.float32((frame + 0.5) / FPS))  # in no doubt: between frames
             shown = scales[np.searchsorted(moments, now, "right") - 1, 0]
-            assert shown == (frame in there), (person.person, frame)
+            assert shown == (frame in there), (person.id, frame)
 
 
 def test_glb_camera_sees_the_image(gltf, scene):
@@ -352,16 +352,16 @@ def bvh_joints(path):
         found = {
             joint.Name: np.array(joint.PositionWorld) for joint, *_ in root.loadPose(frame).layout()
         }
-        places.append([found[name] for name in JOINTS])
-    assert len(found) == len(JOINTS)
+        places.append([found[name] for name in JOINT_NAMES])
+    assert len(found) == len(JOINT_NAMES)
     return np.array(places) / 100, table
 
 
 def test_bvh_moves_the_joints_as_recovered(folder, scene, body):
     for person in scene.people:
-        places, table = bvh_joints(folder / "bvh" / f"person_{person.person}.bvh")
+        places, table = bvh_joints(folder / "bvh" / f"person_{person.id}.bvh")
         assert table.FrameTime == pytest.approx(1 / FPS, abs=1e-7)
-        if person.person == 2:
+        if person.id == 2:
             continue
         rows = person.frame - person.frame[0]
         assert len(places) == rows[-1] + 1
@@ -435,8 +435,8 @@ def test_joints_table_says_what_was_recovered(folder, scene):
     ]
     assert len(lines) == len(wanted)
     for line, (person, row, joint) in zip(lines, wanted, strict=True):
-        assert (int(line["person"]), int(line["frame"])) == (person.person, person.frame[row])
-        assert line["joint"] == JOINTS[joint]
+        assert (int(line["person"]), int(line["frame"])) == (person.id, person.frame[row])
+        assert line["joint"] == JOINT_NAMES[joint]
         assert float(line["time"]) == pytest.approx(person.time[row], abs=1e-6)
         assert float(line["score"]) == pytest.approx(person.score[row], abs=1e-3)
         place = [float(line[name]) for name in "xyz"]
@@ -526,7 +526,7 @@ def read_ply(path):
 @pytest.mark.parametrize(("suffix", "read"), [("obj", read_obj), ("ply", read_ply)])
 def test_meshes_are_those_that_were_recovered(folder, scene, body, suffix, read):
     for person in scene.people:
-        place = folder / "meshes" / f"person_{person.person}"
+        place = folder / "meshes" / f"person_{person.id}"
         for row in (0, len(person.frame) - 1):
             points, faces = read(place / f"{person.frame[row]:06d}.{suffix}")
             assert np.array_equal(faces, body.faces)
@@ -536,7 +536,7 @@ def test_meshes_are_those_that_were_recovered(folder, scene, body, suffix, read)
 
 def test_all_formats_tell_of_the_same_people_and_frames(folder, gltf, scene):
     for person in scene.people:
-        name, frames = f"person_{person.person}", person.frame.tolist()
+        name, frames = f"person_{person.id}", person.frame.tolist()
         for suffix in ("obj", "ply"):
             stems = [int(path.stem) for path in (folder / "meshes" / name).glob(f"*.{suffix}")]
             assert sorted(stems) == frames

@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
-from staf_cli.errors import OutputError
-from staf_cli.files import atomic, sha256
+from staf_cli.core.errors import OutputError
+from staf_cli.core.files import atomic, sha256
 
 
 def test_file_appears_whole_or_not_at_all(tmp_path):

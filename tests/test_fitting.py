@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from staf_cli.geometry import project_to_crop
+from staf_cli.core.geometry import project_to_crop
 from staf_cli.training import fitting
 from staf_cli.training.fitting import Fit, Start, confidence, fit, photo_points
 from staf_cli.training.people.pose_prior import PosePrior

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from staf_cli.geometry import (
+from staf_cli.core.geometry import (
     axis_angle_to_matrix,
     crop_to_image_translation,
     image_translation_to_crop,

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from staf_cli import files, results
-from staf_cli.errors import OutputError, StafError
+from staf_cli.core import files
+from staf_cli.core.errors import OutputError, StafError
+from staf_cli.result import folder as result_folder
 from tests import clips, hostile, watched
 from tests.hostile import ATTACKS, PLAYLISTS
 from tests.stand_in import Child
@@ -167,7 +168,7 @@ def test_folders_behind_links_are_neither_emptied_nor_filled(run, tmp_path):
     outcome = run("run", video, "-o", tmp_path / "out", "--export", "obj")
     assert outcome.code == 1 and outcome.err.count("\n") == 1
     assert "meshes: is a link to another folder" in outcome.err
-    results.tidy(folder, ())
+    result_folder.tidy(folder, ())
     files.sweep(folder)
     with pytest.raises(OutputError, match="is a link"):
         files.check_links(folder)

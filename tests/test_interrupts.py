@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from staf_cli import files, interrupts, video, weights
-from staf_cli.errors import OutputError, WeightsError
-from staf_cli.export import person_npz, tracks_csv
-from staf_cli.records import Clip
+from staf_cli import video
+from staf_cli.checkpoints import registry
+from staf_cli.core import files, interrupts
+from staf_cli.core.errors import OutputError, WeightsError
+from staf_cli.core.records import Clip
+from staf_cli.result import person_npz, tracks_csv
 from tests.people import make_person, make_track, open_body
 from tests.walker import FPS, SIZE, film
 
@@ -31,7 +33,7 @@ FRAMES = 26
 def walk(tmp_path_factory):
     """A clip of the walk, for the real detector."""
     try:
-        weights.locate("yolo11n-pose")
+        registry.locate("yolo11n-pose")
     except WeightsError as error:
         pytest.skip(str(error))
     path = tmp_path_factory.mktemp("walk") / "walk.mp4"
@@ -56,7 +58,7 @@ class Child:
                 env={
                     **os.environ,
                     "TMPDIR": str(self.temporary),
-                    "STAF_DATA": str(weights.data_folder()),
+                    "STAF_DATA": str(registry.data_folder()),
                 },
                 start_new_session=True,
                 # A shell's background jobs ignore Ctrl-C, and hand that on to us.

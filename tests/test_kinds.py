@@ -11,8 +11,8 @@ import PIL.Image
 import pytest
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-from staf_cli.errors import VideoError
-from staf_cli.records import Clip, Frame
+from staf_cli.core.errors import VideoError
+from staf_cli.core.records import Clip, Frame
 from staf_cli.video import Damage, frames, inspect, probe, write
 from tests.clips import make_clip, pattern
 

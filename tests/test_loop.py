@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from staf_cli.errors import WeightsError
+from staf_cli.core.errors import WeightsError
 from staf_cli.training import loop
 from staf_cli.training.loop import Schedule
 

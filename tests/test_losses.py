@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from staf_cli.body import Body
-from staf_cli.body_format import load_body
-from staf_cli.geometry import project_to_crop
+from staf_cli.body.format import load_body
+from staf_cli.body.skinning import Body
+from staf_cli.checkpoints.registry import shipped
+from staf_cli.core.geometry import project_to_crop
 from staf_cli.model.regressor import Theta
 from staf_cli.training import losses
 from staf_cli.training.losses import KeypointMaps, Target, labelled_points, theta_loss
-from staf_cli.weights import shipped
 from tests.networks import golden_body
 
 PEOPLE = 4

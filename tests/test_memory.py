@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from staf_cli import engine, refine, results
-from staf_cli.engine import Settings
-from staf_cli.errors import TracksError
-from staf_cli.export import person_npz, tracks_csv
-from staf_cli.records import Clip, Frame, alive_by_frame, attended, join, part
+from staf_cli.core.errors import TracksError
+from staf_cli.core.records import Clip, Frame, alive_by_frame, attended, join, part
+from staf_cli.fitting import refine
+from staf_cli.recovery import engine
+from staf_cli.recovery.engine import Settings
+from staf_cli.result import folder as result_folder
+from staf_cli.result import person_npz, tracks_csv
 from tests.long_stream import StandingNetwork, stream
 from tests.people import make_person, make_track
 from tests.test_refine import (
@@ -71,7 +73,8 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("length", [1, 7, 50, 80])
-def test_a_person_written_and_read_in_stretches_is_the_same(tmp_path, whole, length):
+def test_a_person_written_and_read_in_stretches_is_the_same(tmp_path, monkeypatch, whole, length):
+    monkeypatch.setattr(person_npz, "FRAMES_IN_MEMORY", length)
     _, person = whole
     paths = []
     for first in range(0, 50, length):
@@ -85,17 +88,18 @@ def test_a_person_written_and_read_in_stretches_is_the_same(tmp_path, whole, len
         for name in joined.files:
             assert joined[name].dtype == at_once[name].dtype
             assert joined[name].tobytes() == at_once[name].tobytes()
-    pieces = list(person_npz.stretches(tmp_path / "joined.npz", length))
+    pieces = list(person_npz.stretches(tmp_path / "joined.npz"))
     assert [len(piece.frame) for piece in pieces[:-1]] == [length] * (len(pieces) - 1)
     same(join(pieces), person)
 
 
-def test_damaged_and_foreign_persons_are_refused_in_stretches_too(tmp_path, whole):
+def test_damaged_and_foreign_persons_are_refused_in_stretches_too(tmp_path, monkeypatch, whole):
+    monkeypatch.setattr(person_npz, "FRAMES_IN_MEMORY", 20)
     _, person = whole
     path = tmp_path / "person_1.npz"
 
     def read():
-        list(person_npz.stretches(path, 20))
+        list(person_npz.stretches(path))
 
     with pytest.raises(TracksError, match="no such file"):
         read()
@@ -133,7 +137,7 @@ def test_everybody_attends_the_frames_they_are_in():
 
 
 def test_the_engine_gives_out_stretches_in_order(monkeypatch):
-    monkeypatch.setattr(engine, "STRETCH", 8)
+    monkeypatch.setattr(engine, "STRETCH_FRAMES", 8)
     tracks = [make_track(1, 40), make_track(2, 9), make_track(3, 3)]
     whole = engine.recover(stream(60), tracks, StandingNetwork(), 1.1, CPU)
     rows = [0, 0, 0]
@@ -147,25 +151,25 @@ def test_the_engine_gives_out_stretches_in_order(monkeypatch):
 
 
 def test_results_are_read_back_frame_by_frame(tmp_path, whole, monkeypatch):
-    monkeypatch.setattr(results, "STRETCH", 6)
+    monkeypatch.setattr(person_npz, "FRAMES_IN_MEMORY", 6)
     track, person = whole
     other = make_track(5, 11)
     companion = make_person(other, small_body(), CLIP)
     for one in (person, companion):
-        person_npz.save(person_npz.path_of(tmp_path, one.person), one)
-    results.check_people(tmp_path, [track, other])
+        person_npz.save(person_npz.path_of(tmp_path, one.id), one)
+    result_folder.check_people(tmp_path, [track, other])
     people, seen = [person, companion], []
-    for frame, here in results.attend(stream(80), tmp_path, [track, other]):
+    for frame, here in result_folder.attend(stream(80), tmp_path, [track, other]):
         for (number, row), one in here:
             assert one.frame == frame.index
             same(one, part(people[number], slice(row, row + 1)))
             seen.append((number, row))
     assert sorted(seen) == [(0, row) for row in range(50)] + [(1, row) for row in range(11)]
     joints = np.concatenate([one.joints3d.reshape(-1, 3) for one in people])
-    assert np.array_equal(results.joints(tmp_path, [track, other]), joints)
+    assert np.array_equal(result_folder.joints(tmp_path, [track, other]), joints)
     for foreign in (replace(track, frame=track.frame + 1), part(track, slice(40))):
         with pytest.raises(TracksError, match="no longer fits"):
-            results.check_people(tmp_path, [foreign])
+            result_folder.check_people(tmp_path, [foreign])
 
 
 def test_tracks_are_kept_small(tmp_path, whole):
@@ -197,7 +201,7 @@ def test_refined_stretches_go_on_smoothly(long_walk, monkeypatch, start):
     truth, track = long_walk
     monkeypatch.setattr(refine, "STEPS", 30)
     whole = refine.refine(start(truth), track, small_body())
-    monkeypatch.setattr(refine, "STRETCH", 40)
+    monkeypatch.setattr(refine, "STRETCH_FRAMES", 40)
     monkeypatch.setattr(refine, "CONTEXT", 10)
     pieced = refine.refine(start(truth), track, small_body())
     assert error_2d(pieced, truth) < 1.2 * error_2d(whole, truth)
@@ -210,7 +214,7 @@ def test_refined_stretches_go_on_smoothly(long_walk, monkeypatch, start):
 def test_a_stretch_without_keypoints_stays_as_it_was(long_walk, monkeypatch):
     truth, track = long_walk
     monkeypatch.setattr(refine, "STEPS", 20)
-    monkeypatch.setattr(refine, "STRETCH", 60)
+    monkeypatch.setattr(refine, "STRETCH_FRAMES", 60)
     monkeypatch.setattr(refine, "CONTEXT", 10)
     kp2d = track.kp2d.copy()
     kp2d[50:130, :, 2] = 0

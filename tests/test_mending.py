@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from staf_cli.errors import TracksError, UsageError
-from staf_cli.export import tracks_csv
-from staf_cli.mending import Edits, mend, parse
-from staf_cli.records import part
+from staf_cli.core.errors import TracksError, UsageError
+from staf_cli.core.records import part
+from staf_cli.result import tracks_csv
+from staf_cli.tracking.edits import Edits, mend, parse
 from tests.people import make_track
 
 
@@ -48,7 +48,7 @@ def test_edits_that_cannot_be_read_are_refused(words):
 
 def test_merged_people_are_one_with_a_gap(walks):
     one, three = mend(walks, parse(["2,1"], [], [], []))
-    assert (one.person, three.person) == (2, 3)
+    assert (one.id, three.id) == (2, 3)
     assert one.frame.tolist() == [*range(10), *range(20, 30)]
     assert np.array_equal(one.kp2d, np.concatenate([walks[0].kp2d, walks[1].kp2d]))
     assert len(one.runs) == 2
@@ -58,7 +58,7 @@ def test_merged_people_are_one_with_a_gap(walks):
 def test_a_split_person_is_two_and_merging_undoes_it(walks):
     before, two, three, after = mend(walks, parse([], ["1@4"], [], []))
     assert before.frame.tolist() == [0, 1, 2, 3]
-    assert (after.person, after.frame.tolist()) == (4, [4, 5, 6, 7, 8, 9])
+    assert (after.id, after.frame.tolist()) == (4, [4, 5, 6, 7, 8, 9])
     assert (two, three) == (walks[1], walks[2])
     whole, *_ = mend([before, two, three, after], parse(["1,4"], [], [], []))
     assert whole.digest == walks[0].digest
@@ -73,13 +73,13 @@ def test_an_interleaved_person_is_merged_in_order(walks):
             for name in ("frame", "time", "box", "score", "interpolated", "kp2d")
         },
     )
-    (whole,) = mend([ends, replace(middle, person=9)], parse(["1,9"], [], [], []))
+    (whole,) = mend([ends, replace(middle, id=9)], parse(["1,9"], [], [], []))
     assert whole.digest == walks[0].digest
 
 
 def test_dropped_and_named(walks):
     two, three = mend(walks, parse([], [], ["1"], ["3=anna"]))
-    assert (two.person, three.person, three.name) == (2, 3, "anna")
+    assert (two.id, three.id, three.name) == (2, 3, "anna")
     assert three.digest == walks[2].digest  # a name changes nothing that is recovered
 
 

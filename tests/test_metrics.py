@@ -5,7 +5,7 @@ import pytest
 from scipy.linalg import orthogonal_procrustes
 from scipy.spatial.transform import Rotation
 
-from staf_cli import metrics
+from staf_cli.core import metrics
 
 RNG = np.random.default_rng(0)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from staf_cli.body import Body
-from staf_cli.errors import WeightsError
-from staf_cli.geometry import axis_angle_to_matrix, project_to_crop
+from staf_cli.body.skinning import Body
+from staf_cli.core.errors import WeightsError
+from staf_cli.core.geometry import axis_angle_to_matrix, project_to_crop
 from staf_cli.model.pyramid import sample, sampling_grid
 from staf_cli.model.staf import STAF, Architecture, load_network, mean_pose_network, stack_frames
 from staf_cli.model.temporal import SAFM, TCFM

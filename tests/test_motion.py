@@ -10,9 +10,10 @@ import torch
 from scipy.spatial.transform import Rotation, Slerp
 from scipy.stats import multivariate_normal
 
-from staf_cli.body_format import load_body
-from staf_cli.errors import DatasetError
-from staf_cli.geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from staf_cli.body.format import load_body
+from staf_cli.checkpoints.registry import shipped
+from staf_cli.core.errors import DatasetError
+from staf_cli.core.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from staf_cli.training.people import motion as motion_module
 from staf_cli.training.people.motion import (
     interpolate,
@@ -30,7 +31,6 @@ from staf_cli.training.people.retargeting import (
     retarget,
     sound_pieces,
 )
-from staf_cli.weights import shipped
 
 # 30 or 40 frames each of three CMU clips (mocap.cs.cmu.edu, free for research and commercial
 # use): 02_01 walks, 05_11 dances with raised arms, 13_11 jumps.

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from staf_cli import video, weights
-from staf_cli.errors import VideoError
-from staf_cli.records import Clip
+from staf_cli import video
+from staf_cli.checkpoints import registry
+from staf_cli.core.errors import VideoError
+from staf_cli.core.records import Clip
 from tests.datasets import walk_truth, write_clip
 from tests.people import open_body
 from tests.walker import FPS, SIZE, film
@@ -49,7 +50,7 @@ def bare_environment(home, **more):
     """That of a user who has set nothing: no offline switches, no sign of tests."""
     dropped = ("YOLO_", "XDG_", "HF_", "MPL", "PYTEST_CURRENT_TEST", "PYTEST_VERSION")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
-    return {**kept, "HOME": str(home), "STAF_DATA": str(weights.data_folder()), **more}
+    return {**kept, "HOME": str(home), "STAF_DATA": str(registry.data_folder()), **more}
 
 
 def test_the_block_refuses_and_remembers_in_this_process_and_in_children(refused):

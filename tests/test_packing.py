@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from staf_cli.errors import DatasetError
+from staf_cli.core.errors import DatasetError
 from staf_cli.training import packing
 from staf_cli.training.samples import read_samples
 from tests.prepared import write_photos

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from staf_cli.errors import DatasetError
-from staf_cli.records import COCO_KEYPOINTS, Detections
+from staf_cli.core.errors import DatasetError
+from staf_cli.core.records import COCO_KEYPOINTS, Detections
 from staf_cli.training import photos
 from staf_cli.training.photos import LSP_JOINTS, Photo, Seen
 from staf_cli.training.samples import MARGIN, PIXELS, read_samples

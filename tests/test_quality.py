@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from staf_cli import quality
-from staf_cli.errors import TracksError
-from staf_cli.quality import FAR, LIMBS, Measures
-from staf_cli.records import Clip, part
+from staf_cli.core.errors import TracksError
+from staf_cli.core.records import Clip, part
+from staf_cli.report import quality
+from staf_cli.report.quality import FAR, LIMBS, Measures
 from tests.people import make_person, make_track, open_body
 
 CLIP = Clip(Path("clip.mp4"), 640, 480, 30.0, Fraction(1, 30), 20, False)
@@ -22,7 +22,7 @@ def flawless(frames=150, person=1, fps=30.0):
     """Somebody of whom there is nothing to say."""
     n, limbs = frames, len(LIMBS)
     return Measures(
-        person=person,
+        id=person,
         name=f"person {person}",
         frame=np.arange(n),
         time=np.arange(n) / fps,

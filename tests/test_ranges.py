@@ -9,9 +9,9 @@ import av
 import numpy as np
 import pytest
 
-from staf_cli.errors import UsageError, VideoError
-from staf_cli.records import Clip, Frame
-from staf_cli.span import Span, parse_time
+from staf_cli.core.errors import UsageError, VideoError
+from staf_cli.core.records import Clip, Frame
+from staf_cli.core.span import Span, parse_time
 from staf_cli.video import Damage, frames, inspect, probe, reading, write
 from tests.clips import make_clip, overwrite, truncate
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from staf_cli.geometry import axis_angle_to_matrix, project_to_crop
+from staf_cli.core.geometry import axis_angle_to_matrix, project_to_crop
 from staf_cli.model.regressor import Regressor, Theta
 from staf_cli.model.staf import STAF, Architecture
 from staf_cli.training import reading

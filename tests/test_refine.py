@@ -8,12 +8,12 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from staf_cli import facing, refine
-from staf_cli.body import Body
-from staf_cli.body_format import BETAS, JOINTS, SMPL_PARENTS, BodyArrays
-from staf_cli.geometry import image_translation_to_crop
-from staf_cli.people import move
-from staf_cli.records import Float, Person, Track
+from staf_cli.body.format import BETAS, JOINT_COUNT, SMPL_PARENTS, BodyArrays
+from staf_cli.body.posing import with_parameters
+from staf_cli.body.skinning import Body
+from staf_cli.core.geometry import image_translation_to_crop
+from staf_cli.core.records import Float, Person, Track
+from staf_cli.fitting import facing, refine
 
 IMAGE = (1280, 720)
 FOCAL = 1400.0
@@ -44,23 +44,23 @@ LIMBS = (16, 17, 18, 19, 20, 21, 1, 2, 4, 5, 7, 8)
 @cache
 def small_body() -> Body:
     """A body of one vertex a joint and one a face keypoint; beta 0 makes it taller."""
-    joints = np.zeros((JOINTS, 3), np.float32)
+    joints = np.zeros((JOINT_COUNT, 3), np.float32)
     for joint, place in LEFT_AND_MIDDLE.items():
         joints[joint] = place
         if joint in refine.RIGHT:
             joints[refine.RIGHT[joint]] = np.array(place) * (-1, 1, 1)
     template = np.concatenate([joints, joints[15] + np.array(FACE, np.float32)])
-    carriers = [*range(JOINTS), *[15] * 5]
+    carriers = [*range(JOINT_COUNT), *[15] * 5]
     shapedirs = np.zeros((len(template), 3, BETAS), np.float32)
     shapedirs[:, :, 0] = 0.04 * template
     coco = np.zeros((17, len(template)), np.float32)
-    coco[np.arange(17), [*range(JOINTS, JOINTS + 5), *LIMBS]] = 1
+    coco[np.arange(17), [*range(JOINT_COUNT, JOINT_COUNT + 5), *LIMBS]] = 1
     arrays = BodyArrays(
         v_template=template,
         shapedirs=shapedirs,
         posedirs=np.zeros((len(template), 3, 207), np.float32),
-        J_regressor=np.eye(JOINTS, len(template), dtype=np.float32),
-        weights=np.eye(JOINTS, dtype=np.float32)[carriers],
+        J_regressor=np.eye(JOINT_COUNT, len(template), dtype=np.float32),
+        weights=np.eye(JOINT_COUNT, dtype=np.float32)[carriers],
         parents=np.array(SMPL_PARENTS),
         faces=np.array([[0, 1, 2]]),
         coco17_regressor=coco,
@@ -79,7 +79,7 @@ def walk(yaw: Float, fps: float = FPS) -> Truth:
     """A walk with the given yaw (F,) in every frame: 0 is towards the camera."""
     frames = len(yaw)
     time = np.arange(frames) / fps
-    poses = np.zeros((frames, JOINTS, 3))
+    poses = np.zeros((frames, JOINT_COUNT, 3))
     stride = np.sin(2 * np.pi * time)
     poses[:, 1, 0], poses[:, 2, 0] = -0.1 - 0.45 * stride, -0.1 + 0.45 * stride
     poses[:, 4, 0] = 0.35 + 0.3 * np.cos(2 * np.pi * time)
@@ -104,7 +104,7 @@ def posed(poses: Float, trans: Float, time: Float) -> Person:
     frames = len(poses)
     box = np.tile([IMAGE[0] / 2, IMAGE[1] / 2, 600.0], (frames, 1))
     blank = Person(
-        person=1,
+        id=1,
         frame=np.arange(frames),
         time=time,
         poses=poses,
@@ -114,8 +114,8 @@ def posed(poses: Float, trans: Float, time: Float) -> Person:
             torch.from_numpy(trans), torch.from_numpy(box), IMAGE, FOCAL
         ).numpy(),
         box=box,
-        joints3d=np.zeros((frames, JOINTS, 3)),
-        joints2d=np.zeros((frames, JOINTS, 2)),
+        joints3d=np.zeros((frames, JOINT_COUNT, 3)),
+        joints2d=np.zeros((frames, JOINT_COUNT, 2)),
         score=np.ones(frames),
         interpolated=np.zeros(frames, bool),
         focal_length=FOCAL,
@@ -126,7 +126,7 @@ def posed(poses: Float, trans: Float, time: Float) -> Person:
         weights="none",
     )
     rotmats, betas = refine.rotations(blank), torch.zeros(frames, BETAS)
-    return move(blank, small_body(), rotmats, betas, torch.from_numpy(trans))
+    return with_parameters(blank, small_body(), rotmats, betas, torch.from_numpy(trans))
 
 
 def detected(truth: Truth, seed: int) -> Track:
@@ -145,7 +145,7 @@ def detected(truth: Truth, seed: int) -> Track:
     confidence[:, 3:5] *= np.concatenate([sideways < 0.5, sideways > -0.5], 1)
     confidence[rng.random(confidence.shape) < 0.05] = 0
     return Track(
-        person=1,
+        id=1,
         frame=truth.person.frame,
         time=truth.person.time,
         box=np.concatenate([low, high], 1),
@@ -157,7 +157,7 @@ def detected(truth: Truth, seed: int) -> Track:
 
 def mean_pose(truth: Truth) -> Person:
     """What an untrained network answers: standing, facing the camera, at a usual distance."""
-    poses = np.zeros((len(truth.facing), JOINTS, 3))
+    poses = np.zeros((len(truth.facing), JOINT_COUNT, 3))
     poses[:, 0, 0] = np.pi
     poses[:, 16, 2], poses[:, 17, 2] = -1.1, 1.1
     trans = np.tile([0.0, 0.0, 5.0], (len(poses), 1))
@@ -216,10 +216,10 @@ def test_procrustes_of_the_tests_undoes_a_similarity() -> None:
 
 def test_skeleton_poses_as_the_body_does() -> None:
     body, rng = small_body(), np.random.default_rng(3)
-    vectors = rng.normal(0, 0.5, (4, JOINTS, 3))
+    vectors = rng.normal(0, 0.5, (4, JOINT_COUNT, 3))
     vectors[:, [1, 2]] = 0  # hip keypoints are fixed to the pelvis: exact while the thighs hang
     rotmats = torch.from_numpy(Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix())
-    rotmats = rotmats.float().reshape(4, JOINTS, 3, 3)
+    rotmats = rotmats.float().reshape(4, JOINT_COUNT, 3, 3)
     betas = torch.linspace(-1, 1, BETAS)
     points, joints = body.points(body.arrays.coco17_regressor)(rotmats, betas.expand(4, -1))
     own_joints, own_points = refine._skeleton(body).pose(rotmats, betas)
@@ -272,7 +272,7 @@ def test_joints_stay_in_range(monkeypatch: pytest.MonkeyPatch) -> None:
     kp2d = track.kp2d.copy()
     kp2d[:, legs, 0] = 2 * kp2d[:, [11, 12, 11, 12], 0] - kp2d[:, legs, 0]  # knees bent forwards
     refined = refine.refine(mean_pose(truth), replace(track, kp2d=kp2d), small_body())
-    angles = refined.poses.reshape(-1, JOINTS, 3)
+    angles = refined.poses.reshape(-1, JOINT_COUNT, 3)
     assert angles[:, [4, 5], 0].min() > -1e-5
     assert angles[:, 18, 1].max() < 1e-5 and angles[:, 19, 1].min() > -1e-5
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from staf_cli import torchvision_ops
-from staf_cli.checkpoint import load_checkpoint
-from staf_cli.errors import WeightsError
-from staf_cli.release_checkpoint import (
+from staf_cli.checkpoints.format import load_checkpoint
+from staf_cli.checkpoints.release import (
     convert_encoder,
     convert_temporal,
     import_release,
     sparse_rows,
 )
+from staf_cli.core import torchvision_ops
+from staf_cli.core.errors import WeightsError
 from tests import golden
 
 torchvision_ops.ensure()

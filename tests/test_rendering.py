@@ -9,8 +9,8 @@ import pytest
 import torch
 import trimesh
 
-from staf_cli import geometry
-from staf_cli.errors import MissingTool, UsageError
+from staf_cli.core import geometry
+from staf_cli.core.errors import MissingTool, UsageError
 from staf_cli.rendering import (
     Camera,
     Figure,

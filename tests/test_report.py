@@ -19,13 +19,13 @@ import pytest
 from PIL import Image
 
 from staf_cli import report, video
-from staf_cli.errors import MissingTool, TracksError
-from staf_cli.export import person_npz
-from staf_cli.records import Clip, Frame
+from staf_cli.core.errors import MissingTool, TracksError
+from staf_cli.core.records import Clip, Frame
+from staf_cli.core.span import Span
 from staf_cli.report import bodies, pictures, three
 from staf_cli.report.content import WORST, gather
 from staf_cli.report.curves import curve
-from staf_cli.span import Span
+from staf_cli.result import person_npz
 from tests import clips
 from tests.people import make_person, make_track, open_body
 
@@ -80,7 +80,7 @@ def folder(tmp_path, tracks, body):
     path.mkdir()
     clip = Clip(path / "x.mp4", *SIZE, float(RATE), Fraction(1, 600), FRAMES, False)
     for track in tracks:
-        person_npz.save(person_npz.path_of(path, track.person), make_person(track, body, clip, 300))
+        person_npz.save(person_npz.path_of(path, track.id), make_person(track, body, clip, 300))
     frames = (Frame(k, 20 * k, k / RATE, clips.pattern(k, *SIZE)) for k in range(FRAMES))
     video.write(path / "overlay.mp4", clip, frames)
     return path
@@ -213,7 +213,7 @@ def test_bodies_are_all_there_in_short_clips(folder, tracks, body):
 
 def test_bodies_of_long_clips_are_thinned(folder, tracks, body, monkeypatch):
     monkeypatch.setattr(bodies, "MOST_POSES", 21)  # 60 there are
-    monkeypatch.setattr(bodies, "STRETCH", 7)
+    monkeypatch.setattr(person_npz, "FRAMES_IN_MEMORY", 7)
     shown = bodies.bodies(folder, tracks, range(FRAMES), body)
     assert shown.step == 3
     gltf = gltf_of(shown.glb)
@@ -263,7 +263,7 @@ def test_an_overlay_of_a_stretch_has_its_own_clock(folder, tracks, body):
     """Frames 100 to 139 of a video, asked for from a moment before the first of them."""
     later = [replace(one, frame=one.frame + 100, time=one.time + 100 / RATE) for one in tracks]
     for track in later:
-        path = person_npz.path_of(folder, track.person)
+        path = person_npz.path_of(folder, track.id)
         person_npz.save(path, replace(person_npz.load(path), frame=track.frame, time=track.time))
     said = account(start=99.4 / RATE)
     overlay = folder / "overlay.mp4"

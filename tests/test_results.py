@@ -11,11 +11,12 @@ import torch
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from staf_cli import journal, results
-from staf_cli.errors import TracksError
-from staf_cli.export import Scene, obj, person_npz, tracks_csv
-from staf_cli.people import vertices
-from staf_cli.records import Clip
+from staf_cli.body.posing import vertices
+from staf_cli.core.errors import TracksError
+from staf_cli.core.records import Clip
+from staf_cli.export import Scene, obj
+from staf_cli.result import folder as result_folder
+from staf_cli.result import journal, person_npz, tracks_csv
 from tests.people import make_person, make_track, open_body
 
 CLIP = Clip(Path("clip.mp4"), 640, 480, 30.0, Fraction(1, 30), 20, False)
@@ -89,7 +90,7 @@ def test_tracks_come_back(tmp_path, tracks):
     path = tmp_path / "tracks.csv"
     tracks_csv.save(path, tracks)
     for have, want in zip(tracks_csv.load(path), tracks, strict=True):
-        assert have.person == want.person
+        assert have.id == want.id
         assert np.array_equal(have.frame, want.frame)
         assert np.array_equal(have.interpolated, want.interpolated)
         for name in ("box", "kp2d", "score"):
@@ -126,15 +127,15 @@ def test_meshes_open_elsewhere(tmp_path, tracks, people, body):
 
 
 def write_tables(folder, tracks, people):
-    tracks_csv.save(folder / results.TRACKS, tracks)
+    tracks_csv.save(folder / result_folder.TRACKS, tracks)
     for person in people:
-        person_npz.save(person_npz.path_of(folder, person.person), person)
+        person_npz.save(person_npz.path_of(folder, person.id), person)
 
 
 def test_folder_is_finished_only_with_its_run(tmp_path, tracks, people):
     write_tables(tmp_path, tracks, people)
     with pytest.raises(TracksError, match="no finished result"):
-        results.load(tmp_path)
+        result_folder.load(tmp_path)
     account = {
         "video": {"path": "clip.mp4", "sha256": "0"},
         "frames": 20,
@@ -143,12 +144,12 @@ def test_folder_is_finished_only_with_its_run(tmp_path, tracks, people):
         "options": {},
     }
     journal.read(tmp_path).finish(account)
-    back, run = results.load(tmp_path)
-    assert [person.person for person in back.people] == [1, 2]
+    back, run = result_folder.load(tmp_path)
+    assert [person.id for person in back.people] == [1, 2]
     assert run == {**account, "passes": {}}
     person_npz.path_of(tmp_path, 2).unlink()
     with pytest.raises(TracksError, match="person_2"):
-        results.load(tmp_path)
+        result_folder.load(tmp_path)
 
 
 def test_only_what_staf_wrote_is_tidied_away(tmp_path, tracks, people):
@@ -168,9 +169,9 @@ def test_only_what_staf_wrote_is_tidied_away(tmp_path, tracks, people):
     (elsewhere / "person_1").mkdir(parents=True)
     (elsewhere / "person_1" / "000001.obj").write_text("another's")
     (tmp_path / "openpose").symlink_to(elsewhere / "person_1")
-    results.tidy(tmp_path, ["tracks.csv", "person_1.npz", "meshes/person_[0-9]*/[0-9]*.ply"])
+    result_folder.tidy(tmp_path, ["tracks.csv", "person_1.npz", "meshes/person_[0-9]*/[0-9]*.ply"])
     left = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
     assert left == {"tracks.csv", "person_1.npz", "meshes/person_1/000001.ply", *theirs}
-    results.tidy(tmp_path, [])
+    result_folder.tidy(tmp_path, [])
     assert not (tmp_path / "meshes" / "person_1").exists()
     assert (elsewhere / "person_1" / "000001.obj").exists()

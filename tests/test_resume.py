@@ -7,14 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from staf_cli import engine, journal, mending, pipeline, video
-from staf_cli.errors import OutputError, TracksError
-from staf_cli.export import tracks_csv
-from staf_cli.journal import Pass, key_of
-from staf_cli.options import Look, Options
-from staf_cli.tools import prepare
-from staf_cli.tracking import detect
-from staf_cli.tracks import TrackOptions
+from staf_cli import video
+from staf_cli.core.errors import OutputError, TracksError
+from staf_cli.pipeline import clip as clip_pipeline
+from staf_cli.pipeline.loading import prepare
+from staf_cli.pipeline.options import Look, Options
+from staf_cli.recovery import engine
+from staf_cli.result import journal, tracks_csv
+from staf_cli.result.journal import Pass, key_of
+from staf_cli.tracking import edits as mending
+from staf_cli.tracking.detection import detect
+from staf_cli.tracking.linking import TrackOptions
 from staf_cli.video import Damage
 
 ARRAYS = ("tracks.csv", "person_1.npz")
@@ -51,7 +54,7 @@ def again(walking, tools, remembered, tmp_path, monkeypatch):
         return answers[key]
 
     infer = engine.recover
-    monkeypatch.setattr("staf_cli.passes.detect", replay)
+    monkeypatch.setattr("staf_cli.pipeline.passes.detect", replay)
     monkeypatch.setattr(engine, "recover", recover)
 
     def run(mended=None, **changes):
@@ -61,8 +64,8 @@ def again(walking, tools, remembered, tmp_path, monkeypatch):
             passes.append(what)
             return iter(items)
 
-        options = replace(pipeline.Options(refine=False), **changes)
-        summary = pipeline.run(walking, tmp_path / "walk", options, tools, watch, mended)
+        options = replace(clip_pipeline.Options(refine=False), **changes)
+        summary = clip_pipeline.run(walking, tmp_path / "walk", options, tools, watch, mended)
         return summary, passes
 
     return run
@@ -132,7 +135,7 @@ def test_mended_tracks_stand_until_somebody_says_otherwise(again):
     halves = mending.mend(tracks, mending.parse([], ["1@15"], [], ["1=anna"]))
     summary, passes = again(mended=halves)
     assert passes == ["recover", "show"]
-    assert [one.person for one in summary.people] == [1, 2]
+    assert [one.id for one in summary.people] == [1, 2]
     assert again(mended=halves)[0].reused
     assert again()[0].reused  # the same command as before keeps what was mended
     named = mending.mend(halves, mending.parse([], [], [], ["2=bo"]))
@@ -158,8 +161,8 @@ def test_a_run_cut_short_goes_on_and_ends_the_same(again, monkeypatch, stop):
     want = content(whole.folder)
     shutil.rmtree(whole.folder)
     where = {
-        "recover": "staf_cli.passes.recover",
-        "finish": "staf_cli.journal.Journal.finish",
+        "recover": "staf_cli.pipeline.passes.recover",
+        "finish": "staf_cli.result.journal.Journal.finish",
     }
 
     def cut_short(*_):
@@ -180,9 +183,9 @@ def test_a_run_cut_short_goes_on_and_ends_the_same(again, monkeypatch, stop):
 
 
 def test_damage_is_counted_once(again, monkeypatch):
-    monkeypatch.setattr(pipeline.video, "inspect", lambda clip: Damage(3, 1))
+    monkeypatch.setattr(clip_pipeline.video, "inspect", lambda clip: Damage(3, 1))
     assert again()[0].damage == Damage(3, 1)
-    monkeypatch.setattr(pipeline.video, "inspect", lambda clip: Damage())
+    monkeypatch.setattr(clip_pipeline.video, "inspect", lambda clip: Damage())
     assert again()[0].damage == Damage(3, 1)
     assert json.loads((again()[0].folder / "run.json").read_text())["damage"]["packets"] == 3
 

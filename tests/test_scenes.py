@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from staf_cli.errors import DatasetError
-from staf_cli.geometry import axis_angle_to_matrix, project
+from staf_cli.core.errors import DatasetError
+from staf_cli.core.geometry import axis_angle_to_matrix, project
 from staf_cli.training.samples import PIXELS
 from staf_cli.training.studio import scenes
 from staf_cli.training.studio.degradation import degrade

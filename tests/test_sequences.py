@@ -9,9 +9,9 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 
-from staf_cli.errors import UsageError, VideoError
-from staf_cli.records import Frame
-from staf_cli.span import Span
+from staf_cli.core.errors import UsageError, VideoError
+from staf_cli.core.records import Frame
+from staf_cli.core.span import Span
 from staf_cli.video import (
     Damage,
     content_hash,

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from staf_cli.records import Frame
-from staf_cli.shots import watch_cuts
+from staf_cli.core.records import Frame
+from staf_cli.tracking.shots import watch_cuts
 
 WIDTH, HEIGHT = 320, 180
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from staf_cli import smoothing
-from staf_cli.body import Body
-from staf_cli.errors import UsageError
-from staf_cli.geometry import crop_to_image_translation
-from staf_cli.people import move
-from staf_cli.records import Clip, Person, join, part
-from staf_cli.smoothing import Window, smooth, smooth_rotations
+from staf_cli.body.posing import with_parameters
+from staf_cli.body.skinning import Body
+from staf_cli.core.errors import UsageError
+from staf_cli.core.geometry import crop_to_image_translation
+from staf_cli.core.records import Clip, Person, join, part
+from staf_cli.fitting import smoothing
+from staf_cli.fitting.smoothing import Window, smooth, smooth_rotations
 from tests.people import make_person, make_track, open_body
 from tests.test_refine import small_body, walk
 
@@ -58,7 +58,9 @@ def standing(frames: int) -> Person:
     person = make_person(make_track(1, frames), body(), CLIP)
     one = torch.from_numpy(Rotation.from_rotvec(person.poses[0].reshape(-1, 3)).as_matrix())
     trans = torch.tensor([0.3, -0.2, 5.0]).expand(frames, 3)
-    return move(person, body(), one.expand(frames, 24, 3, 3), torch.from_numpy(person.betas), trans)
+    return with_parameters(
+        person, body(), one.expand(frames, 24, 3, 3), torch.from_numpy(person.betas), trans
+    )
 
 
 def moved(person: Person, poses=None, betas=None, trans=None, of=None) -> Person:
@@ -67,7 +69,7 @@ def moved(person: Person, poses=None, betas=None, trans=None, of=None) -> Person
     rotmats = Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
     betas = person.betas if betas is None else betas
     trans = person.trans if trans is None else trans
-    return move(person, of or body(), *map(torch.from_numpy, (rotmats, betas, trans)))
+    return with_parameters(person, of or body(), *map(torch.from_numpy, (rotmats, betas, trans)))
 
 
 def assert_same(one: Person, other: Person, within: float) -> None:
@@ -257,7 +259,7 @@ def test_stretches_come_out_as_if_they_were_one(lengths):
 def test_long_people_are_smoothed_in_stretches(monkeypatch):
     person = make_person(make_track(1, 50), body(), CLIP)
     whole = smooth(person, body(), 0.05)
-    monkeypatch.setattr(smoothing, "STRETCH", 20)
+    monkeypatch.setattr(smoothing, "STRETCH_FRAMES", 20)
     assert_same(smooth(person, body(), 0.05), whole, 1e-9)
 
 

@@ -16,10 +16,10 @@ import pytest
 from scipy import sparse
 from smplx.vertex_ids import vertex_ids
 
-from staf_cli import smpl_files
-from staf_cli.body_format import load_body
-from staf_cli.errors import BodyError
-from staf_cli.smpl_files import import_body, read
+from staf_cli.body import smpl_files
+from staf_cli.body.format import load_body
+from staf_cli.body.smpl_files import import_body, read
+from staf_cli.core.errors import BodyError
 from tests import golden
 
 NAME = "basicModel_neutral_lbs_10_207_0_v1.0.0.pkl"
@@ -314,7 +314,7 @@ def test_no_hostile_pickle_is_run(tmp_path):
         "chumpy.utils.anything",
         "functools.partial",
         "pickle.loads",
-        "staf_cli.smpl_pickle.os",
+        "staf_cli.body.smpl_pickle.os",
     ],
 )
 def test_names_beyond_the_list_are_refused_by_name(tmp_path, name):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from staf_cli.body import joint_transforms
-from staf_cli.geometry import axis_angle_to_matrix, project
+from staf_cli.body.skinning import joint_transforms
+from staf_cli.core.geometry import axis_angle_to_matrix, project
 from staf_cli.rendering import Camera
 from staf_cli.rendering.rasterizer import CpuRasterizer, Surface
 from staf_cli.training.studio.splatting import (

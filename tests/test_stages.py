@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from staf_cli.checkpoint import load_checkpoint
-from staf_cli.errors import UsageError, WeightsError
+from staf_cli.checkpoints.format import load_checkpoint
+from staf_cli.core.errors import UsageError, WeightsError
 from staf_cli.model.staf import Architecture, load_network
 from staf_cli.training import stages
 from staf_cli.training.batches import Phase

@@ -3,7 +3,7 @@ import importlib
 import pytest
 import torch
 
-from staf_cli import torchvision_ops
+from staf_cli.core import torchvision_ops
 
 
 def overlap(a, b):

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from staf_cli.errors import OutOfMemory, UsageError, WeightsError
-from staf_cli.records import Detections, Frame
-from staf_cli.tracking import associate, detect, find_people, load_detector, look_closer
+from staf_cli.core.errors import OutOfMemory, UsageError, WeightsError
+from staf_cli.core.records import Detections, Frame
+from staf_cli.tracking.detection import associate, detect, find_people, load_detector, look_closer
 
 CPU = torch.device("cpu")
 
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def random_detector(tmp_path_factory):
     """A file like yolo11n-pose.pt, small and with random weights that find something anywhere."""
-    from staf_cli.tracking import _import_ultralytics
+    from staf_cli.tracking.detection import _import_ultralytics
 
     _import_ultralytics()
     from ultralytics.models import YOLO

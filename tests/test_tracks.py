@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from staf_cli.errors import UsageError
-from staf_cli.records import Detections
-from staf_cli.tracks import TrackOptions, build_tracks
+from staf_cli.core.errors import UsageError
+from staf_cli.core.records import Detections
+from staf_cli.tracking.linking import TrackOptions, build_tracks
 
 FPS = 30.0
 POSE = np.random.default_rng(1).uniform(0.1, 0.9, (17, 2))  # keypoints within the box
@@ -64,7 +64,7 @@ def size(track):
 
 def test_somebody_seen_all_the_time_is_one_track_as_detected():
     (track,) = tracks_of(lambda i: [Seen(7, 100 + 3 * i)])
-    assert track.person == 1
+    assert track.id == 1
     assert track.frame.tolist() == list(range(90))
     np.testing.assert_allclose(track.time, np.arange(90) / FPS)
     np.testing.assert_allclose(centre(track)[:, 0], 100 + 3 * np.arange(90), atol=1e-9)
@@ -115,7 +115,7 @@ def test_bridges_follow_time_and_not_frame_numbers():
 
 def test_somebody_who_returns_after_a_second_is_somebody_new():
     tracks = tracks_of(lambda i: [] if 30 <= i < 63 else [Seen(1 if i < 40 else 2, 200)])
-    assert [track.person for track in tracks] == [1, 2]
+    assert [track.id for track in tracks] == [1, 2]
 
 
 def test_somebody_who_appears_elsewhere_is_somebody_new():
@@ -274,7 +274,7 @@ def test_max_people_keeps_the_largest_at_any_time():
         return [Seen(3, 500, height=100), *first, *second]
 
     tracks = tracks_of(people, frames=130, max_people=1)
-    assert [(t.person, t.frame[0], t.frame[-1]) for t in tracks] == [(1, 0, 44), (2, 80, 129)]
+    assert [(t.id, t.frame[0], t.frame[-1]) for t in tracks] == [(1, 0, 44), (2, 80, 129)]
     assert len(tracks_of(people, frames=130, max_people=2)) == 3
 
 
@@ -282,7 +282,7 @@ def test_people_are_numbered_by_first_frame_then_from_left_to_right():
     def people(i):
         return [Seen(9, 500), Seen(4, 100)] + ([Seen(2, 300)] if i >= 20 else [])
 
-    assert [(t.person, round(t.box[0, 0])) for t in tracks_of(people)] == [
+    assert [(t.id, round(t.box[0, 0])) for t in tracks_of(people)] == [
         (1, 70),
         (2, 470),
         (3, 270),
@@ -291,7 +291,7 @@ def test_people_are_numbered_by_first_frame_then_from_left_to_right():
 
 def test_a_chosen_person_keeps_her_number():
     people = lambda i: [Seen(1, 100), Seen(2, 400), Seen(3, 600)]  # noqa: E731
-    assert [t.person for t in tracks_of(people, person=(3, 1))] == [1, 3]
+    assert [t.id for t in tracks_of(people, person=(3, 1))] == [1, 3]
     with pytest.raises(UsageError, match=r"no person 4.*1 to 3"):
         tracks_of(people, person=(4,))
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from staf_cli.errors import DatasetError, VideoError
-from staf_cli.truth import open_dataset
+from staf_cli.core.errors import DatasetError, VideoError
+from staf_cli.evaluation.truth import open_dataset
 from tests import clips
 from tests.datasets import walk_truth, write_clip, write_photos
 from tests.people import open_body

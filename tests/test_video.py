@@ -15,9 +15,9 @@ import av
 import numpy as np
 import pytest
 
-from staf_cli.errors import MissingTool, OutputError, VideoError
-from staf_cli.files import printable
-from staf_cli.records import Clip, Frame
+from staf_cli.core.errors import MissingTool, OutputError, VideoError
+from staf_cli.core.files import printable
+from staf_cli.core.records import Clip, Frame
 from staf_cli.video import (
     Damage,
     check_codec,

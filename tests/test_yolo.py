@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from staf_cli.checkpoints.registry import locate
 from staf_cli.model.backbone import CHANNELS, build_encoder
 from staf_cli.model.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from staf_cli.model.yolo import Yolo11
-from staf_cli.tracking import load_detector
-from staf_cli.weights import locate
+from staf_cli.tracking.detection import load_detector
 
 NECK = (16, 19, 22)  # the layers whose maps the detector's heads read
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from staf_cli import video
-from staf_cli.body import Body
-from staf_cli.geometry import axis_angle_to_matrix
-from staf_cli.records import Clip, Frame, Image
+from staf_cli.body.skinning import Body
+from staf_cli.core.geometry import axis_angle_to_matrix
+from staf_cli.core.records import Clip, Frame, Image
 from staf_cli.rendering import Camera, Figure, Style, open_rasterizer, overlay
 from tests.people import open_body
 

@@ -79,8 +79,10 @@ def opened_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
 
 
 def _child(told: Path, commands: Sequence[Sequence[str]]) -> None:
-    from staf_cli import cli, doctor, evaluation, pipeline  # noqa: F401
-    from staf_cli.tracking import _import_ultralytics
+    from staf_cli.cli import (
+        app,
+    )
+    from staf_cli.tracking.detection import _import_ultralytics
 
     _import_ultralytics()
     events: list[str] = []
@@ -101,7 +103,7 @@ def _child(told: Path, commands: Sequence[Sequence[str]]) -> None:
         for command in commands:
             events.clear()
             watching = True
-            outcome = _measured(cli, command, events)
+            outcome = _measured(app, command, events)
             watching = False
             lines.write(json.dumps(asdict(outcome)) + "\n")
             lines.flush()

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from staf_cli.batch.clips import Job
 from staf_cli.batch.events import Event
 from staf_cli.batch.ledger import DAMAGED, DONE, FAILED, NOBODY, Row
-from staf_cli.errors import NobodyFound, StafError
-from staf_cli.files import printable
+from staf_cli.core.errors import NobodyFound, StafError
+from staf_cli.core.files import printable
 
 if TYPE_CHECKING:  # torch takes seconds: only who computes imports it
-    from staf_cli.options import Options
-    from staf_cli.passes import Watch
-    from staf_cli.tools import Tools
+    from staf_cli.pipeline.loading import Tools
+    from staf_cli.pipeline.options import Options
+    from staf_cli.pipeline.passes import Watch
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def prepare(options: "Options", threads: int | None) -> tuple[Attempt, list[str]
     import cv2
     import torch
 
-    from staf_cli.tools import prepare as load_tools
+    from staf_cli.pipeline.loading import prepare as load_tools
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -76,20 +76,20 @@ def _attempt(task: Task, options: "Options", tools: "Tools", watch: "Watch") -> 
 
 def _done(task: Task, options: "Options", tools: "Tools", watch: "Watch") -> Row:
     """The row of a clip that has been looked through; raises what `pipeline.run` does."""
-    from staf_cli import pipeline
+    from staf_cli.pipeline import clip as clip_pipeline
 
     job = task.job
     clip = str(job.video.absolute())
     start = time.monotonic()
     if task.in_vain and not options.force:
-        identity = pipeline.identity(job.video, options, tools)
+        identity = clip_pipeline.identity(job.video, options, tools)
         if identity == task.in_vain:
             message = "nobody was seen when it was last looked through"
             return Row(clip, job.name, NOBODY, True, message=message, identity=identity)
     try:
-        summary = pipeline.run(job.video, job.folder, options, tools, watch)
+        summary = clip_pipeline.run(job.video, job.folder, options, tools, watch)
     except NobodyFound as error:
-        identity = pipeline.identity(job.video, options, tools)
+        identity = clip_pipeline.identity(job.video, options, tools)
         seconds = round(time.monotonic() - start, 3)
         return Row(clip, job.name, NOBODY, seconds=seconds, message=str(error), identity=identity)
     return Row(

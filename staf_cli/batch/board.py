@@ -11,7 +11,7 @@ from rich.text import Text
 from staf_cli.batch import events
 from staf_cli.batch.events import Event, Finished, Note, Started
 from staf_cli.batch.ledger import DAMAGED, FAILED, NOBODY, Row
-from staf_cli.files import printable
+from staf_cli.core.files import printable
 
 Show = Callable[[Event], None]
 STYLES = {FAILED: "red", DAMAGED: "yellow", NOBODY: "yellow"}

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path, PurePath
 
-from staf_cli.errors import UsageError, VideoError
-from staf_cli.files import printable
-from staf_cli.journal import RUN, UNFINISHED
+from staf_cli.core.errors import UsageError, VideoError
+from staf_cli.core.files import printable
+from staf_cli.result.journal import RUN, UNFINISHED
 from staf_cli.video import is_sequence
 
 # fmt: off

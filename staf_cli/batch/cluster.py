@@ -15,15 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from staf_cli import __version__
 from staf_cli.batch import attempt
 from staf_cli.batch.attempt import Prepare, Task, Work, failed, line
 from staf_cli.batch.events import Event, Finished, Note, Progress, Started, reporting
 from staf_cli.batch.ledger import Row
-from staf_cli.errors import MissingTool, StafError, UsageError
+from staf_cli.core.errors import MissingTool, StafError, UsageError
+from staf_cli.core.version import __version__
 
 if TYPE_CHECKING:  # torch takes seconds: only who computes imports it
-    from staf_cli.options import Options
+    from staf_cli.pipeline.options import Options
 
 LOCAL = "local"
 NOBODY = "http://127.0.0.1:9"

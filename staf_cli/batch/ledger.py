@@ -17,9 +17,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from staf_cli import __version__
-from staf_cli.errors import OutputError
-from staf_cli.files import atomic, printable
+from staf_cli.core.errors import OutputError
+from staf_cli.core.files import atomic, printable
+from staf_cli.core.version import __version__
 
 CSV, JSON = "summary.csv", "summary.json"
 DONE, DAMAGED, NOBODY, FAILED = STATUSES = ("done", "damaged", "nobody", "failed")

@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from staf_cli import files
 from staf_cli.batch import attempt, board, cluster, ledger, workers
 from staf_cli.batch.attempt import Task, Work
 from staf_cli.batch.clips import Job
 from staf_cli.batch.events import Finished
 from staf_cli.batch.ledger import Row
-from staf_cli.errors import DAMAGED, DONE, FAILED, UsageError
-from staf_cli.files import printable
-from staf_cli.options import Options
+from staf_cli.core import files
+from staf_cli.core.errors import DAMAGED, DONE, FAILED, UsageError
+from staf_cli.core.files import printable
+from staf_cli.pipeline.options import Options
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from staf_cli import files
 from staf_cli.batch.attempt import Prepare, Task, failed, line
 from staf_cli.batch.events import Event, Finished, Note, Started, reporting
-from staf_cli.errors import DONE, INTERRUPTED, StafError
-from staf_cli.interrupts import undone_by
+from staf_cli.core import files
+from staf_cli.core.errors import DONE, INTERRUPTED, StafError
+from staf_cli.core.interrupts import undone_by
 
 GRACE = 0.7  # s for a worker to clean up before it is killed
 KILLED = -9  # the exit code of a process that somebody, or the system, has killed

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from staf_cli.body import Body
+from staf_cli.body.skinning import Body
+from staf_cli.core.files import atomic
+from staf_cli.core.records import Person
 from staf_cli.export.motion import Z_UP, at_rest, mean_shape, motion_of, steady
 from staf_cli.export.scene import Scene
-from staf_cli.files import atomic
-from staf_cli.records import Person
 
 FILES = "amass/person_[0-9]*_smpl[hx].npz"
 SHARED = 22  # joints: SMPL's own without its two hands
@@ -37,7 +37,7 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
     """
     for person in scene.people:
         for model, length in LENGTHS.items():
-            path = folder / "amass" / f"person_{person.person}_{model}.npz"
+            path = folder / "amass" / f"person_{person.id}_{model}.npz"
             arrays = _arrays(person, scene.body, length, _betas(person, scene.body, model))
             with atomic(path) as temporary, temporary.open("wb") as stream:
                 np.savez_compressed(stream, allow_pickle=False, **arrays)

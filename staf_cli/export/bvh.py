@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from staf_cli.body_format import SMPL_PARENTS
-from staf_cli.export.motion import JOINTS, Y_UP, Motion, at_rest, mean_shape, motion_of, steady
+from staf_cli.body.format import SMPL_PARENTS
+from staf_cli.core.files import atomic
+from staf_cli.core.records import Float
+from staf_cli.export.motion import JOINT_NAMES, Y_UP, Motion, at_rest, mean_shape, motion_of, steady
 from staf_cli.export.scene import Scene
-from staf_cli.files import atomic
-from staf_cli.records import Float
 
 FILES = "bvh/person_[0-9]*.bvh"
 CENTIMETRES = 100
@@ -30,7 +30,7 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
     the person's first frame and has a constant rate (`steady`).
     """
     for person in scene.people:
-        path = folder / "bvh" / f"person_{person.person}.bvh"
+        path = folder / "bvh" / f"person_{person.id}.bvh"
         _, joints = at_rest(scene.body, mean_shape(person))
         motion = steady(motion_of(person, Y_UP), person.fps)
         with atomic(path) as temporary, temporary.open("w", encoding="ascii") as stream:
@@ -47,12 +47,12 @@ def _hierarchy(joints: np.ndarray, joint: int, indent: str) -> Iterator[str]:
     children = _children(joint)
     inner = indent + "  "
     if parent < 0:  # its channels say where it is; an offset would be added by some readers only
-        yield f"ROOT {JOINTS[joint]}\n{{\n{inner}OFFSET 0 0 0\n"
+        yield f"ROOT {JOINT_NAMES[joint]}\n{{\n{inner}OFFSET 0 0 0\n"
         yield f"{inner}CHANNELS 6 Xposition Yposition Zposition {TURN}\n"
         bone = np.zeros(3)
     else:
         bone = joints[joint] - joints[parent]
-        yield f"{indent}JOINT {JOINTS[joint]}\n{indent}{{\n{inner}OFFSET {_numbers(bone)}\n"
+        yield f"{indent}JOINT {JOINT_NAMES[joint]}\n{indent}{{\n{inner}OFFSET {_numbers(bone)}\n"
         yield f"{inner}CHANNELS 3 {TURN}\n"
     for child in children:
         yield from _hierarchy(joints, child, inner)

@@ -18,13 +18,13 @@ import trimesh
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from staf_cli import __version__
-from staf_cli.body import Body
-from staf_cli.body_format import SMPL_PARENTS
-from staf_cli.export.motion import JOINTS, Y_UP, at_rest, mean_shape, motion_of
+from staf_cli.body.format import SMPL_PARENTS
+from staf_cli.body.skinning import Body
+from staf_cli.core.files import atomic
+from staf_cli.core.records import Float, Person
+from staf_cli.core.version import __version__
+from staf_cli.export.motion import JOINT_NAMES, Y_UP, at_rest, mean_shape, motion_of
 from staf_cli.export.scene import Scene
-from staf_cli.files import atomic
-from staf_cli.records import Float, Person
 
 FILES = "people.glb"
 INFLUENCES = 4  # joints that may move a vertex; SMPL's vertices have no more
@@ -127,7 +127,7 @@ def _add_person(
     document: Json, parts: _Parts, surface: dict[str, int], person: Person, scene: Scene
 ) -> None:
     """Append one person's nodes, mesh, skin and motion."""
-    name = f"person_{person.person}"
+    name = f"person_{person.id}"
     vertices, joints = at_rest(scene.body, mean_shape(person))
     normals = trimesh.Trimesh(vertices, scene.body.faces, process=False).vertex_normals
     attributes = {
@@ -141,13 +141,13 @@ def _add_person(
 
     root = len(document["nodes"])
     skeleton = root + 1  # the pelvis; the others follow in SMPL's order, the mesh comes last
-    mesh = skeleton + len(JOINTS)
+    mesh = skeleton + len(JOINT_NAMES)
     number = len(document["skins"])
     document["scenes"][0]["nodes"].append(root)
     document["nodes"].append({"name": name, "children": [skeleton, mesh]})
     document["nodes"] += _joint_nodes(joints, skeleton)
     document["nodes"].append({"name": f"{name}_body", "mesh": number, "skin": number})
-    from_joints = np.tile(np.eye(4, dtype=np.float32), (len(JOINTS), 1, 1))
+    from_joints = np.tile(np.eye(4, dtype=np.float32), (len(JOINT_NAMES), 1, 1))
     from_joints[:, 3, :3] = -joints  # transposed: glTF's matrices go column by column
     document["skins"].append(
         {
@@ -169,7 +169,7 @@ def _add_person(
     motion = motion_of(person, Y_UP)
     times = parts.add(motion.time.astype(np.float32), bounds=True)
     animate(skeleton, "translation", times, motion.pelvis.astype(np.float32), "LINEAR")
-    for joint in range(len(JOINTS)):
+    for joint in range(len(JOINT_NAMES)):
         turns = _quaternions(motion.rotations[:, joint])
         animate(skeleton + joint, "rotation", times, turns, "LINEAR")
     moments, visible = _presence(person, scene.frames)
@@ -184,7 +184,7 @@ def _joint_nodes(joints: NDArray[np.float32], first: int) -> list[Json]:
     nodes: list[Json] = []
     for joint, parent in enumerate(SMPL_PARENTS):
         bone = joints[joint] - (joints[parent] if parent >= 0 else 0)
-        node: Json = {"name": JOINTS[joint], "translation": bone.tolist()}
+        node: Json = {"name": JOINT_NAMES[joint], "translation": bone.tolist()}
         below = [first + child for child, above in enumerate(SMPL_PARENTS) if above == joint]
         if below:
             node["children"] = below

@@ -4,10 +4,10 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from staf_cli.export.motion import JOINTS
+from staf_cli.core.files import atomic
+from staf_cli.core.records import Person
+from staf_cli.export.motion import JOINT_NAMES
 from staf_cli.export.scene import Scene
-from staf_cli.files import atomic
-from staf_cli.records import Person
 
 FILES = "joints.csv"
 COLUMNS = ["person", "frame", "time", "joint", "x", "y", "z", "u", "v", "score"]
@@ -35,9 +35,9 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
 
 def _lines(person: Person) -> Iterator[list[str]]:
     for row, frame in enumerate(person.frame.tolist()):
-        start = [str(person.person), str(frame), f"{person.time[row]:.6f}"]
+        start = [str(person.id), str(frame), f"{person.time[row]:.6f}"]
         score = f"{person.score[row]:.3f}"
-        places = zip(JOINTS, person.joints3d[row], person.joints2d[row], strict=True)
+        places = zip(JOINT_NAMES, person.joints3d[row], person.joints2d[row], strict=True)
         for name, in_space, in_image in places:
             x, y, z = in_space
             u, v = in_image

@@ -10,12 +10,12 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from staf_cli.body import Body
+from staf_cli.body.posing import vertices
+from staf_cli.body.skinning import Body
+from staf_cli.core.files import atomic
+from staf_cli.core.records import Person
 from staf_cli.export.motion import Y_UP
 from staf_cli.export.scene import Scene
-from staf_cli.files import atomic
-from staf_cli.people import vertices
-from staf_cli.records import Person
 
 CHUNK = 16  # meshes computed at a time
 
@@ -31,7 +31,7 @@ def write(
     """Write everybody's meshes into a result folder, and yield each file as it is done."""
     for person in scene.people:
         for frame, posed in _posed(person, scene.body):
-            path = folder / "meshes" / f"person_{person.person}" / f"{frame:06d}{suffix}"
+            path = folder / "meshes" / f"person_{person.id}" / f"{frame:06d}{suffix}"
             solid = trimesh.Trimesh(posed, scene.body.faces, process=False)
             with atomic(path) as temporary:
                 temporary.write_bytes(encode(solid))

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
-from staf_cli.body import Body
-from staf_cli.records import Float, Person
+from staf_cli.body.skinning import Body
+from staf_cli.core.records import Float, Person
 
-JOINTS = (
+JOINT_NAMES = (
     "pelvis",
     "left_hip",
     "right_hip",
@@ -78,7 +78,7 @@ def steady(motion: Motion, fps: float) -> Motion:
     asked = np.minimum(even, time[-1])  # the last step may lie half a frame behind the motion
     turns = [
         Slerp(time, Rotation.from_matrix(motion.rotations[:, joint]))(asked).as_matrix()
-        for joint in range(len(JOINTS))
+        for joint in range(len(JOINT_NAMES))
     ]
     places = [np.interp(asked, time, motion.pelvis[:, axis]) for axis in range(3)]
     return replace(motion, time=even, rotations=np.stack(turns, 1), pelvis=np.stack(places, 1))
@@ -91,7 +91,7 @@ def mean_shape(person: Person) -> Float:
 
 def at_rest(body: Body, betas: Float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The body in its T-pose with a shape (10,): vertices (V, 3) and joints (24, 3), m."""
-    straight = torch.eye(3).expand(1, len(JOINTS), 3, 3)
+    straight = torch.eye(3).expand(1, len(JOINT_NAMES), 3, 3)
     with torch.no_grad():
         vertices, joints = body(straight, torch.from_numpy(betas).float()[None])
     return vertices[0].numpy(), joints[0].numpy()

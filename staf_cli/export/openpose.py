@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from staf_cli.errors import UsageError
+from staf_cli.core.errors import UsageError
+from staf_cli.core.files import atomic
+from staf_cli.core.records import COCO_KEYPOINTS, Float, alive_by_frame
 from staf_cli.export.scene import Scene
-from staf_cli.files import atomic
-from staf_cli.records import COCO_KEYPOINTS, Float, alive_by_frame
 
 FILES = "openpose/frame_[0-9]*_keypoints.json"
 BODY_25 = (
@@ -58,7 +58,7 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
     alive = alive_by_frame(scene.tracks)
     for frame in scene.frames:
         people = [
-            _person(scene.tracks[number].person, scene.tracks[number].kp2d[row])
+            _person(scene.tracks[number].id, scene.tracks[number].kp2d[row])
             for number, row in alive.get(frame, ())
             if scene.tracks[number].kp2d[row, :, 2].any()
         ]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from staf_cli.body import Body
-from staf_cli.records import Person, Track
+from staf_cli.body.skinning import Body
+from staf_cli.core.records import Person, Track
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Scene:
 
     def __post_init__(self) -> None:
         for track, person in zip(self.tracks, self.people, strict=True):
-            if track.person != person.person or not np.array_equal(track.frame, person.frame):
-                raise ValueError(f"track {track.person} is not that of person {person.person}")
+            if track.id != person.id or not np.array_equal(track.frame, person.frame):
+                raise ValueError(f"track {track.id} is not that of person {person.id}")
             if person.frame[0] not in self.frames or person.frame[-1] not in self.frames:
-                raise ValueError(f"person {person.person} is not within {self.frames}")
+                raise ValueError(f"person {person.id} is not within {self.frames}")

@@ -4,8 +4,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from staf_cli import torchvision_ops
-from staf_cli.errors import WeightsError
+from staf_cli.core import torchvision_ops
+from staf_cli.core.errors import WeightsError
 from staf_cli.model import yolo
 
 CHANNELS = {

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from staf_cli.devices import send
+from staf_cli.core.devices import send
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

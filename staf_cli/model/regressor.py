@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from staf_cli.geometry import rot6d_to_matrix
+from staf_cli.core.geometry import rot6d_to_matrix
 
 POSE = 24 * 6
 

@@ -6,12 +6,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from staf_cli.body import Body, BodyPoints, sample_regressor
-from staf_cli.body_format import SAMPLES
-from staf_cli.checkpoint import Checkpoint
-from staf_cli.devices import send
-from staf_cli.errors import WeightsError
-from staf_cli.geometry import axis_angle_to_matrix, matrix_to_rot6d, project_to_crop
+from staf_cli.body.format import SAMPLES
+from staf_cli.body.skinning import Body, BodyPoints, sample_regressor
+from staf_cli.checkpoints.format import Checkpoint
+from staf_cli.core.devices import send
+from staf_cli.core.errors import WeightsError
+from staf_cli.core.geometry import axis_angle_to_matrix, matrix_to_rot6d, project_to_crop
 from staf_cli.model.backbone import CHANNELS, build_encoder
 from staf_cli.model.pyramid import (
     GRID_POINTS,

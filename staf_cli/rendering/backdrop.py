@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from staf_cli.records import Image
+from staf_cli.core.records import Image
 from staf_cli.rendering.camera import Camera, SideView
 from staf_cli.rendering.lines import draw_lines
 

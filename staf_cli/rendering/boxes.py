@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from staf_cli.records import Float, Image
+from staf_cli.core.records import Float, Image
 from staf_cli.rendering.lines import draw_dots, draw_lines
 from staf_cli.rendering.shading import person_colour
 

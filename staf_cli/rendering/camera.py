@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from staf_cli.geometry import project
-from staf_cli.records import Float
+from staf_cli.core.geometry import project
+from staf_cli.core.records import Float
 
 NEAR = 0.1  # m: whatever is closer to the camera is not drawn
 FAR = 1000.0  # m

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from staf_cli.errors import UsageError
-from staf_cli.records import Float, Image
+from staf_cli.core.errors import UsageError
+from staf_cli.core.records import Float, Image
 from staf_cli.rendering.backdrop import backdrop, draw_ground
 from staf_cli.rendering.boxes import draw_box, draw_keypoints
 from staf_cli.rendering.camera import NEAR, Camera, Points, SideView, Window
@@ -23,7 +23,7 @@ BAND_SAMPLES = 4_000_000  # drawn at once at most: bounds the memory that huge f
 class Figure:
     """One person in one frame."""
 
-    person: int  # the id that decides the colour
+    id: int  # of the person; decides the colour
     vertices: Points  # (V, 3) m, camera frame
     box: Float | None = None  # (4,) x1, y1, x2, y2 px, for Style.boxes
     kp2d: Float | None = None  # (17, 3) COCO keypoints x, y px, confidence, for Style.boxes
@@ -131,7 +131,7 @@ def _surface(figures: Sequence[Figure], faces: Faces) -> Surface:
             shade(
                 figure.vertices,
                 vertex_normals(figure.vertices, faces),
-                person_colour(figure.person),
+                person_colour(figure.id),
             )
             for figure in figures
         ]
@@ -157,6 +157,6 @@ def _blend(image: Image, raster: Raster, alpha: float) -> Image:
 def _draw_boxes(image: Image, figures: Sequence[Figure]) -> None:
     for figure in figures:
         if figure.kp2d is not None:
-            draw_keypoints(image, figure.person, figure.kp2d)
+            draw_keypoints(image, figure.id, figure.kp2d)
         if figure.box is not None:
-            draw_box(image, figure.person, figure.box, figure.name)
+            draw_box(image, figure.id, figure.box, figure.name)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from staf_cli.errors import MissingTool, UsageError
+from staf_cli.core.errors import MissingTool, UsageError
 from staf_cli.rendering.camera import FAR, NEAR, Camera
 from staf_cli.rendering.rasterizer import CpuRasterizer, Raster, Rasterizer, Surface
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from staf_cli.records import Image
+from staf_cli.core.records import Image
 
 FRACTION_BITS = 4  # OpenCV draws at sixteenths of a pixel
 FARTHEST = 2**15  # px: ends beyond are brought in, OpenCV's integers hold no more

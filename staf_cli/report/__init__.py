@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from staf_cli.body import Body
-from staf_cli.errors import TracksError
-from staf_cli.files import atomic
-from staf_cli.records import Track
+from staf_cli.body.skinning import Body
+from staf_cli.core.errors import TracksError
+from staf_cli.core.files import atomic
+from staf_cli.core.records import Track
 from staf_cli.report.content import gather
 from staf_cli.report.page import assemble
-from staf_cli.results import REPORT
+from staf_cli.result.folder import REPORT
 
 FILES = REPORT
 

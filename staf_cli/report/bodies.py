@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from staf_cli.body import Body
-from staf_cli.export import Scene, glb, person_npz
+from staf_cli.body.skinning import Body
+from staf_cli.core.files import scratch_folder
+from staf_cli.core.records import Float, Person, Track, join, part
+from staf_cli.export import Scene, glb
 from staf_cli.export.motion import Y_UP
-from staf_cli.files import scratch_folder
-from staf_cli.records import Float, Person, Track, join, part
+from staf_cli.result import person_npz
 
 MOST_POSES = 12_000  # of all people together: 5 MB
 MOST_PEOPLE = 12  # those who are there the longest; each takes 0.5 MB at rest
 FEET = (7, 8, 10, 11)  # ankles and feet
-STRETCH = 250  # frames of a person in memory
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def bodies(folder: Path, tracks: Sequence[Track], frames: range, body: Body) -> 
     width, height = camera.image_size
     return Bodies(
         glb=content,
-        people=tuple(track.person for track in shown),
+        people=tuple(track.id for track in shown),
         step=step,
         floor=float(np.percentile(joints[:, FEET, 1].min(1), 10)),
         middle=middle,
@@ -71,7 +71,7 @@ def _thinned(folder: Path, track: Track, step: int) -> tuple[Track, Person]:
     numbers, chosen = np.unique(track.frame // step, return_index=True)
     parts = []
     begin = 0
-    for stretch in person_npz.stretches(person_npz.path_of(folder, track.person), STRETCH):
+    for stretch in person_npz.stretches(person_npz.path_of(folder, track.id)):
         here = chosen[(chosen >= begin) & (chosen < begin + len(stretch.frame))] - begin
         if len(here):
             parts.append(part(stretch, here))

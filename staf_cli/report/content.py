@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from staf_cli import quality, video
-from staf_cli.body import Body
-from staf_cli.errors import one_line
-from staf_cli.export import person_npz
-from staf_cli.export.motion import JOINTS
-from staf_cli.quality import Measures
-from staf_cli.records import Bools, Clip, Track
+from staf_cli import video
+from staf_cli.body.skinning import Body
+from staf_cli.core.errors import one_line
+from staf_cli.core.records import Bools, Clip, Track
+from staf_cli.export.motion import JOINT_NAMES
 from staf_cli.rendering import person_colour
+from staf_cli.report import quality
 from staf_cli.report.bodies import Bodies, bodies
 from staf_cli.report.curves import curve
 from staf_cli.report.pictures import Picture, pictures
+from staf_cli.report.quality import Measures
+from staf_cli.result import person_npz
 
-STRETCH = 250  # frames of a person in memory
 WORST, APART = 10, 0.25  # frames shown; s between two of one person
 MOST_POINTS = 60_000  # of all curves together: 1.5 MB
 LONGEST_CURVE = 2000  # points; a screen has about as many columns
@@ -42,7 +42,8 @@ def gather(
     """What the page shows of a result folder; `report.write` says what the arguments are."""
     people = [
         quality.measure(
-            track, person_npz.stretches(person_npz.path_of(folder, track.person), STRETCH)
+            track,
+            person_npz.stretches(person_npz.path_of(folder, track.id)),
         )
         for track in tracks
     ]
@@ -67,7 +68,7 @@ def gather(
         "people": [_person(one, MOST_POINTS // (3 * len(people))) for one in people],
         "median": median if len(people) > 1 else None,
         "limits": [quality.CLOSE, quality.FAR],
-        "joints": JOINTS,
+        "joints": JOINT_NAMES,
         "space": _space(shown),
         "verdict": {**vars(verdict), "doubts": [vars(doubt) for doubt in verdict.doubts]},
         "worst": [_worst(people[n], row, found[n, row]) for n, row in chosen if (n, row) in found],
@@ -109,10 +110,10 @@ def _person(one: Measures, points: int) -> Json:
     """One person's row in the timeline, and curves of at most so many points each."""
     most = max(2, min(LONGEST_CURVE, points))
     there = np.ones(len(one.frame), bool)
-    red, green, blue = person_colour(one.person)
+    red, green, blue = person_colour(one.id)
     bridged = f", {one.interpolated.sum()} of them not detected" if one.interpolated.any() else ""
     return {
-        "number": one.person,
+        "number": one.id,
         "name": one.name,
         "colour": f"#{red:02x}{green:02x}{blue:02x}",
         "told": f"in {len(one.frame)} frames{bridged}",
@@ -143,7 +144,7 @@ def _worst(one: Measures, row: int, picture: Picture) -> Json:
     else:
         why = f"all joints at {one.unrest[row]:.0f} m/s²"
     return {
-        "person": one.person,
+        "person": one.id,
         "time": time,
         "text": f"{quality.clock(time)}, {one.name}: {why}",
         "picture": f"data:image/jpeg;base64,{base64.b64encode(picture.jpeg).decode()}",

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from staf_cli.quality import Shorts
-from staf_cli.records import Float, Float32, Ints
+from staf_cli.core.records import Float, Float32, Ints
+from staf_cli.report.quality import Shorts
 
 DIGITS = 4  # significant, of a value
 GAP = 2.5  # usual steps between two times, from which on one is missing

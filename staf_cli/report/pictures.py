@@ -8,8 +8,8 @@ from itertools import pairwise
 from PIL import Image
 
 from staf_cli import video
-from staf_cli.records import Clip, Frame
-from staf_cli.span import Span
+from staf_cli.core.records import Clip, Frame
+from staf_cli.core.span import Span
 
 WIDTH = 320  # px
 QUALITY = 80

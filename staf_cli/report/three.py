@@ -9,7 +9,7 @@ import re
 import zipfile
 from importlib import resources
 
-from staf_cli.errors import MissingTool
+from staf_cli.core.errors import MissingTool
 
 ARCHIVE = "templates/viewer.zip"
 PAGE = "viewer.html.template"

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from staf_cli.errors import DONE, INTERRUPTED, StafError
+from staf_cli.core.errors import DONE, INTERRUPTED, StafError
 from staf_cli.training.commands import train
 
 

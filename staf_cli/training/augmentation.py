@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from staf_cli.devices import send
-from staf_cli.geometry import CROP_SCALE, axis_angle_to_matrix
+from staf_cli.core.devices import send
+from staf_cli.core.geometry import CROP_SCALE, axis_angle_to_matrix
 from staf_cli.training.samples import PIXELS, Labels
 
 # Left and right change places: SMPL's joints, the 14 LSP joints, the 17 COCO keypoints.

@@ -8,10 +8,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from staf_cli import metrics
-from staf_cli.body import BodyPoints
-from staf_cli.errors import WeightsError
-from staf_cli.geometry import (
+from staf_cli.body.skinning import BodyPoints
+from staf_cli.core import metrics
+from staf_cli.core.errors import WeightsError
+from staf_cli.core.geometry import (
     CROP_PIXELS,
     axis_angle_to_matrix,
     matrix_to_rot6d,

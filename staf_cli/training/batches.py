@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from staf_cli.body import BodyPoints
-from staf_cli.geometry import CROP_PIXELS
+from staf_cli.body.skinning import BodyPoints
+from staf_cli.core.geometry import CROP_PIXELS
 from staf_cli.model.normalisation import normalise
 from staf_cli.training.augmentation import cut, hide, plain_view, random_view, see
 from staf_cli.training.losses import Target, join, target_of

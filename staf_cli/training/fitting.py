@@ -23,11 +23,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from staf_cli.body import Body, forward_kinematics
-from staf_cli.body_format import BETAS, JOINTS
-from staf_cli.errors import BodyError
-from staf_cli.geometry import axis_angle_to_matrix, matrix_to_axis_angle, project_to_crop
-from staf_cli.refine import BETAS_SIGMA, KEYPOINT_SIGMA, RIGHT
+from staf_cli.body.format import BETAS, JOINT_COUNT
+from staf_cli.body.skinning import Body, forward_kinematics
+from staf_cli.core.errors import BodyError
+from staf_cli.core.geometry import axis_angle_to_matrix, matrix_to_axis_angle, project_to_crop
+from staf_cli.fitting.refine import BETAS_SIGMA, KEYPOINT_SIGMA, RIGHT
 from staf_cli.training.people.pose_prior import PosePrior
 from staf_cli.training.samples import MARGIN, PIXELS
 
@@ -266,7 +266,7 @@ def confidence(fitted: Fit) -> Tensor:
 
 def with_standing(prior: PosePrior) -> PosePrior:
     """A prior for photos, in which people stand more often than they were recorded to."""
-    table = torch.zeros(JOINTS, 2, 3)
+    table = torch.zeros(JOINT_COUNT, 2, 3)
     for joint, values in _STANDING.items():
         table[joint] = torch.tensor(values)
         if joint in RIGHT:
@@ -460,7 +460,7 @@ def _best(model: _Model, unknowns: _Unknowns, evidence: _Evidence, people: int) 
         points, joints = model.points.pose(unknowns.rotmats, unknowns.betas)
         best = energy.argmin(1)
         rows = torch.arange(people) * count + best
-        centred = (joints - joints[:, :1]).reshape(people, count, JOINTS, 3)
+        centred = (joints - joints[:, :1]).reshape(people, count, JOINT_COUNT, 3)
         apart = (centred - centred[torch.arange(people), best][:, None]).norm(dim=-1).mean(-1)
         doubt = ((energy.min(1, keepdim=True).values - energy).softmax(1) * apart).sum(1)
         chosen, seen = unknowns.rows(rows), evidence.rows(rows)

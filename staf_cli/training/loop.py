@@ -16,8 +16,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from staf_cli.errors import WeightsError
-from staf_cli.files import atomic
+from staf_cli.core.errors import WeightsError
+from staf_cli.core.files import atomic
 
 SAVE_SECONDS = 300
 WARM_UP = 100  # steps

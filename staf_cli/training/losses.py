@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from staf_cli.body import Body, BodyPoints
-from staf_cli.errors import BodyError
-from staf_cli.geometry import project_to_crop
+from staf_cli.body.skinning import Body, BodyPoints
+from staf_cli.core.errors import BodyError
+from staf_cli.core.geometry import project_to_crop
 from staf_cli.model.regressor import Theta
 from staf_cli.training.augmentation import Truth
 from staf_cli.training.samples import POINTS

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
-from staf_cli.errors import DatasetError
-from staf_cli.files import atomic
+from staf_cli.core.errors import DatasetError
+from staf_cli.core.files import atomic
 from staf_cli.training.loop import Say
 
 FILES = (  # in the order in which they are unpacked: a set's labels after its images

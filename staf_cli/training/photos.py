@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 import torch
 
-from staf_cli.body import Body
-from staf_cli.crop import crop_image, crop_matrix, square_box
-from staf_cli.errors import DatasetError
-from staf_cli.records import COCO_KEYPOINTS, Detections, Float, Frame, Image
-from staf_cli.tracking import find_people, load_detector
+from staf_cli.body.skinning import Body
+from staf_cli.core.crop import crop_image, crop_matrix, square_box
+from staf_cli.core.errors import DatasetError
+from staf_cli.core.records import COCO_KEYPOINTS, Detections, Float, Frame, Image
+from staf_cli.tracking.detection import find_people, load_detector
 from staf_cli.training.fitting import confidence, fit
 from staf_cli.training.people.pose_prior import PosePrior
 from staf_cli.training.samples import MARGIN, PIXELS, POINTS, Labels, write_samples

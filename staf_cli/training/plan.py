@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from staf_cli.errors import UsageError
+from staf_cli.core.errors import UsageError
 from staf_cli.training.batches import Phase
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from staf_cli.body import Body
-from staf_cli.errors import DatasetError
-from staf_cli.files import atomic
+from staf_cli.body.skinning import Body
+from staf_cli.checkpoints.registry import locate
+from staf_cli.core.errors import DatasetError
+from staf_cli.core.files import atomic
 from staf_cli.model.yolo import Yolo11
-from staf_cli.tracking import load_detector
+from staf_cli.tracking.detection import load_detector
 from staf_cli.training.loop import Say
 from staf_cli.training.people.motion import read_motions, write_motions
 from staf_cli.training.people.pose_prior import fit_pose_prior
@@ -24,7 +25,6 @@ from staf_cli.training.people.retargeting import prepare_motions
 from staf_cli.training.people.tailoring import make_wardrobe, write_wardrobe
 from staf_cli.training.photos import prepare_photos
 from staf_cli.training.studio.backgrounds import prepare_backgrounds
-from staf_cli.weights import locate
 
 
 def prepare(

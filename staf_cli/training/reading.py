@@ -15,8 +15,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from staf_cli.body import BodyPoints
-from staf_cli.geometry import matrix_to_rot6d
+from staf_cli.body.skinning import BodyPoints
+from staf_cli.core.geometry import matrix_to_rot6d
 from staf_cli.model.regressor import Regressor, Theta
 from staf_cli.model.staf import STAF
 from staf_cli.training.losses import Target

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from staf_cli.errors import DatasetError
-from staf_cli.files import atomic
+from staf_cli.core.errors import DatasetError
+from staf_cli.core.files import atomic
 
 PIXELS = 288
 MARGIN = 1.4

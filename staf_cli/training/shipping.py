@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from staf_cli.body import Body
-from staf_cli.checkpoint import compact, save_checkpoint
-from staf_cli.errors import BodyError, WeightsError
-from staf_cli.geometry import CROP_SCALE
+from staf_cli.body.skinning import Body
+from staf_cli.checkpoints.format import compact, save_checkpoint
+from staf_cli.core.errors import BodyError, WeightsError
+from staf_cli.core.geometry import CROP_SCALE
 from staf_cli.model.staf import Architecture
 
 NETWORK = "network."

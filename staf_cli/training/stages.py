@@ -11,10 +11,10 @@ from typing import cast
 import torch
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from staf_cli.body import Body
-from staf_cli.checkpoint import load_checkpoint
-from staf_cli.errors import UsageError, WeightsError
-from staf_cli.files import sha256
+from staf_cli.body.skinning import Body
+from staf_cli.checkpoints.format import load_checkpoint
+from staf_cli.core.errors import UsageError, WeightsError
+from staf_cli.core.files import sha256
 from staf_cli.model.staf import STAF, Architecture
 from staf_cli.training import loop
 from staf_cli.training.base import BaseTask, initialise, load_encoder, set_mean

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from staf_cli.devices import send
+from staf_cli.core.devices import send
 
 SPARE = 24 * 2**30  # bytes of a GPU's memory that training itself may need
 CHUNK = 2**30  # bytes on their way to it

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from staf_cli import metrics
-from staf_cli.body import Body, BodyPoints
-from staf_cli.files import atomic
-from staf_cli.geometry import CROP_PIXELS, project_to_crop
+from staf_cli.body.skinning import Body, BodyPoints
+from staf_cli.core import metrics
+from staf_cli.core.files import atomic
+from staf_cli.core.geometry import CROP_PIXELS, project_to_crop
 from staf_cli.model.backbone import CHANNELS
 from staf_cli.model.normalisation import normalise
 from staf_cli.model.staf import STAF

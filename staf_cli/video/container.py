@@ -9,8 +9,8 @@ from typing import Any
 import av
 import av.logging
 
-from staf_cli.errors import VideoError
-from staf_cli.files import printable
+from staf_cli.core.errors import VideoError
+from staf_cli.core.files import printable
 from staf_cli.video.picture import MOST_PIXELS
 
 # What cameras, editors and the web make. FFmpeg would also "play" scripts, playlists and numbered

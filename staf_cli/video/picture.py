@@ -11,9 +11,9 @@ import PIL.Image
 from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import Colorspace, Interpolation
 
-from staf_cli.errors import VideoError
-from staf_cli.files import printable
-from staf_cli.records import Image
+from staf_cli.core.errors import VideoError
+from staf_cli.core.files import printable
+from staf_cli.core.records import Image
 
 LONGEST_SIDE = 16384  # px
 MOST_PIXELS = 150_000_000  # four times 8K; as RGB 450 MB a frame

@@ -13,10 +13,10 @@ from typing import Any
 import av
 from av.codec.codec import Capabilities
 
-from staf_cli.errors import UsageError, VideoError
-from staf_cli.files import printable
-from staf_cli.records import Clip, Frame
-from staf_cli.span import WHOLE, Span
+from staf_cli.core.errors import UsageError, VideoError
+from staf_cli.core.files import printable
+from staf_cli.core.records import Clip, Frame
+from staf_cli.core.span import WHOLE, Span
 from staf_cli.video.container import (
     audio_streams,
     be_strict,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from staf_cli.records import Bools, Clip, Ints
+from staf_cli.core.records import Bools, Clip, Ints
 from staf_cli.video.container import opened, packets_of, start_of, video_stream
 
 # Codecs of which every packet is one picture, and whose key packets need nothing before them.

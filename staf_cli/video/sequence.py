@@ -10,11 +10,11 @@ from typing import Any
 
 import av
 
-from staf_cli import files
-from staf_cli.errors import UsageError, VideoError
-from staf_cli.files import printable
-from staf_cli.records import Clip, Frame
-from staf_cli.span import Span
+from staf_cli.core import files
+from staf_cli.core.errors import UsageError, VideoError
+from staf_cli.core.files import printable
+from staf_cli.core.records import Clip, Frame
+from staf_cli.core.span import Span
 from staf_cli.video.container import LIMITS, be_strict
 from staf_cli.video.picture import (
     LONGEST_SIDE,

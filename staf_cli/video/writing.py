@@ -23,11 +23,11 @@ from av.video.reformatter import (
     Interpolation,
 )
 
-from staf_cli import files
-from staf_cli.errors import MissingTool, OutputError, VideoError
-from staf_cli.files import printable
-from staf_cli.interrupts import undone_by
-from staf_cli.records import Clip, Frame, Image
+from staf_cli.core import files
+from staf_cli.core.errors import MissingTool, OutputError, VideoError
+from staf_cli.core.files import printable
+from staf_cli.core.interrupts import undone_by
+from staf_cli.core.records import Clip, Frame, Image
 from staf_cli.video.container import (
     audio_streams,
     decode,

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from staf_cli.errors import DatasetError
-from staf_cli.files import atomic
-from staf_cli.geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from staf_cli.core.errors import DatasetError
+from staf_cli.core.files import atomic
+from staf_cli.core.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 
 HELD_OUT_SUBJECTS = ("13", "14")  # CMU's numbers; a clip's name starts with its subject's
 OTHER_SIDE = (0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22)

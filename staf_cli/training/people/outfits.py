@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from staf_cli.body_format import BodyArrays
-from staf_cli.errors import BodyError
+from staf_cli.body.format import BodyArrays
+from staf_cli.core.errors import BodyError
 from staf_cli.training.chance import chance, choose, colour, direction, normal, uniform
 from staf_cli.training.people.wardrobe import Piece, Wardrobe
 from staf_cli.training.studio.splatting import vertex_normals

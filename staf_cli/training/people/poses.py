@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from staf_cli.geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from staf_cli.core.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from staf_cli.training.people.motion import Motions, mirror_pose
 from staf_cli.training.people.retargeting import collar_lift
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from staf_cli.body_format import JOINTS, SMPL_PARENTS, BodyArrays
-from staf_cli.errors import DatasetError
-from staf_cli.geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from staf_cli.body.format import JOINT_COUNT, SMPL_PARENTS, BodyArrays
+from staf_cli.core.errors import DatasetError
+from staf_cli.core.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from staf_cli.training.people.motion import Motions, interpolate, join_clips
 
 # The axes about which a recording's elbows bend, in the forearms' frames: in CMU's skeleton the
@@ -136,7 +136,7 @@ def retarget(recording: Recording, body: BodyArrays) -> tuple[Tensor, Tensor]:
     joints = torch.from_numpy(body.J_regressor @ body.v_template).double()  # (24, 3)
     source = _orientations(recording.rotmats, recording.parents)  # (T, J, 3, 3)
     at = recording.index
-    local = torch.eye(3, dtype=torch.float64).expand(len(source), JOINTS, 3, 3).clone()
+    local = torch.eye(3, dtype=torch.float64).expand(len(source), JOINT_COUNT, 3, 3).clone()
     local[:, 0] = source[:, at["hip"]]
 
     abdomen, chest = (

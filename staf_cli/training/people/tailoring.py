@@ -24,9 +24,9 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from staf_cli.body_format import JOINTS, load_body, read_npz
-from staf_cli.errors import BodyError
-from staf_cli.files import atomic
+from staf_cli.body.format import JOINT_COUNT, load_body, read_npz
+from staf_cli.core.errors import BodyError
+from staf_cli.core.files import atomic
 from staf_cli.training.people.wardrobe import Piece, Wardrobe, wardrobe_arrays
 
 Doubles = NDArray[np.float64]
@@ -528,11 +528,11 @@ def sew(
     if kind == "hair":
         alike = np.ones((len(skin), 1))
         below = bind(placed, np.ones((len(placed), 1)), mannequin.v_template, alike)
-        weights = np.zeros((len(placed), JOINTS))
+        weights = np.zeros((len(placed), JOINT_COUNT))
         weights[:, HEAD], weights[:, CHEST] = 1 - hang, hang
         shapedirs += hang[:, None, None] * (below.blend(mannequin.shapedirs) - shapedirs)
     if kind == "shoes":
-        lower = np.isin(np.arange(JOINTS), FEET)
+        lower = np.isin(np.arange(JOINT_COUNT), FEET)
         weights = weights * lower / np.maximum((weights * lower).sum(1, keepdims=True), 1e-9)
         placed = pull_socks(placed, weights, mannequin)
     hides = np.isin(mannequin.index, fitting.covered)

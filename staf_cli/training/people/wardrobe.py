@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from staf_cli.body_format import BETAS, JOINTS, ROW_TOLERANCE, read_npz
-from staf_cli.errors import BodyError
+from staf_cli.body.format import BETAS, JOINT_COUNT, ROW_TOLERANCE, read_npz
+from staf_cli.core.errors import BodyError
 
 KINDS = ("suit", "shoes", "hair")
 
@@ -44,7 +44,7 @@ class Piece:
         shapes = {
             "v_template": (count, 3),
             "shapedirs": (count, 3, BETAS),
-            "weights": (count, JOINTS),
+            "weights": (count, JOINT_COUNT),
             "faces": (len(self.faces) if self.faces.ndim else 0, 3),
             "colours": (count, 3),
             "hides": (len(self.hides) if self.hides.ndim else 0,),

@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from staf_cli.errors import DatasetError
-from staf_cli.files import atomic, printable
+from staf_cli.core.errors import DatasetError
+from staf_cli.core.files import atomic, printable
 
 SIDE = 320  # px
 

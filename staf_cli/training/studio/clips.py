@@ -18,16 +18,16 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from staf_cli import video
-from staf_cli.body import Body
-from staf_cli.errors import DatasetError
-from staf_cli.records import Clip, Float, Frame
-from staf_cli.tracking import closest_keypoints, find_people, load_detector, look_closer
+from staf_cli.body.skinning import Body
+from staf_cli.core.errors import DatasetError
+from staf_cli.core.records import Clip, Float, Frame
+from staf_cli.evaluation.truth import Pose, Truth, save_truth
+from staf_cli.tracking.detection import closest_keypoints, find_people, load_detector, look_closer
 from staf_cli.training.chance import branch, uniform
 from staf_cli.training.loop import Say
 from staf_cli.training.people.motion import Motions, join_clips
 from staf_cli.training.studio.degradation import degrade
 from staf_cli.training.studio.scenes import CLIP_SIZE, Filmed, Studio, film
-from staf_cli.truth import Pose, Truth, save_truth
 
 FPS = 30  # of the motions as well
 SHRINK = (1.3, 1.7)  # a mild camera's lack of detail, times

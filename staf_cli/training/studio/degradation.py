@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate
 
-from staf_cli.devices import send
+from staf_cli.core.devices import send
 
 BLURRED, SHRUNK, NOISY, BLOCKY, COLOURED, GREY = 0.25, 0.5, 0.4, 0.35, 0.8, 0.05  # shares
 SHRINK = (1.3, 1.7, 2.2, 3.0, 4.0, 5.0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, normalize
 
-from staf_cli.body import joint_transforms
+from staf_cli.body.skinning import joint_transforms
 from staf_cli.training.people.outfits import PARTS, Figure, paint
 from staf_cli.training.studio.splatting import interpolate, skin, splat
 

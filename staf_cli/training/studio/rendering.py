@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from staf_cli.body_format import BodyArrays
-from staf_cli.errors import OutOfMemory
+from staf_cli.body.format import BodyArrays
+from staf_cli.core.errors import OutOfMemory
 from staf_cli.training.loop import Say
 from staf_cli.training.samples import Labels, write_samples
 from staf_cli.training.studio.scenes import Split, Studio, open_studio, render_sequences

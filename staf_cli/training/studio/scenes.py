@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, pad
 
-from staf_cli.body_format import BodyArrays
-from staf_cli.errors import DatasetError
-from staf_cli.geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from staf_cli.body.format import BodyArrays
+from staf_cli.core.errors import DatasetError
+from staf_cli.core.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from staf_cli.training.chance import branch, chance, colour, direction, normal, uniform
 from staf_cli.training.people.motion import Motions, read_motions
 from staf_cli.training.people.outfits import Anatomy, Closet, anatomy, closet, dress, random_betas

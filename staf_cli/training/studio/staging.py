@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from staf_cli.body import joint_transforms
-from staf_cli.geometry import axis_angle_to_matrix, project
+from staf_cli.body.skinning import joint_transforms
+from staf_cli.core.geometry import axis_angle_to_matrix, project
 from staf_cli.training.chance import chance, direction, normal, uniform
 from staf_cli.training.people.motion import Motions, random_sequence
 from staf_cli.training.people.outfits import Anatomy

@@ -1,0 +1,1 @@
+"""Body models in SMPL format: skinning, and reading files without running code."""

@@ -1,0 +1,322 @@
+"""The SMPL format as plain arrays: what a body file must hold, checked, hashed, read and written.
+
+An npz carries the arrays under SMPL's own names (f, kintree_table, weights, ...). Reading one
+never runs code: no pickles, and every array's size is checked before memory is taken for it.
+"""
+
+import hashlib
+import math
+import struct
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from tokenize import TokenError
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from staf_cli.core.errors import BodyError
+from staf_cli.core.files import atomic
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+JOINT_COUNT = 24
+BETAS = 10
+SAMPLES = 431  # vertices of the down-sampled mesh that the network looks at
+SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
+
+INTEGERS = ("parents", "faces", "sample_index")
+
+MOST_VERTICES = 100_000
+LARGEST_ARRAYS = 256 * 2**20  # bytes, together; SMPL with 300 betas in float64 has 90 MB
+LARGEST_DIRECTORY = 2**20  # bytes of a zip's list of members; reading it takes twenty times that
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # how numpy and SMPL's authors compress
+# What reading an npy header raises, which is a Python expression, where it is none or a trap.
+BAD_HEADER = (
+    ValueError,
+    TypeError,
+    EOFError,
+    SyntaxError,
+    TokenError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+)
+ROW_TOLERANCE = 1e-3  # how far a vertex's skinning weights may sum from 1
+
+
+@dataclass(frozen=True, eq=False)
+class BodyArrays:
+    """One body model in SMPL format with V vertices, in its T-pose, in metres.
+
+    `J_regressor` takes vertices to the 24 joints. `posedirs` are vertex offsets for the
+    207 = 23 * 9 numbers of R - I of the joints 1..23. `sample_index` and `sample_weight` make
+    each of the network's 431 points from K vertices; the two regressors take posed vertices to
+    the 17 COCO keypoints and to the 14 LSP joints of the evaluation. These four are optional.
+
+    Raises BodyError for an array of another shape, with numbers that are not finite, or with
+    weights, parents or faces that make no body.
+    """
+
+    v_template: Floats  # (V, 3) m
+    shapedirs: Floats  # (V, 3, 10) m per unit of beta
+    posedirs: Floats  # (V, 3, 207) m
+    J_regressor: Floats  # (24, V)
+    weights: Floats  # (V, 24) skinning weights, rows sum to 1
+    parents: Ints  # (24,), -1 for the root
+    faces: Ints  # (F, 3) vertex indices, from 0
+    sample_index: Ints | None = None  # (431, K) vertex indices
+    sample_weight: Floats | None = None  # (431, K), 0 where padded
+    coco17_regressor: Floats | None = None  # (17, V)
+    lsp14_regressor: Floats | None = None  # (14, V)
+
+    def __post_init__(self) -> None:
+        vertices = len(self.v_template) if self.v_template.ndim else 0
+        columns = -1 if self.sample_index is None else self.sample_index.shape[-1]
+        shapes = {
+            "v_template": (vertices, 3),
+            "shapedirs": (vertices, 3, BETAS),
+            "posedirs": (vertices, 3, 9 * (JOINT_COUNT - 1)),
+            "J_regressor": (JOINT_COUNT, vertices),
+            "weights": (vertices, JOINT_COUNT),
+            "parents": (JOINT_COUNT,),
+            "faces": (-1, 3),
+            "sample_index": (SAMPLES, -1),
+            "sample_weight": (SAMPLES, columns),
+            "coco17_regressor": (17, vertices),
+            "lsp14_regressor": (14, vertices),
+        }
+        for name, shape in shapes.items():
+            array = getattr(self, name)
+            _check_array(name, array, shape)
+            kind = np.int64 if name in INTEGERS else np.float32
+            if array is not None and array.dtype != kind:
+                raise BodyError(f"{name}: holds {array.dtype}, expected {kind.__name__}")
+        if vertices == 0 or len(self.faces) == 0:
+            raise BodyError("the body has no vertices or no faces; use the original SMPL file")
+        if (self.sample_index is None) != (self.sample_weight is None):
+            raise BodyError("sample_index and sample_weight come together; only one is there")
+        if tuple(self.parents.tolist()) != SMPL_PARENTS:
+            raise BodyError("the joints' tree is not SMPL's; only 24-joint SMPL bodies are known")
+        if np.abs(self.weights.sum(1) - 1).max() > ROW_TOLERANCE or self.weights.min() < 0:
+            raise BodyError("weights: rows must be >= 0 and sum to 1; use the original SMPL file")
+        for name in ("faces", "sample_index"):
+            index = getattr(self, name)
+            if index is not None and (index.min() < 0 or index.max() >= vertices):
+                raise BodyError(f"{name}: a vertex outside 0..{vertices - 1}; the file is damaged")
+
+    @property
+    def hash(self) -> str:
+        """16 hexadecimal digits that name this body: see `body_hash`."""
+        return body_hash(self.v_template, self.shapedirs, self.J_regressor, self.weights)
+
+
+def body_hash(
+    v_template: NDArray[np.generic],
+    shapedirs: NDArray[np.generic],
+    J_regressor: NDArray[np.generic],
+    weights: NDArray[np.generic],
+) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 over what makes two bodies differ.
+
+    v_template (V, 3), shapedirs (V, 3, 10 or more: the first 10 count), J_regressor (24, V) and
+    weights (V, 24), in this order, each as C-ordered little-endian float32.
+    """
+    digest = hashlib.sha256()
+    for array in (v_template, shapedirs[..., :BETAS], J_regressor, weights):
+        digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def load_body(path: Path) -> BodyArrays:
+    """Read a body's npz: SMPL's names, optionally sample_* and *_regressor; no posedirs: zeros.
+
+    Raises BodyError when the file is missing, damaged, not an npz, or no SMPL body.
+    """
+    members = {_member(field.name): field.name for field in fields(BodyArrays)}
+    found = {members[name]: array for name, array in read_npz(path, members).items()}
+    for name in ("v_template", "shapedirs", "J_regressor", "weights", "parents", "faces"):
+        if name not in found:
+            raise BodyError(f"{path}: has no {_member(name)}; it is not an SMPL-format body")
+    try:
+        return body_arrays(found)
+    except BodyError as error:
+        raise BodyError(f"{path}: {error}") from error
+
+
+def body_arrays(found: dict[str, NDArray[np.generic]]) -> BodyArrays:
+    """BodyArrays from arrays of any number type under its fields' names.
+
+    `parents` may be the whole kintree_table (2, 24), whose root is 2**32 - 1 in old files;
+    shapedirs may have more than 10 betas, which are cut; absent posedirs are zeros.
+    """
+    for name, array in found.items():
+        if array.dtype.kind not in "biuf":
+            raise BodyError(f"{name}: holds {array.dtype}, not numbers; not an SMPL body")
+    _check_array("v_template", found["v_template"], (-1, 3))
+    _check_array("shapedirs", found["shapedirs"], (-1, 3, -1))
+    if len(found["v_template"]) > MOST_VERTICES:
+        raise BodyError(f"v_template: more than {MOST_VERTICES} vertices; not an SMPL body")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf and is refused
+        floats = {
+            name: np.ascontiguousarray(array, dtype=np.float32)
+            for name, array in found.items()
+            if name not in INTEGERS
+        }
+    floats["shapedirs"] = np.ascontiguousarray(floats["shapedirs"][..., :BETAS])
+    floats.setdefault(
+        "posedirs", np.zeros((*floats["v_template"].shape, 9 * (JOINT_COUNT - 1)), np.float32)
+    )
+    integers = {
+        name: np.ascontiguousarray(found[name]).astype(np.int64)
+        for name in INTEGERS
+        if name in found
+    }
+    parents = integers["parents"]
+    parents = parents[0].copy() if parents.ndim == 2 and len(parents) else parents.copy()
+    parents[parents == 2**32 - 1] = -1
+    return BodyArrays(
+        v_template=floats["v_template"],
+        shapedirs=floats["shapedirs"],
+        posedirs=floats["posedirs"],
+        J_regressor=floats["J_regressor"],
+        weights=floats["weights"],
+        parents=parents,
+        faces=integers["faces"],
+        sample_index=integers.get("sample_index"),
+        sample_weight=floats.get("sample_weight"),
+        coco17_regressor=floats.get("coco17_regressor"),
+        lsp14_regressor=floats.get("lsp14_regressor"),
+    )
+
+
+def save_body(body: BodyArrays, path: Path) -> None:
+    """Write a body as the compressed npz that `load_body` reads; posedirs of zeros are left out.
+
+    Raises OutputError where the file cannot be written.
+    """
+    arrays = {
+        _member(field.name): getattr(body, field.name)
+        for field in fields(BodyArrays)
+        if getattr(body, field.name) is not None
+    }
+    arrays["kintree_table"] = np.stack([body.parents, np.arange(JOINT_COUNT)])
+    if not body.posedirs.any():
+        del arrays["posedirs"]
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
+
+
+def read_npz(
+    path: Path, names: Iterable[str], largest: int | None = None
+) -> dict[str, NDArray[np.generic]]:
+    """The named arrays of an npz that are there, numbers or text; the others are not touched.
+
+    largest: bytes that they may take together, as much as any body's where it is not given.
+    Raises BodyError for a missing or damaged file, an array of objects (a pickle), arrays that
+    take more than that, or a header that does not fit its data.
+    """
+    with open_zip(path) as archive:
+        present = set(archive.namelist())
+        members = {name: f"{name}.npy" for name in names if f"{name}.npy" in present}
+        size = sum(archive.getinfo(member).file_size for member in members.values())
+        if size > (LARGEST_ARRAYS if largest is None else largest):
+            raise BodyError(
+                f"{path}: its arrays take {size} bytes, more than any body needs or its frames "
+                "allow; get the file again"
+            )
+        return {name: _read_member(path, archive, member) for name, member in members.items()}
+
+
+@contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip of unknown origin for reading, without taking memory for a directory's lies.
+
+    Raises BodyError for a missing or damaged file, here and while members are read in the block.
+    """
+    damaged = f"{path}: is damaged, or no npz or zip file; get it again"
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            problem = "cannot be read: is no file" if path.exists() else "there is no such file"
+            raise BodyError(f"{path}: {problem}")
+        with path.open("rb") as stream:
+            if _directory_size(stream) > LARGEST_DIRECTORY:
+                raise BodyError(damaged)
+            with zipfile.ZipFile(stream) as archive:
+                if any(member.compress_type not in METHODS for member in archive.infolist()):
+                    raise BodyError(damaged)
+                yield archive
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        UnicodeDecodeError,
+    ) as error:
+        raise BodyError(damaged) from error
+    except OSError as error:
+        raise BodyError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _directory_size(stream: IO[bytes]) -> int:
+    """What the module itself will read into memory when it opens the zip; 0 for no zip."""
+    end = zipfile._EndRecData(stream)  # type: ignore[attr-defined]
+    size: int = end[zipfile._ECD_SIZE] if end else 0  # type: ignore[attr-defined]
+    return size
+
+
+def _read_member(path: Path, archive: zipfile.ZipFile, member: str) -> NDArray[np.generic]:
+    where = f"{path}: {member.removesuffix('.npy')}"
+    with archive.open(member) as stream:
+        try:
+            version = npy.read_magic(stream)
+            one = version == (1, 0)
+            read_header = npy.read_array_header_1_0 if one else npy.read_array_header_2_0
+            shape, _, dtype = read_header(stream)
+        except BAD_HEADER as error:
+            raise BodyError(f"{where} is no numpy array; get the file again") from error
+        start = stream.tell()
+    if dtype.hasobject:
+        raise BodyError(f"{where} holds Python objects, which could run code; it is not read")
+    if dtype.kind not in "biufU" or dtype.itemsize == 0:
+        raise BodyError(f"{where} holds {dtype!s:.40}, neither numbers nor text; get it again")
+    lies = f"{where} is cut off or lies about its size; get the file again"
+    data = archive.getinfo(member).file_size - start
+    if min(shape, default=1) < 0 or data != math.prod(shape) * dtype.itemsize:
+        raise BodyError(lies)
+    try:
+        with archive.open(member) as stream:
+            array: NDArray[np.generic] = npy.read_array(stream, allow_pickle=False)
+    except BAD_HEADER as error:  # fewer data than the zip says, or a shape that numpy cannot hold
+        raise BodyError(lies) from error
+    if dtype.kind == "U":  # Python stops at what is no letter
+        letters = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(dtype.byteorder))
+        if letters.max(initial=0) > sys.maxunicode:
+            raise BodyError(f"{where} holds what is no text; get the file again")
+    return array
+
+
+def _member(field: str) -> str:
+    return {"parents": "kintree_table", "faces": "f"}.get(field, field)
+
+
+def _check_array(name: str, array: NDArray[np.generic] | None, shape: tuple[int, ...]) -> None:
+    if array is None:
+        return
+    fits = array.ndim == len(shape) and all(
+        want in (-1, have) for want, have in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        expected = str(shape).replace("-1", "any")
+        raise BodyError(f"{name}: shape {array.shape}, expected {expected}; not an SMPL body")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise BodyError(f"{name}: holds values that are not finite; get the file again")

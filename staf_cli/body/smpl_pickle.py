@@ -1,0 +1,276 @@
+"""Arrays out of the pickles in which SMPL is distributed, without running what they ask for.
+
+A pickle is a little program that may call anything by name. This reader knows the few names
+that the official files use (numpy arrays, scipy's sparse matrices, chumpy's arrays) and gives
+each an inert stand-in that only keeps what it is handed; every other name is refused. Neither
+chumpy nor numpy's or scipy's own unpickling takes part.
+"""
+
+import math
+import pickle
+import re
+import struct
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import IO, Any, Literal, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from staf_cli.core.errors import BodyError
+
+LARGEST_FILE = 320 * 2**20  # bytes; the largest official file is about three quarters of it
+LARGEST_PIECE = 150 * 10**6  # bytes; its largest array, 300 betas in float64, is 50 MB, 145 as text
+MOST_STEPS = 50_000  # of the pickle's program; arrays are single steps, so that no file has many
+MOST_NUMBERS = 2**22  # of a dense matrix; the joint regressor has 24 * 6890
+NUMBERS = re.compile(r"[<>=|]?(b1|i[1248]|u[1248]|f[248])")
+
+Array = NDArray[np.generic]
+
+
+def read_pickle(stream: IO[bytes], path: Path, names: Collection[str]) -> dict[str, Array]:
+    """The named arrays, dense, of a pickled dictionary; others in it are not looked at.
+
+    Pickles of Python 2 (read as latin-1) and 3. `path` only names the file in messages.
+    Raises BodyError for a pickle that is damaged, that asks for anything but arrays, or whose
+    arrays cannot be made.
+    """
+    try:
+        content = _ArraysOnly(_InPieces(stream), encoding="latin1").load()
+    except _ForeignName as error:
+        raise BodyError(
+            f"{path}: asks for {error}, which no body model needs; nothing was run. "
+            "Get the file from its original source"
+        ) from error
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RuntimeError,
+        OverflowError,
+        MemoryError,
+        struct.error,
+    ) as error:
+        raise BodyError(f"{path}: is damaged or no SMPL pickle; get the file again") from error
+    if not isinstance(content, dict):
+        raise BodyError(f"{path}: holds no named arrays; it is not an SMPL body")
+    try:
+        return {name: _array(content[name]) for name in names if name in content}
+    except (ValueError, TypeError, OverflowError) as error:
+        raise BodyError(f"{path}: {error}; get the original SMPL file") from error
+
+
+class _ForeignName(Exception):
+    """The pickle names something outside of the list below."""
+
+
+class _Sealed(type):
+    """Makes a class that a pickle can call but not change."""
+
+    def __setattr__(cls, name: str, value: object) -> NoReturn:
+        raise pickle.UnpicklingError("a pickle may not change classes")
+
+
+class _StandIn(metaclass=_Sealed):
+    """Keeps what the pickle's constructor and `__setstate__` would have been given."""
+
+    __slots__ = ("arguments", "state")
+
+    arguments: tuple[Any, ...]
+    state: Any
+
+    def __new__(cls, *arguments: object) -> "_StandIn":  # all that NEWOBJ calls
+        made = super().__new__(cls)
+        made.arguments = arguments
+        made.state = None
+        return made
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+
+class _DType(_StandIn):  # arguments: ("f8", False, True); state: (3, "<", None, ...)
+    __slots__ = ()
+
+
+class _NDArray(_StandIn):  # state: (1, shape, dtype, is Fortran-ordered, data)
+    __slots__ = ()
+
+
+class _Csc(_StandIn):  # state: {"data", "indices", "indptr", "_shape" or "shape"}
+    __slots__ = ()
+
+
+class _Ch(_StandIn):  # state: {"x": array, ...}
+    __slots__ = ()
+
+
+class _Select(_StandIn):  # state: {"a": _Ch, "idxs": array, "preferred_shape": tuple, ...}
+    __slots__ = ()
+
+
+class _Other(_StandIn):  # loads, so that what is beside it can be read; gives no array itself
+    __slots__ = ()
+
+
+class _Reconstructor(metaclass=_Sealed):
+    """copyreg's way to make an object in protocols 0 and 1: class, base, the base's state."""
+
+    def __new__(cls, made: Any, base: object = None, state: object = None) -> Any:
+        if not (isinstance(made, _Sealed) and issubclass(made, _StandIn)):
+            raise pickle.UnpicklingError("an object of an unexpected class")
+        return made()
+
+
+class _Latin1(metaclass=_Sealed):
+    """_codecs.encode as Python 3 writes bytes in old protocols."""
+
+    def __new__(cls, text: str, encoding: str = "latin1") -> Any:
+        return text.encode("latin1")
+
+
+def _known() -> dict[tuple[str, str], type]:
+    known: dict[tuple[str, str], type] = {
+        ("numpy", "ndarray"): _Other,
+        ("numpy", "dtype"): _DType,
+        ("scipy.sparse.csc", "csc_matrix"): _Csc,
+        ("scipy.sparse._csc", "csc_matrix"): _Csc,
+        ("chumpy.ch", "Ch"): _Ch,
+        ("chumpy.reordering", "Select"): _Select,
+        ("chumpy.ch", "MatVecMult"): _Other,
+        ("chumpy.reordering", "transpose"): _Other,
+        ("chumpy.reordering", "reshape"): _Other,
+        ("copyreg", "_reconstructor"): _Reconstructor,
+        ("copy_reg", "_reconstructor"): _Reconstructor,
+        ("_codecs", "encode"): _Latin1,
+    }
+    for builtins in ("builtins", "__builtin__"):
+        known[builtins, "object"] = _Other
+        known[builtins, "set"] = _Other
+    for numpy in ("numpy.core", "numpy._core"):
+        known[f"{numpy}.multiarray", "_reconstruct"] = _NDArray
+        known[f"{numpy}.multiarray", "scalar"] = _Other
+    return known
+
+
+class _InPieces:
+    """A stream that gives no more at a time than an array of an official file takes."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+
+    def read(self, size: int) -> bytes:
+        if size > LARGEST_PIECE:
+            raise pickle.UnpicklingError("more bytes than any array has")
+        return self.stream.read(size)
+
+    def readline(self) -> bytes:
+        line = self.stream.readline(LARGEST_PIECE)
+        if len(line) == LARGEST_PIECE:
+            raise pickle.UnpicklingError("a longer line than any array has")
+        return line
+
+
+def _counted(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The same step, refused after very many: nests so deep that Python crashes take them all."""
+
+    def step(unpickler: "_ArraysOnly") -> None:
+        unpickler.steps += 1
+        if unpickler.steps > MOST_STEPS:
+            raise pickle.UnpicklingError("more steps than any body model needs")
+        load(unpickler)
+
+    return step
+
+
+class _ArraysOnly(pickle._Unpickler):
+    """Python's own unpickler in Python: the one in C takes memory for any memo index it reads."""
+
+    known = _known()
+    steps = 0
+    # A bytearray's claimed length is filled before it is read; no official file has one.
+    dispatch = {  # noqa: RUF012
+        opcode: _counted(load)
+        for opcode, load in pickle._Unpickler.dispatch.items()
+        if opcode != pickle.BYTEARRAY8[0]
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.known:
+            # Quoted and cut: the name is the pickle's, and goes to a terminal.
+            asked = f"{module}.{name}"
+            raise _ForeignName(f"{asked!a:.80}")
+        return self.known[module, name]
+
+
+def _array(value: object) -> Array:
+    """The dense array that a stand-in stands for. Raises ValueError where there is none."""
+    match value:
+        case _Ch(state={"x": inner}):
+            return _plain(inner)
+        case _Select(state={"a": _Ch(state={"x": source}), "idxs": chosen} as state):
+            return _select(_plain(source), _plain(chosen), state.get("preferred_shape"))
+        case _Csc(state=dict() as state):
+            return _dense(state)
+    return _plain(value)
+
+
+def _plain(value: object) -> Array:
+    match value:
+        case _NDArray(state=(_, tuple() as shape, _DType() as dtype, fortran, data)):
+            return _numbers(data, dtype, shape, "F" if fortran else "C")
+    raise ValueError("holds something in place of an array of numbers")
+
+
+def _numbers(
+    data: object, dtype: _DType, shape: tuple[Any, ...], order: Literal["C", "F"]
+) -> Array:
+    text = dtype.arguments[0] if dtype.arguments else None
+    if not isinstance(text, str) or not NUMBERS.fullmatch(text):
+        raise ValueError(f"holds an array of {text!a:.40}, not of numbers")
+    kind = np.dtype(text)
+    match dtype.state:
+        case (_, "<" | ">" as endian, *_):
+            kind = kind.newbyteorder(endian)
+    if isinstance(data, str):  # Python 2's strings, read as latin-1
+        data = data.encode("latin1")
+    counts = all(type(n) is int and n >= 0 for n in shape)
+    if not counts or not isinstance(data, bytes):
+        raise ValueError("holds an array without its data")
+    if len(data) != math.prod(shape) * kind.itemsize:
+        raise ValueError("holds an array whose size does not fit its data")
+    return np.frombuffer(data, kind).reshape(shape, order=order)
+
+
+def _select(source: Array, chosen: Array, shape: object) -> Array:
+    picked: Array = source.reshape(-1)[_whole(chosen, source.size)]
+    if not isinstance(shape, tuple):
+        return picked
+    return picked.reshape(shape)
+
+
+def _dense(state: dict[str, Any]) -> Array:
+    """A compressed-column matrix, not too large, to a dense one."""
+    shape = state.get("_shape", state.get("shape"))
+    match shape:
+        case (int() as rows, int() as columns) if 0 < rows * columns <= MOST_NUMBERS and rows > 0:
+            pass
+        case _:
+            raise ValueError("holds a sparse matrix of no sensible size")
+    data, indices, indptr = (_plain(state.get(name)) for name in ("data", "indices", "indptr"))
+    parts = (data, _whole(indices, rows), _whole(indptr, indices.size + 1))
+    matrix = sparse.csc_matrix(parts, shape=(rows, columns))
+    matrix.check_format(full_check=True)
+    dense: Array = matrix.toarray()
+    return dense
+
+
+def _whole(index: Array, below: int) -> NDArray[np.int64]:
+    """An array of indices in [0, below), as int64."""
+    if index.dtype.kind not in "iu" or (index.size and (index.min() < 0 or index.max() >= below)):
+        raise ValueError("holds indices that point outside of their array")
+    return index.astype(np.int64)

@@ -1,0 +1,1 @@
+"""Weights files: their formats, and where they are found or fetched."""

@@ -1,0 +1,1 @@
+"""The command line: `staf` and its commands. app.py puts them together."""

@@ -1,0 +1,41 @@
+"""From a person's box to the network's square crop; the camera's way back is in geometry.py.
+
+ONE affine map, `crop_matrix`, serves the pixels; `crop_to_image_translation` inverts exactly
+the same square, so that what lands on the person in the crop lands on her in the image.
+"""
+
+import cv2
+import numpy as np
+
+from staf_cli.core.geometry import CROP_PIXELS, CROP_SCALE
+from staf_cli.core.records import Float, Image
+
+MOST_SUPERSAMPLING = 8
+
+
+def square_box(box: Float, scale: float = CROP_SCALE) -> Float:
+    """Boxes (..., 4) x1, y1, x2, y2 to squares (..., 3) centre x, centre y, side, all px."""
+    low, high = box[..., :2], box[..., 2:]
+    side = scale * (high - low).max(-1, keepdims=True)
+    return np.concatenate([(low + high) / 2, side], -1)
+
+
+def crop_matrix(square: Float, size: int = CROP_PIXELS) -> Float:
+    """The affine map (2, 3) from image pixels to crop pixels for one square (3,)."""
+    x, y, side = square
+    zoom = size / side
+    return np.array([[zoom, 0, size / 2 - zoom * x], [0, zoom, size / 2 - zoom * y]])
+
+
+def crop_image(image: Image, square: Float, size: int = CROP_PIXELS) -> Image:
+    """Cut one square (3,) out of an image (H, W, 3) as (size, size, 3); black outside of it.
+
+    Where the image is larger than the crop, k x k samples are averaged a pixel, so that people
+    close to the camera do not alias.
+    """
+    k = int(np.clip(np.ceil(square[2] / size), 1, MOST_SUPERSAMPLING))
+    matrix = crop_matrix(square, size * k)
+    # OpenCV counts from the first pixel's centre: p_cv = p - 0.5 on both sides of the map.
+    matrix[:, 2] += 0.5 * matrix[:, :2].sum(1) - 0.5
+    warped = cv2.warpAffine(image, matrix, (size * k, size * k), flags=cv2.INTER_LINEAR)
+    return cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8)

@@ -1,0 +1,121 @@
+"""How far a recovered body is from the true one, as HMMR, VIBE, TCMR and this paper measure it.
+
+Points are float arrays in metres (3D, camera frame) or pixels (2D); F counts frames. "LSP"
+stands for the 14 LSP joints, by the body's own `lsp14_regressor` from the posed mesh: R ankle,
+R knee, R hip, L hip, L knee, L ankle, R wrist, R elbow, R shoulder, L shoulder, L elbow,
+L wrist, neck, head top. The pelvis of all 3D measures is the middle of the two hips among them.
+Every function gives a value a frame (or frame and joint), so that whoever averages says over
+what; NaN marks what cannot be measured and is to be left out.
+"""
+
+import numpy as np
+
+from staf_cli.core.records import Float, Ints
+
+RIGHT_HIP, LEFT_HIP, RIGHT_SHOULDER, LEFT_SHOULDER = 2, 3, 8, 9  # among the 14 LSP joints
+MM = 1000.0  # per m
+PCK_SHARE = 0.2  # of the torso's diameter
+
+
+def pelvis(lsp: Float) -> Float:
+    """The middle of the hips of LSP joints (F, 14, 3): (F, 1, 3)."""
+    middle: Float = (lsp[:, [RIGHT_HIP]] + lsp[:, [LEFT_HIP]]) / 2
+    return middle
+
+
+def mpjpe(lsp: Float, true_lsp: Float) -> Float:
+    """Mean distance of the joints (F, 14, 3), both pelvises laid upon each other: (F,) mm."""
+    return _mean_distance(lsp - pelvis(lsp), true_lsp - pelvis(true_lsp))
+
+
+def pa_mpjpe(lsp: Float, true_lsp: Float) -> Float:
+    """Mean distance of the joints (F, 14, 3) after `align`, each frame by itself: (F,) mm."""
+    return _mean_distance(align(lsp, true_lsp), true_lsp)
+
+
+def pve(vertices: Float, true_vertices: Float, lsp: Float, true_lsp: Float) -> Float:
+    """Mean distance of the vertices (F, V, 3), the pelvises of lsp upon each other: (F,) mm."""
+    return _mean_distance(vertices - pelvis(lsp), true_vertices - pelvis(true_lsp))
+
+
+def acceleration_error(lsp: Float, true_lsp: Float, frame: Ints) -> Float:
+    """Mean over the joints of |a - a_true|: (F,) mm / frame^2.
+
+    a[t] = x[t + 1] - 2 x[t] + x[t - 1] of the pelvis-centred joints x (F, 14, 3) at the clip's
+    own frame rate: a difference of frames, not divided by any time. NaN where a neighbour is
+    missing: at both ends and beside gaps in `frame` (F,), which ascends.
+    """
+    off = (lsp - pelvis(lsp)) - (true_lsp - pelvis(true_lsp))
+    error = np.full(len(off), np.nan)
+    middle = np.flatnonzero(frame[2:] - frame[:-2] == 2) + 1
+    acceleration = off[middle + 1] - 2 * off[middle] + off[middle - 1]  # differences are linear
+    error[middle] = MM * np.linalg.norm(acceleration, axis=-1).mean(-1)
+    return error
+
+
+def align(points: Float, target: Float) -> Float:
+    """Each frame's points (F, N, 3), moved, turned and scaled to lie closest to its target's.
+
+    The least-squares similarity (Procrustes; Umeyama 1991): no reflection, and points that all
+    coincide are only moved.
+    """
+    middle, target_middle = points.mean(1, keepdims=True), target.mean(1, keepdims=True)
+    a, b = points - middle, target - target_middle
+    u, stretch, vt = np.linalg.svd(np.swapaxes(a, 1, 2) @ b)  # a^T b = u diag(stretch) vt
+    mirrored = np.linalg.det(u @ vt) < 0
+    u[mirrored, :, 2] *= -1
+    stretch[mirrored, 2] *= -1
+    spread = np.square(a).sum((1, 2))
+    scale = np.divide(stretch.sum(1), spread, out=np.ones(len(a)), where=spread > 0)
+    aligned: Float = scale[:, None, None] * (a @ u @ vt) + target_middle
+    return aligned
+
+
+def torso(kp2d: Float) -> Float:
+    """LSP's torso diameter of labelled joints (F, 14, 3: x, y px, weight): (F,) px.
+
+    From the left shoulder to the right hip; where one of these has no weight, from the right
+    shoulder to the left hip; NaN where neither line is labelled.
+    """
+    lengths = [
+        np.where(
+            (kp2d[:, [shoulder, hip], 2] > 0).all(1),
+            np.linalg.norm(kp2d[:, shoulder, :2] - kp2d[:, hip, :2], axis=-1),
+            np.nan,
+        )
+        for shoulder, hip in ((LEFT_SHOULDER, RIGHT_HIP), (RIGHT_SHOULDER, LEFT_HIP))
+    ]
+    diameter: Float = np.where(np.isnan(lengths[0]), lengths[1], lengths[0])
+    return diameter
+
+
+def correct_keypoints(points: Float, kp2d: Float) -> Float:
+    """PCK@0.2: 1 where points (F, 14, 2) px lie within 0.2 torsos of kp2d (F, 14, 3), else 0.
+
+    (F, 14); NaN for joints without weight, and for frames whose `torso` is not labelled.
+    """
+    within = _distance_2d(points, kp2d) / torso(kp2d)[:, None]
+    correct: Float = np.where(np.isnan(within), np.nan, within <= PCK_SHARE)
+    return correct
+
+
+def error_2d(points: Float, kp2d: Float, box: Float) -> Float:
+    """Distance of points (F, 14, 2) px from kp2d (F, 14, 3), in longer sides of the box (F, 4).
+
+    (F, 14); NaN for joints without weight.
+    """
+    side = (box[:, 2:] - box[:, :2]).max(-1)
+    error: Float = _distance_2d(points, kp2d) / side[:, None]
+    return error
+
+
+def _distance_2d(points: Float, kp2d: Float) -> Float:
+    distance = np.linalg.norm(points - kp2d[..., :2], axis=-1)
+    labelled: Float = np.where(kp2d[..., 2] > 0, distance, np.nan)
+    return labelled
+
+
+def _mean_distance(points: Float, target: Float) -> Float:
+    """Mean over N of |points - target|, both (F, N, 3) m: (F,) mm."""
+    mean: Float = MM * np.linalg.norm(points - target, axis=-1).mean(-1)
+    return mean

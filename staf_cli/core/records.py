@@ -1,0 +1,258 @@
+"""The few frozen records that pass between stages; shapes and dtypes are checked when made.
+
+Images are RGB uint8. Boxes, keypoints and centres are pixels of the upright image, with the
+convention of pixel centres that geometry.py states.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from staf_cli.core.span import WHOLE, Span
+
+Float = NDArray[np.float64]
+Float32 = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Image = NDArray[np.uint8]
+STRETCH_FRAMES = 3000  # frames of a person that are computed together: two minutes, about 3 MB
+LONGEST_NAME = 40  # letters of a person's name
+Place = tuple[int, int]  # somebody's number in a list of tracks or people, and a row there
+
+COCO_KEYPOINTS = (
+    "nose",
+    "left_eye",
+    "right_eye",
+    "left_ear",
+    "right_ear",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
+    "left_hip",
+    "right_hip",
+    "left_knee",
+    "right_knee",
+    "left_ankle",
+    "right_ankle",
+)
+
+
+def _check(record: object, **shapes: tuple[int, ...]) -> None:
+    """Refuse arrays of another shape (-1: any length) or with numbers that are not finite."""
+    for name, shape in shapes.items():
+        array = getattr(record, name)
+        where = f"{type(record).__name__}.{name}"
+        fits = array.ndim == len(shape) and all(
+            want in (-1, have) for want, have in zip(shape, array.shape, strict=True)
+        )
+        if not fits:
+            raise ValueError(f"{where}: shape {array.shape}, expected {shape}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"{where}: holds values that are not finite")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What a video file says of itself, upright: rotation metadata is already applied."""
+
+    path: Path
+    width: int
+    height: int
+    fps: float  # average, frames per second
+    time_base: Fraction  # seconds per tick of Frame.pts
+    frames: int | None  # as the container claims; None where it does not
+    has_audio: bool
+    span: Span = WHOLE  # the stretch of the file that the clip is
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(width, height), px."""
+        return self.width, self.height
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame: its place among those of the file, its exact time and its pixels."""
+
+    index: int  # 0, 1, 2, ... in presentation order; a clip of a span begins at a later one
+    pts: int  # presentation time in ticks of Clip.time_base, from the start of the file
+    time: float  # the same in seconds
+    image: Image  # (H, W, 3) RGB
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The people the detector saw in one frame."""
+
+    frame: int
+    time: float  # s
+    box: Float  # (N, 4) x1, y1, x2, y2 px
+    score: Float  # (N,) in [0, 1]
+    track_id: Ints  # (N,) the tracker's raw identity
+    kp2d: Float  # (N, 17, 3) COCO keypoints: x, y px, confidence in [0, 1]
+
+    def __post_init__(self) -> None:
+        n = len(self.box)
+        _check(self, box=(n, 4), score=(n,), track_id=(n,), kp2d=(n, 17, 3))
+
+
+@dataclass(frozen=True)
+class Track:
+    """One person through a clip. Frames ascend; a jump in `frame` is a gap nobody filled."""
+
+    id: int  # 1, 2, 3, ... stable over the clip
+    frame: Ints  # (F,)
+    time: Float  # (F,) s
+    box: Float  # (F, 4) x1, y1, x2, y2 px, smoothed
+    score: Float  # (F,) of the detection; 0 where interpolated
+    interpolated: Bools  # (F,) box bridged over a short gap, no detection there
+    kp2d: Float32 | Float  # (F, 17, 3) COCO keypoints as detected; confidence 0 where interpolated
+    name: str = ""  # what somebody has called the person
+
+    def __post_init__(self) -> None:
+        f = len(self.frame)
+        _check(
+            self,
+            frame=(f,),
+            time=(f,),
+            box=(f, 4),
+            score=(f,),
+            interpolated=(f,),
+            kp2d=(f, 17, 3),
+        )
+        if f == 0 or (np.diff(self.frame) <= 0).any():
+            raise ValueError(f"track of person {self.id}: frames must ascend, at least one")
+
+    @property
+    def digest(self) -> str:
+        """A hash of everything in it but the name."""
+        columns = (self.frame, self.time, self.box, self.score, self.interpolated, self.kp2d)
+        content = hashlib.sha256(str(self.id).encode())
+        for column in columns:
+            content.update(np.ascontiguousarray(column).data)
+        return content.hexdigest()
+
+    @property
+    def runs(self) -> list[slice]:
+        """Slices of the track whose frames follow each other without a gap."""
+        cuts = np.flatnonzero(np.diff(self.frame) > 1) + 1
+        return [slice(a, b) for a, b in pairwise([0, *cuts.tolist(), len(self.frame)])]
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person's recovered motion: the content of person_<id>.npz.
+
+    Body(poses, betas) + trans, seen by a pinhole camera with `focal_length` and its centre in
+    the middle of the image, lands on the image.
+    """
+
+    id: int  # 1, 2, 3, ... stable over the clip
+    frame: Ints  # (F,)
+    time: Float  # (F,) s
+    poses: Float  # (F, 72) axis-angle, radians; the first three are global_orient
+    betas: Float  # (F, 10)
+    trans: Float  # (F, 3) m, camera frame
+    pred_cam: Float  # (F, 3) s, tx, ty of the crop
+    box: Float  # (F, 3) the square crop's centre x, y and side, px
+    joints3d: Float  # (F, 24, 3) m, camera frame
+    joints2d: Float  # (F, 24, 2) px
+    score: Float  # (F,)
+    interpolated: Bools  # (F,)
+    focal_length: float  # px
+    image_size: tuple[int, int]  # (width, height) px
+    fps: float
+    gender: str
+    body: str  # id and hash of the body model
+    weights: str  # id and hash of the checkpoint
+    damaged_packets: int = 0  # of the whole video: not to be decoded in full
+    missing_packets: int = 0  # of the whole video: promised by the file, but not in it
+
+    def __post_init__(self) -> None:
+        f = len(self.frame)
+        _check(
+            self,
+            frame=(f,),
+            time=(f,),
+            poses=(f, 72),
+            betas=(f, 10),
+            trans=(f, 3),
+            pred_cam=(f, 3),
+            box=(f, 3),
+            joints3d=(f, 24, 3),
+            joints2d=(f, 24, 2),
+            score=(f,),
+            interpolated=(f,),
+        )
+
+
+def alive_by_frame(people: Sequence[Track | Person]) -> dict[int, list[Place]]:
+    """For each frame's index everybody who is in it, in the order of the list."""
+    alive: dict[int, list[Place]] = {}
+    for number, one in enumerate(people):
+        for row, frame in enumerate(one.frame.tolist()):
+            alive.setdefault(frame, []).append((number, row))
+    return alive
+
+
+Rows = TypeVar("Rows", Track, Person)
+
+
+def part(whole: Rows, rows: slice | Ints) -> Rows:
+    """Some of a track's or a person's frames; what belongs to no frame stays."""
+    columns: dict[str, Any] = {
+        field.name: value[rows]
+        for field in fields(whole)
+        if isinstance(value := getattr(whole, field.name), np.ndarray)
+    }
+    return replace(whole, **columns)
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """The opposite of `part`: stretches of one track or person, in order, as one."""
+    if len(parts) == 1:
+        return parts[0]
+    columns: dict[str, Any] = {
+        field.name: np.concatenate([getattr(one, field.name) for one in parts])
+        for field in fields(parts[0])
+        if isinstance(getattr(parts[0], field.name), np.ndarray)
+    }
+    return replace(parts[0], **columns)
+
+
+def attended(
+    frames: Iterable[Frame], people: Sequence[Track | Person]
+) -> Iterator[tuple[Frame, list[Place]]]:
+    """Each frame with everybody who is in it, in the order of the list; frames ascend.
+
+    Like `alive_by_frame`, but nothing is kept that grows with the clip.
+    """
+    order = sorted(range(len(people)), key=lambda number: int(people[number].frame[0]))
+    coming = deque(order)
+    rows: dict[int, int] = {}  # of everybody here: the row of their next frame
+    for frame in frames:
+        while coming and people[coming[0]].frame[0] <= frame.index:
+            rows[coming.popleft()] = 0
+        places = []
+        for number in sorted(rows):
+            own, row = people[number].frame, rows[number]
+            while row < len(own) and own[row] < frame.index:  # frames that did not come
+                row += 1
+            if row < len(own) and own[row] == frame.index:
+                places.append((number, row))
+                row += 1
+            rows[number] = row
+            if row == len(own):
+                del rows[number]
+        yield frame, places

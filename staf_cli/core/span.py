@@ -1,0 +1,54 @@
+"""The stretch of a video that is asked for, and how people write times."""
+
+import re
+from dataclasses import dataclass
+from math import inf
+
+from staf_cli.core.errors import UsageError
+
+CLOCK = re.compile(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:\.\d*)?|\.\d+)")  # h:mm:ss.s, m:ss.s, s.s
+
+
+@dataclass(frozen=True)
+class Span:
+    """The frames whose presentation time t, in seconds, satisfies start <= t < end.
+
+    Raises UsageError where that can be no frame of any clip.
+    """
+
+    start: float = 0.0
+    end: float | None = None  # None: to the end of the clip
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < inf:
+            raise UsageError(f"start is {self.start:g}: choose a time in seconds, 0 or later")
+        if self.end is not None and not self.start < self.end < inf:
+            raise UsageError(f"end is {self.end:g}: choose a time after start ({self.start:g} s)")
+
+    def ended(self, time: float) -> bool:
+        """Whether a time lies at or after the end."""
+        return self.end is not None and time >= self.end
+
+    def __contains__(self, time: float) -> bool:
+        return time >= self.start and not self.ended(time)
+
+    def __str__(self) -> str:
+        last = "the end" if self.end is None else f"{self.end:g} s"
+        return f"{self.start:g} s to {last}"
+
+
+WHOLE = Span()  # all of a clip
+
+
+def parse_time(text: str) -> float:
+    """Seconds from "12.5", "1:30" or "0:01:30.25". Raises UsageError for anything else."""
+    matched = CLOCK.fullmatch(text.strip())
+    if matched is None:
+        raise UsageError(f"{text!r} is no time: write seconds (12.5), m:ss (1:30) or h:mm:ss.s")
+    hours, minutes, seconds = matched.groups()
+    if minutes is not None and float(seconds) >= 60:
+        raise UsageError(f"{text!r} is no time: after a colon, seconds go up to 59")
+    # As one decimal, so that it is the nearest number to what was written, as a frame's time is.
+    whole, _, fraction = seconds.partition(".")
+    total = int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(whole or 0)
+    return float(f"{total}.{fraction or 0}")

@@ -1,0 +1,1 @@
+"""Networks measured on videos and photos whose truth is known."""

@@ -1,0 +1,398 @@
+"""How good networks are: a dataset and checkpoints in, a table of the field's metrics out.
+
+As the field does it, people are cropped by the truth's boxes, so that no detector's misses are
+counted. metrics.py says exactly what is measured, truth.py what a dataset is. Four methods:
+
+    network           the network's answer
+    mean              the checkpoint's mean parameters, whatever the picture shows
+    refine            the fit to detected 2D keypoints alone, started from the mean
+    network+refine    the same fit, started from the network's answer
+
+3D metrics count where 3D truth is, 2D ones where 2D truth is, both on the 14 LSP joints. A
+figure over several clips is the mean over all their frames (2D: all their labelled joints).
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from staf_cli.body.posing import rotation_matrices
+from staf_cli.body.skinning import Body
+from staf_cli.checkpoints.format import Checkpoint
+from staf_cli.core import metrics
+from staf_cli.core.crop import square_box
+from staf_cli.core.devices import choose_device
+from staf_cli.core.errors import BodyError, UsageError
+from staf_cli.core.files import atomic, printable
+from staf_cli.core.geometry import CROP_SCALE, project
+from staf_cli.core.records import Float, Frame, Ints, Person, Track, alive_by_frame
+from staf_cli.core.version import __version__
+from staf_cli.evaluation.truth import LSP, Footage, Pose, Truth
+from staf_cli.fitting.refine import refine
+from staf_cli.model.staf import STAF, load_network, mean_pose_network
+from staf_cli.recovery import engine
+from staf_cli.recovery.placement import Estimate, place
+from staf_cli.tracking.detection import closest_keypoints, find_people, load_detector, look_closer
+
+Watch = Callable[[str, Iterable[Any], int | None], Iterator[Any]]  # passes items on and shows it
+_Theta = tuple[Tensor, Tensor]  # rotmats (F, 24, 3, 3), betas (F, 10)
+_Errors = dict[str, Float]  # of one person: MEASURES, (F,) or (F, 14), where there is truth
+
+METHODS = {  # name: where it starts, and whether that is refined
+    "network": ("network", False),
+    "mean": ("mean", False),
+    "refine": ("mean", True),
+    "network+refine": ("network", True),
+}
+MEASURES = ("mpjpe", "pa_mpjpe", "pve", "accel", "pck", "error_2d")  # of a Row
+CONF = 0.25  # score from which the detector believes in a person
+CHUNK = 64  # frames whose vertices are in memory at a time
+OVERALL = "all"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to evaluate."""
+
+    methods: tuple[str, ...] = tuple(METHODS)
+    device: str = "auto"
+    batch: int = 16
+
+    def __post_init__(self) -> None:
+        if not self.methods:
+            raise UsageError(f"no method given; choose from {', '.join(METHODS)}")
+        for name in self.methods:
+            if name not in METHODS:
+                raise UsageError(f"unknown method {name!r}; choose from {', '.join(METHODS)}")
+        if self.batch < 1:
+            raise UsageError(f"batch is {self.batch}: choose 1 or more")
+
+    @property
+    def refines(self) -> bool:
+        """Whether keypoints are needed."""
+        return any(METHODS[name][1] for name in self.methods)
+
+    @property
+    def settings(self) -> engine.Settings:
+        """The same for the engine; float16 on CUDA, as `staf run` has it."""
+        device = choose_device(self.device)
+        return engine.Settings(device, device.type == "cuda", self.batch)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network that is evaluated."""
+
+    name: str  # as the user calls it
+    identity: str  # name and hash of its checkpoint
+    network: STAF
+    body: Body
+    crop_scale: float
+
+
+def contender(name: str, checkpoint: Checkpoint, body: Body) -> Contender:
+    """A checkpoint's network. Raises WeightsError where it does not fit the body."""
+    network = load_network(checkpoint, body)
+    return Contender(name, checkpoint.identity, network, body, checkpoint.crop_scale)
+
+
+def untrained(body: Body) -> Contender:
+    """The network that answers the mean pose."""
+    return Contender("untrained", "untrained", mean_pose_network(body), body, CROP_SCALE)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method's errors on one clip, or on all of them; None where nothing can be measured."""
+
+    weights: str  # as the user calls it
+    identity: str  # name and hash of the checkpoint
+    method: str
+    clip: str  # OVERALL: all clips together
+    frames: int
+    mpjpe: float | None  # mm
+    pa_mpjpe: float | None  # mm
+    pve: float | None  # mm
+    accel: float | None  # mm / frame^2
+    pck: float | None  # share of joints within 0.2 torsos
+    error_2d: float | None  # sides of the person's box
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One method's acceleration errors through one clip, mm / frame^2; NaN at ends and gaps."""
+
+    weights: str
+    method: str
+    clip: str
+    frame: Ints  # (F,)
+    accel: Float  # (F,)
+
+
+@dataclass(frozen=True)
+class Table:
+    """What `evaluate` found: for each network and method its clips, then all of them."""
+
+    rows: tuple[Row, ...]
+    curves: tuple[Curve, ...]
+
+
+def evaluate(
+    dataset: Sequence[Footage],
+    contenders: Sequence[Contender],
+    options: Options,
+    detector: Path | None,
+    watch: Watch,
+) -> Table:
+    """Measure every method of the options with every network on the whole dataset.
+
+    detector: the file of a pose detector, for when `needs_detector`. Raises BodyError for truth
+    of another body than a network's or a body without LSP joints, and UsageError where a
+    detector is needed and not given, before any work is done; then what engine.recover and
+    tracking raise.
+    """
+    for one in contenders:
+        _check_body(dataset, one.body)
+    if detector is None and needs_detector(dataset, options):
+        raise UsageError("refining needs a detector where the truth holds no detected keypoints")
+    settings = options.settings
+    for one in contenders:
+        engine.prepare(one.network, settings)
+    found: dict[tuple[int, str], list[list[_Errors]]] = {}  # contender, method: clips, people
+    for footage in dataset:
+        tracks = [_track(number, truth, footage) for number, truth in enumerate(footage.people, 1)]
+        if detector is not None and needs_detector([footage], options):
+            tracks = _detected(footage, tracks, detector, settings.device, watch)
+        for number, one in enumerate(contenders):
+            for method, people in _recovered(footage, tracks, one, options, settings, watch):
+                pairs = zip(people, footage.people, strict=True)
+                errors = [_errors(person, truth, one.body) for person, truth in pairs]
+                found.setdefault((number, method), []).append(errors)
+    rows, curves = [], []
+    for (number, method), clips in found.items():
+        one = contenders[number]
+        for footage, errors in zip(dataset, clips, strict=True):
+            rows.append(_row(one, method, footage.name, footage.people, errors))
+            curves += [
+                Curve(one.name, method, footage.name, truth.frame, own["accel"])
+                for truth, own in zip(footage.people, errors, strict=True)
+                if "accel" in own
+            ]
+        everybody = [truth for footage in dataset for truth in footage.people]
+        of_all = [own for errors in clips for own in errors]
+        rows.append(_row(one, method, OVERALL, everybody, of_all))
+    return Table(tuple(rows), tuple(curves))
+
+
+def needs_detector(dataset: Sequence[Footage], options: Options) -> bool:
+    """Whether somebody is to be refined whose keypoints are not in the truth."""
+    undetected = (
+        truth for footage in dataset for truth in footage.people if truth.detected is None
+    )
+    return options.refines and any(undetected)
+
+
+def _check_body(dataset: Sequence[Footage], body: Body) -> None:
+    if body.arrays.lsp14_regressor is None:
+        raise BodyError(
+            f"body {body.name} does not say where its LSP joints are; evaluation needs its "
+            "lsp14_regressor"
+        )
+    for footage in dataset:
+        for truth in footage.people:
+            if truth.pose is not None and truth.pose.body != body.identity:
+                raise BodyError(
+                    f"{printable(footage.clip.path)}: its truth is of body {truth.pose.body}, "
+                    f"not of {body.identity}; give that body with --body"
+                )
+
+
+def _track(number: int, truth: Truth, footage: Footage) -> Track:
+    frames = len(truth.frame)
+    return Track(
+        id=number,
+        frame=truth.frame,
+        time=truth.frame / footage.clip.fps,
+        box=truth.box,
+        score=np.ones(frames),
+        interpolated=np.zeros(frames, bool),
+        kp2d=np.zeros((frames, 17, 3)) if truth.detected is None else truth.detected,
+    )
+
+
+def _detected(
+    footage: Footage, tracks: list[Track], detector: Path, device: torch.device, watch: Watch
+) -> list[Track]:
+    """The tracks with the keypoints of the detected people who overlap their boxes the most."""
+    alive = alive_by_frame(tracks)
+    model = load_detector(detector)
+    kp2d = [track.kp2d.copy() for track in tracks]
+    wanted = (frame for frame in _frames(footage, "detect", watch) if frame.index in alive)
+    for frame, seen in look_closer(find_people(wanted, model, CONF, device), model, device):
+        for number, row in alive[frame.index]:
+            own = closest_keypoints(tracks[number].box[row], seen)
+            if own is not None:
+                kp2d[number][row] = own
+    return [replace(track, kp2d=own) for track, own in zip(tracks, kp2d, strict=True)]
+
+
+def _recovered(
+    footage: Footage,
+    tracks: list[Track],
+    one: Contender,
+    options: Options,
+    settings: engine.Settings,
+    watch: Watch,
+) -> Iterator[tuple[str, list[Person]]]:
+    """Each method of the options with the footage's people as it recovers them."""
+    starts: dict[str, list[Person]] = {}
+    for method in options.methods:
+        start, refined = METHODS[method]
+        if start not in starts:
+            if start == "network":
+                frames = _frames(footage, f"recover {one.name}", watch)
+                found = engine.recover(frames, tracks, one.network, one.crop_scale, settings)
+            else:
+                found = [_mean(track, one) for track in tracks]
+            starts[start] = [
+                place(track, estimate, footage.clip, one.body, one.identity, footage.focal)
+                for track, estimate in zip(tracks, found, strict=True)
+            ]
+        people = starts[start]
+        if refined:
+            pairs = watch("refine", zip(people, tracks, strict=True), len(people))
+            people = [refine(person, track, one.body) for person, track in pairs]
+        yield method, people
+
+
+def _frames(footage: Footage, what: str, watch: Watch) -> Iterator[Frame]:
+    return watch(f"{footage.name}: {what}", footage.frames(), footage.clip.frames)
+
+
+def _mean(track: Track, one: Contender) -> Estimate:
+    theta = one.network.mean(len(track.frame))
+    return Estimate(
+        theta.rotmats.numpy(force=True),
+        theta.betas.numpy(force=True),
+        theta.pred_cam.numpy(force=True),
+        square_box(track.box, one.crop_scale),
+    )
+
+
+def _errors(person: Person, truth: Truth, body: Body) -> _Errors:
+    """Measure one person, whose frames are the truth's."""
+    own = rotation_matrices(person.poses).float(), torch.from_numpy(person.betas).float()
+    errors: _Errors = {}
+    if truth.pose is not None:
+        errors |= _errors_3d(body, own, _parameters(truth.pose), truth.frame)
+    if truth.kp2d is not None:
+        lsp = np.concatenate([joints for _, joints in _posed(body, *own)])
+        placed = torch.from_numpy(lsp + person.trans[:, None])
+        centre = (person.image_size[0] / 2, person.image_size[1] / 2)
+        points, kp2d = project(placed, person.focal_length, centre).numpy(), truth.kp2d[:, :LSP]
+        errors["pck"] = metrics.correct_keypoints(points, kp2d)
+        errors["error_2d"] = metrics.error_2d(points, kp2d, truth.box)
+    return errors
+
+
+def _errors_3d(body: Body, own: _Theta, true: _Theta, frame: Ints) -> _Errors:
+    lsp, true_lsp = np.zeros((2, len(frame), LSP, 3))
+    pve = np.zeros(len(frame))
+    rows = slice(0)
+    for (mesh, joints), (true_mesh, true_joints) in zip(
+        _posed(body, *own), _posed(body, *true), strict=True
+    ):
+        rows = slice(rows.stop, rows.stop + len(mesh))
+        lsp[rows], true_lsp[rows] = joints, true_joints
+        pve[rows] = metrics.pve(mesh, true_mesh, joints, true_joints)
+    return {
+        "mpjpe": metrics.mpjpe(lsp, true_lsp),
+        "pa_mpjpe": metrics.pa_mpjpe(lsp, true_lsp),
+        "pve": pve,
+        "accel": metrics.acceleration_error(lsp, true_lsp, frame),
+    }
+
+
+def _parameters(pose: Pose) -> _Theta:
+    return rotation_matrices(pose.poses).float(), torch.from_numpy(pose.betas).float()
+
+
+def _posed(body: Body, rotmats: Tensor, betas: Tensor) -> Iterator[tuple[Float, Float]]:
+    """Vertices (n, V, 3) and LSP joints (n, 14, 3) in the body's own frame, some at a time."""
+    regressor = body.arrays.lsp14_regressor
+    assert regressor is not None
+    for start in range(0, len(rotmats), CHUNK):
+        rows = slice(start, start + CHUNK)
+        with torch.no_grad():
+            vertices, _ = body(rotmats[rows], betas[rows])
+        mesh = vertices.numpy().astype(np.float64)
+        yield mesh, regressor @ mesh
+
+
+def _row(
+    one: Contender, method: str, clip: str, truths: Sequence[Truth], errors: Sequence[_Errors]
+) -> Row:
+    """The means over all frames of the people, or over all their labelled joints."""
+    frames = sum(len(truth.frame) for truth in truths)
+    means: dict[str, float | None] = {}
+    for name in MEASURES:
+        parts = [own[name].ravel() for own in errors if name in own]
+        values = np.concatenate([np.zeros(0), *parts])
+        measured = values[~np.isnan(values)]
+        means[name] = float(measured.mean()) if measured.size else None
+    return Row(one.name, one.identity, method, clip, frames, **means)
+
+
+def save(table: Table, folder: Path) -> list[Path]:
+    """Write metrics.csv, metrics.json and, where there is 3D truth, accel.png; gives their paths.
+
+    Raises OutputError.
+    """
+    rows = [asdict(row) for row in table.rows]
+    written = [folder / "metrics.csv", folder / "metrics.json"]
+    with (
+        atomic(written[0]) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        writer = csv.DictWriter(stream, [*asdict(table.rows[0])], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    with atomic(written[1]) as temporary:
+        text = json.dumps({"staf": __version__, "rows": rows}, indent=2)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    if table.curves:
+        written.append(folder / "accel.png")
+        with atomic(written[-1]) as temporary:
+            plot(table.curves).savefig(temporary)
+    return written
+
+
+def plot(curves: Sequence[Curve]) -> Figure:
+    """Acceleration error over the frames, a panel for each clip, a line for each method."""
+    clips = list(dict.fromkeys(curve.clip for curve in curves))
+    several = len({curve.weights for curve in curves}) > 1
+    figure = Figure(figsize=(10, 1 + 2.2 * len(clips)), dpi=100, layout="constrained")
+    panels = figure.subplots(len(clips), squeeze=False)[:, 0]
+    for clip, panel in zip(clips, panels, strict=True):
+        for curve in (curve for curve in curves if curve.clip == clip):
+            label = f"{curve.weights}, {curve.method}" if several else curve.method
+            whole = np.arange(curve.frame[0], curve.frame[-1] + 1)
+            values = np.full(len(whole), np.nan)  # a line breaks where frames are missing
+            values[curve.frame - whole[0]] = curve.accel
+            panel.plot(whole, values, linewidth=1, label=label)
+        panel.set_title(clip, loc="left", fontsize=9, parse_math=False)
+        panel.set_ylabel("mm / frame²")
+        panel.set_ylim(bottom=0)
+        panel.margins(x=0)
+        panel.grid(alpha=0.3)
+    panels[-1].set_xlabel("frame")
+    panels[0].legend(loc="upper right", fontsize=8, ncols=2)
+    return figure

@@ -1,0 +1,1 @@
+"""Recovered bodies fitted to 2D keypoints, and smoothed."""

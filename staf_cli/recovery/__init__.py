@@ -1,0 +1,1 @@
+"""Bodies from tracks: the network over crops, and its answers in the image's camera."""

@@ -1,0 +1,240 @@
+"""Recovery: frames and tracks in, the network's parameters for every person and frame out.
+
+A stream with bounded memory: each crop goes through the backbone once, what a frame brings to
+its windows is kept only while a window still needs it, and batches mix people freely.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from staf_cli.core.crop import crop_image, square_box
+from staf_cli.core.errors import OutOfMemory, VideoError, WeightsError, is_out_of_memory
+from staf_cli.core.records import STRETCH_FRAMES, Bools, Float, Frame, Image, Place, Track, attended
+from staf_cli.model.normalisation import normalise
+from staf_cli.model.regressor import Theta
+from staf_cli.model.staf import STAF, FrameMaps, stack_frames
+from staf_cli.model.temporal import TARGET, WINDOW
+from staf_cli.recovery.placement import Estimate
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to compute; none of it changes the result beyond rounding."""
+
+    device: torch.device
+    half: bool  # float16 convolutions
+    batch: int = 16  # crops, or windows, at a time; halved when memory runs out
+
+
+def prepare(network: STAF, settings: Settings) -> STAF:
+    """Put a network on its device, its convolutions in the precision asked for; in place."""
+    network.to(settings.device)
+    # Convolutions on the CPU are a quarter faster with the channels last.
+    convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
+    if settings.half:
+        network.encoder.half()
+        network.pyramid.half()
+    return network
+
+
+def window_rows(row: int, length: int) -> list[int]:
+    """The nine rows of a run of `length` frames that the window around `row` looks at.
+
+    A frame closer than four to either end sees nine copies of itself (paper 4.2), so in a run
+    shorter than nine every frame does.
+    """
+    if TARGET <= row < length - TARGET:
+        return list(range(row - TARGET, row + TARGET + 1))
+    return [row] * WINDOW
+
+
+def recover(
+    frames: Iterable[Frame],
+    tracks: Sequence[Track],
+    network: STAF,
+    crop_scale: float,
+    settings: Settings,
+) -> list[Estimate]:
+    """Run the network over all tracks; one Estimate for each, in their order.
+
+    `network` has been through `prepare` with the same settings. Raises VideoError when a tracked
+    frame does not come, OutOfMemory when not even one crop or window fits,
+    WeightsError when the network answers with numbers that are not finite.
+    """
+    parts: list[list[Estimate]] = [[] for _ in tracks]
+    for number, _, estimate in stretches(frames, tracks, network, crop_scale, settings):
+        parts[number].append(estimate)
+    return [_join(own) for own in parts]
+
+
+def stretches(
+    frames: Iterable[Frame],
+    tracks: Sequence[Track],
+    network: STAF,
+    crop_scale: float,
+    settings: Settings,
+) -> Iterator[tuple[int, slice, Estimate]]:
+    """The same as `recover` in pieces: a track's number in the list, its rows, and their Estimate.
+
+    Each comes as soon as it is complete and is then forgotten, so that memory grows with the
+    people in a frame, not with the clip. A track's stretches come in order, STRETCH_FRAMES rows
+    each but for the last. Raises what `recover` raises.
+    """
+    squares = [square_box(track.box, crop_scale) for track in tracks]
+    crops = _crops(frames, tracks, squares)
+    maps = in_batches(crops, partial(_encode, network, settings), settings.batch)
+    windows = _windows(maps, tracks)
+    thetas = in_batches(windows, partial(_infer, network), settings.batch)
+    open_ones: dict[Place, _Stretch] = {}  # by the track's number and the first row
+    given = [0] * len(tracks)  # rows
+    for (number, row), theta in thetas:
+        first = row // STRETCH_FRAMES * STRETCH_FRAMES
+        if (number, first) not in open_ones:
+            open_ones[number, first] = _Stretch.blank(
+                squares[number][first : first + STRETCH_FRAMES]
+            )
+        stretch = open_ones[number, first]
+        stretch.put(row - first, theta)
+        if stretch.done.all():
+            rows = slice(first, first + len(stretch.done))
+            given[number] = rows.stop
+            yield number, rows, open_ones.pop((number, first)).finished()
+    for number, track in enumerate(tracks):
+        if given[number] < len(track.frame):
+            row = given[number]
+            if (number, row) in open_ones:
+                row += int(open_ones[number, row].done.argmin())
+            raise VideoError(
+                f"the video changed while it was read, near frame {track.frame[row]}; run it again"
+            )
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Some rows of a track, filled in as the network gets to them."""
+
+    estimate: Estimate
+    done: Bools  # (F,)
+
+    @classmethod
+    def blank(cls, squares: Float) -> "_Stretch":
+        """squares: (F, 3) px."""
+        n = len(squares)
+        rotmats, betas = np.zeros((n, 24, 3, 3), np.float32), np.zeros((n, 10), np.float32)
+        return cls(
+            Estimate(rotmats, betas, np.zeros((n, 3), np.float32), squares), np.zeros(n, bool)
+        )
+
+    def put(self, row: int, theta: Theta) -> None:
+        self.estimate.rotmats[row] = theta.rotmats[0].numpy(force=True)
+        self.estimate.betas[row] = theta.betas[0].numpy(force=True)
+        self.estimate.pred_cam[row] = theta.pred_cam[0].numpy(force=True)
+        self.done[row] = True
+
+    def finished(self) -> Estimate:
+        """Raises WeightsError where it cannot be used."""
+        finite = (
+            np.isfinite(self.estimate.rotmats).all() & np.isfinite(self.estimate.pred_cam).all()
+        )
+        if not finite:
+            raise WeightsError("the network's answer is not finite; try --precision full")
+        return self.estimate
+
+
+def _join(parts: Sequence[Estimate]) -> Estimate:
+    return Estimate(
+        np.concatenate([part.rotmats for part in parts]),
+        np.concatenate([part.betas for part in parts]),
+        np.concatenate([part.pred_cam for part in parts]),
+        np.concatenate([part.box for part in parts]),
+    )
+
+
+def _crops(
+    frames: Iterable[Frame], tracks: Sequence[Track], squares: Sequence[Float]
+) -> Iterator[tuple[Place, Image]]:
+    """Cut out everyone alive in each frame: crops (224, 224, 3), in the order of frames."""
+    for frame, places in attended(frames, tracks):
+        for number, row in places:
+            yield (number, row), crop_image(frame.image, squares[number][row])
+
+
+def _windows(
+    maps: Iterable[tuple[Place, FrameMaps]], tracks: Sequence[Track]
+) -> Iterator[tuple[Place, list[FrameMaps]]]:
+    """Give out each window as soon as its last frame is there, and forget what none needs."""
+    runs = [track.runs for track in tracks]
+    starts = [[run.start for run in own] for own in runs]
+    kept: dict[Place, FrameMaps] = {}
+    for (number, row), frame_maps in maps:
+        kept[number, row] = frame_maps
+        run = runs[number][bisect_right(starts[number], row) - 1]
+        length = run.stop - run.start
+        for target in (row - TARGET, row):
+            if target < run.start:
+                continue
+            rows = [run.start + r for r in window_rows(target - run.start, length)]
+            if rows[-1] == row:
+                yield (number, target), [kept[number, r] for r in rows]
+        kept.pop((number, row - 2 * TARGET), None)
+        if row == run.stop - 1:
+            for r in range(max(run.start, row - 2 * TARGET), run.stop):
+                kept.pop((number, r), None)
+
+
+@torch.inference_mode()
+def _encode(network: STAF, settings: Settings, crops: list[Image]) -> list[FrameMaps]:
+    images = normalise(torch.from_numpy(np.stack(crops)).to(settings.device))
+    features: Tensor = network.encoder(images.half() if settings.half else images)
+    maps = network.frame_maps(features)
+    return [maps[n : n + 1] for n in range(len(crops))]
+
+
+@torch.inference_mode()
+def _infer(network: STAF, windows: list[list[FrameMaps]]) -> list[Theta]:
+    maps = stack_frames([frame for window in windows for frame in window])
+    theta = network.recover(maps)[-1]
+    return [theta[n : n + 1] for n in range(len(windows))]
+
+
+def in_batches(
+    items: Iterable[tuple[Place, In]], compute: Callable[[list[In]], list[Out]], batch: int
+) -> Iterator[tuple[Place, Out]]:
+    """Compute a stream's items in batches, in order; when memory runs out, batches halve.
+
+    Raises OutOfMemory when a batch of one does not fit.
+    """
+    stream = iter(items)
+    waiting: list[tuple[Place, In]] = []
+    while True:
+        waiting += islice(stream, max(0, batch - len(waiting)))
+        if not waiting:
+            return
+        places, inputs = zip(*waiting[:batch], strict=True)
+        try:
+            results = compute(list(inputs))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if batch == 1:
+                raise OutOfMemory(
+                    "not even one crop fits into the device's memory; "
+                    "close other programs or try --device cpu"
+                ) from error
+            batch = (min(batch, len(waiting)) + 1) // 2
+            torch.cuda.empty_cache()
+            continue
+        waiting = waiting[len(results) :]
+        yield from zip(places, results, strict=True)

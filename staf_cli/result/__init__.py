@@ -1,0 +1,1 @@
+"""What a clip's folder holds: tables, parameters, and the journal of passes."""

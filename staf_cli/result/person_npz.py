@@ -1,0 +1,168 @@
+"""person_<id>.npz: everything about one person, without pickles.
+
+Somebody who is there for hours is written from stretches of frames and read back in them, so
+that no more than one stretch is in memory.
+"""
+
+import math
+import sys
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from staf_cli.body.format import BAD_HEADER, open_zip, read_npz
+from staf_cli.core.errors import StafError, TracksError
+from staf_cli.core.files import atomic
+from staf_cli.core.records import Person
+
+# The fields that hold for all frames; the others have a row a frame.
+CONSTANT = (
+    *("id", "focal_length", "image_size", "fps", "gender", "body", "weights"),
+    *("damaged_packets", "missing_packets"),
+)
+MOST_BYTES = 2048  # that a frame takes in float64 throughout, and all headers together
+FRAMES_IN_MEMORY = 250  # of a person whose file is read in stretches, about 400 kB
+LARGEST_CONSTANTS = 2**16  # bytes
+FIELDS = [field.name for field in fields(Person)]
+COLUMNS = [name for name in FIELDS if name not in CONSTANT]
+
+
+def _key(field: str) -> str:
+    """The NPZ key of a field of Person: its name, but for the id."""
+    return "person" if field == "id" else field
+
+
+def path_of(folder: Path, person: int) -> Path:
+    """Where a person's file lies in a result folder."""
+    return folder / f"person_{person}.npz"
+
+
+def save(path: Path, person: Person) -> None:
+    """Write every field of Person under its own name; text as unicode scalars."""
+    arrays = {_key(name): np.asarray(getattr(person, name)) for name in FIELDS}
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
+
+
+def load(path: Path, frames: int | None = None) -> Person:
+    """Read what `save` wrote.
+
+    frames: how many the person has, where that is known: what would unpack to more is not read.
+    Raises TracksError when the file is missing, damaged or foreign.
+    """
+    with _told_of(path):
+        found = _read(path, FIELDS, sys.maxsize if frames is None else MOST_BYTES * (frames + 32))
+        plain: dict[str, Any] = {
+            name: found[name] if found[name].ndim else found[name].item() for name in FIELDS
+        }
+        return Person(**{**plain, "image_size": tuple(found["image_size"].tolist())})
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Whatever is wrong with a person's file, as a TracksError that names it."""
+    try:
+        yield
+    except KeyError as error:
+        raise TracksError(f"{path}: has no {error}; it was not written by staf run") from error
+    except TracksError:
+        raise
+    except StafError as error:
+        raise TracksError(str(error)) from error
+    except (ValueError, TypeError) as error:
+        raise TracksError(f"{path}: {error}; run the clip again") from error
+
+
+def join(path: Path, parts: Sequence[Path]) -> None:
+    """Write what `save` would of a whole person, from the files of the stretches, in order."""
+    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as out:
+        for name in FIELDS:
+            arrays = (_array(part, name) for part in (parts if name in COLUMNS else parts[:1]))
+            first = next(arrays)
+            shape = first.shape
+            if name in COLUMNS:
+                shape = (sum(len(_array(part, "frame")) for part in parts), *shape[1:])
+            header = {"descr": npy.dtype_to_descr(first.dtype), "fortran_order": False}
+            with out.open(f"{_key(name)}.npy", "w", force_zip64=True) as stream:
+                npy.write_array_header_1_0(stream, {**header, "shape": shape})
+                stream.write(first.tobytes())
+                for array in arrays:
+                    stream.write(array.tobytes())
+
+
+def _read(path: Path, names: Sequence[str], limit: int = sys.maxsize) -> dict[str, NDArray[Any]]:
+    """Arrays of a person's file under the names of Person's fields."""
+    found = read_npz(path, [_key(name) for name in names], limit)
+    return {name: found[_key(name)] for name in names}
+
+
+def _array(path: Path, name: str) -> NDArray[np.generic]:
+    return _read(path, [name])[name]
+
+
+def stretches(path: Path) -> Iterator[Person]:
+    """Read what `save` or `join` wrote, FRAMES_IN_MEMORY at a time, in order.
+
+    Raises TracksError when the file is missing, damaged or foreign; a damaged end shows only
+    when it is reached.
+    """
+    with _told_of(path):
+        constant = _constant(path)
+        with open_zip(path) as archive, ExitStack() as stack:
+            columns = {
+                name: _Column.opened(stack.enter_context(archive.open(f"{_key(name)}.npy")))
+                for name in COLUMNS
+            }
+            frames = columns["frame"].shape[0]
+            if any(column.shape[0] != frames for column in columns.values()):
+                raise TracksError(f"{path}: its arrays differ in length; run the clip again")
+            for first in range(0, frames, FRAMES_IN_MEMORY):
+                rows = min(FRAMES_IN_MEMORY, frames - first)
+                found: dict[str, Any] = {
+                    name: column.read(rows) for name, column in columns.items()
+                }
+                yield Person(**found, **constant)
+
+
+def _constant(path: Path) -> dict[str, Any]:
+    """What holds for all frames. Raises KeyError for a file without it."""
+    found = _read(path, CONSTANT, LARGEST_CONSTANTS)
+    plain: dict[str, Any] = {name: found[name].tolist() for name in CONSTANT}
+    return {**plain, "image_size": tuple(plain["image_size"])}
+
+
+@dataclass(frozen=True)
+class _Column:
+    """An array in a zip, read from its first row on."""
+
+    stream: IO[bytes]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def opened(cls, stream: IO[bytes]) -> "_Column":
+        """Raises ValueError for anything but numbers with a row a frame."""
+        try:
+            npy.read_magic(stream)
+            shape, fortran, dtype = npy.read_array_header_1_0(stream)
+        except BAD_HEADER as error:
+            raise ValueError("is no numpy array") from error
+        row = math.prod(shape[1:]) * dtype.itemsize
+        if dtype.kind not in "biuf" or fortran or not shape or min(shape) < 0 or row > MOST_BYTES:
+            raise ValueError(f"holds {dtype!s:.40}, not numbers with a row a frame")
+        return cls(stream, shape, dtype)
+
+    def read(self, rows: int) -> NDArray[Any]:
+        """The next rows. Raises ValueError where the file has fewer."""
+        size = rows * math.prod(self.shape[1:]) * self.dtype.itemsize
+        data = self.stream.read(size)
+        if len(data) < size:
+            raise ValueError("is cut off")
+        return np.frombuffer(bytearray(data), self.dtype).reshape(rows, *self.shape[1:])

@@ -1,0 +1,1 @@
+"""Who is where: detection, linking into tracks, shot cuts, edits by hand."""

@@ -1,0 +1,64 @@
+"""How fast the network is here: backbone, head and both, per frame, on the same input in one run.
+
+python -m tools.benchmark [FRAMES [THREADS]]
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from staf_cli.core.devices import choose_device
+from staf_cli.model.staf import mean_pose_network, stack_frames
+from staf_cli.recovery.engine import Settings, prepare
+from tests.people import open_body
+
+ROUNDS = 7
+
+
+def milliseconds(compute: Callable[[], object], frames: int, device: torch.device) -> float:
+    """The median time of a call, per frame, after one call that is not counted."""
+    times = []
+    for _ in range(ROUNDS + 1):
+        start = time.perf_counter()
+        compute()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:]) / frames * 1e3
+
+
+def main(frames: int = 16, threads: int = 2) -> None:
+    device = choose_device("auto")
+    torch.set_num_threads(threads)
+    settings = Settings(device, half=device.type == "cuda", batch=frames)
+    network = prepare(mean_pose_network(open_body()), settings)
+    crops = torch.randn(frames, 3, 224, 224, device=device)
+    crops = crops.half() if settings.half else crops
+    with torch.inference_mode():
+        features = network.encoder(crops)
+        maps = network.frame_maps(features)
+        rows = [[(n + k) % frames for k in range(9)] for n in range(frames)]
+        singles = [maps[n : n + 1] for n in range(frames)]
+
+        def head() -> None:
+            network.frame_maps(features)
+            network.recover(stack_frames([singles[n] for window in rows for n in window]))
+
+        def whole() -> None:
+            network.encoder(crops)
+            head()
+
+        backbone_ms = milliseconds(lambda: network.encoder(crops), frames, device)
+        head_ms = milliseconds(head, frames, device)
+        whole_ms = milliseconds(whole, frames, device)
+    print(f"{device}, {torch.get_num_threads()} threads, {frames} frames, median of {ROUNDS}")
+    print(f"backbone  {backbone_ms:7.1f} ms a frame")
+    print(f"head      {head_ms:7.1f} ms a frame")
+    print(f"whole     {whole_ms:7.1f} ms a frame = {whole_ms / backbone_ms:.2f} x the backbone")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
