@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from staf_cli.core.errors import TracksError
-from staf_cli.core.records import Clip, Frame, alive_by_frame, attended, join, part
+from staf_cli.core.records import Clip, Frame, alive_by_frame, frames_with_people, join, part
 from staf_cli.fitting import refine
 from staf_cli.recovery import engine
 from staf_cli.recovery.engine import Settings
@@ -132,7 +132,7 @@ def test_everybody_attends_the_frames_they_are_in():
     alive = alive_by_frame(tracks)
     for indices in (range(50), range(11, 40, 2)):  # every frame; a span with frames left out
         frames = [Frame(n, n, n / 30, image) for n in indices]
-        for frame, places in attended(frames, tracks):
+        for frame, places in frames_with_people(frames, tracks):
             assert places == alive.get(frame.index, [])
 
 

@@ -231,7 +231,7 @@ def join(parts: Sequence[Rows]) -> Rows:
     return replace(parts[0], **columns)
 
 
-def attended(
+def frames_with_people(
     frames: Iterable[Frame], people: Sequence[Track | Person]
 ) -> Iterator[tuple[Frame, list[Place]]]:
     """Each frame with everybody who is in it, in the order of the list; frames ascend.

@@ -18,7 +18,16 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from staf_cli.core.crop import crop_image, square_box
 from staf_cli.core.errors import OutOfMemory, VideoError, WeightsError, is_out_of_memory
-from staf_cli.core.records import STRETCH_FRAMES, Bools, Float, Frame, Image, Place, Track, attended
+from staf_cli.core.records import (
+    STRETCH_FRAMES,
+    Bools,
+    Float,
+    Frame,
+    Image,
+    Place,
+    Track,
+    frames_with_people,
+)
 from staf_cli.model.normalisation import normalise
 from staf_cli.model.regressor import Theta
 from staf_cli.model.staf import STAF, FrameMaps, stack_frames
@@ -166,7 +175,7 @@ def _crops(
     frames: Iterable[Frame], tracks: Sequence[Track], squares: Sequence[Float]
 ) -> Iterator[tuple[Place, Image]]:
     """Cut out everyone alive in each frame: crops (224, 224, 3), in the order of frames."""
-    for frame, places in attended(frames, tracks):
+    for frame, places in frames_with_people(frames, tracks):
         for number, row in places:
             yield (number, row), crop_image(frame.image, squares[number][row])
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from staf_cli.core.errors import TracksError, UsageError
 from staf_cli.core.files import read_json
-from staf_cli.core.records import Float, Frame, Person, Place, Track, attended, part
+from staf_cli.core.records import Float, Frame, Person, Place, Track, frames_with_people, part
 from staf_cli.export import FORMATS
 from staf_cli.result import person_npz, tracks_csv
 from staf_cli.result.journal import RUN
@@ -96,7 +96,7 @@ def attend(
     as soon as the damaged or foreign part is reached.
     """
     reading: dict[int, Iterator[Person]] = {}  # by number in the list of tracks
-    for frame, places in attended(frames, tracks):
+    for frame, places in frames_with_people(frames, tracks):
         here = []
         for number, row in places:
             if number not in reading:
