@@ -6,19 +6,14 @@ other commands brought into the same folder stay as they are.
 """
 
 import csv
-import hashlib
 import json
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from staf_cli.core.errors import OutputError
-from staf_cli.core.files import atomic, printable
+from staf_cli.core.files import atomic, locked, printable
 from staf_cli.core.version import __version__
 
 CSV, JSON = "summary.csv", "summary.json"
@@ -88,19 +83,9 @@ def opened(output: Path) -> Iterator[Ledger]:
 
     Raises OutputError where another one does.
     """
-    name = hashlib.sha256(str(output.resolve()).encode(errors="surrogateescape")).hexdigest()[:16]
-    lock = FileLock(Path(tempfile.gettempdir()) / f"staf-ledger-{name}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise OutputError(
-            f"{printable(output)}: another staf is filling this folder; "
-            "wait for it, or choose another --output"
-        ) from error
-    try:
+    busy = "another staf is filling this folder; wait for it, or choose another --output"
+    with locked(output, "staf-ledger", busy):
         yield Ledger(output, _read(output / JSON))
-    finally:
-        lock.release()
 
 
 def _read(path: Path) -> dict[tuple[str, str], Row]:

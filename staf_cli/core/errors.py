@@ -83,3 +83,30 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether a library ran out of memory: CUDA has a class for it, the others only words."""
     words = ("out of memory", "can't allocate memory")
     return any(word in str(error).lower() for word in words)
+
+
+def reason_of(error: OSError) -> str:
+    """Return the system's reason for an error, in lower case as the middle of a message."""
+    return (error.strerror or str(error)).lower()
+
+
+def describe(error: Exception, less_memory: str = "--batch 1") -> str:
+    """Describe any exception in the one line that a user gets.
+
+    Args:
+        error: One of ours, of the system's, or one that nobody foresaw.
+        less_memory: The option that needs less memory, for the advice after a MemoryError.
+
+    Returns:
+        The line, not yet escaped (`one_line`).
+    """
+    if isinstance(error, StafError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"out of memory; close other programs, or try {less_memory}"
+    if isinstance(error, OSError):
+        return f"{reason_of(error)}: {error.filename or 'system'}"
+    return (
+        f"unforeseen {type(error).__name__}: {' '.join(str(error).split())[:200]}; "
+        "please report it with what STAF_DEBUG=1 prints"
+    )

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from staf_cli.core.errors import OutputError, one_line
+from staf_cli.core.errors import OutputError, one_line, reason_of
 from staf_cli.core.interrupts import undone_by
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -110,6 +110,36 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def locked(folder: Path, lock: str, busy: str) -> Iterator[None]:
+    """Keep other processes of this machine out of a folder for the block.
+
+    The lock is a file in the system's temporary folder, named by a hash of the folder's path:
+    the folder itself stays clean, and need not exist.
+
+    Args:
+        folder: What is locked.
+        lock: How the lock file's name begins; locks of different names do not meet.
+        busy: What the error says after the folder's path, where another process has the lock.
+
+    Raises:
+        OutputError: Another process has the lock.
+    """
+    from filelock import FileLock, Timeout  # not on machines that only train
+
+    path = str(folder.resolve()).encode(errors="surrogateescape")
+    name = f"{lock}-{hashlib.sha256(path).hexdigest()[:16]}.lock"
+    held = FileLock(Path(tempfile.gettempdir()) / name, timeout=0)
+    try:
+        held.acquire()
+    except Timeout as error:
+        raise OutputError(f"{printable(folder)}: {busy}") from error
+    try:
+        yield
+    finally:
+        held.release()
+
+
+@contextmanager
 def scratch_folder() -> Iterator[Path]:
     """An empty folder outside the user's own, which is gone after the block.
 
@@ -143,6 +173,5 @@ def check_writable(folder: Path) -> None:
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """The one line for a failed write, from the system's own reason."""
-    reason = (error.strerror or str(error)).lower()
-    room = "free some space or " if error.errno in NO_ROOM else ""
+    reason, room = reason_of(error), "free some space or " if error.errno in NO_ROOM else ""
     return OutputError(f"cannot write {printable(path)}: {reason}; {room}choose another --output")

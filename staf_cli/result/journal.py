@@ -8,17 +8,14 @@ its files are as they were written.
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from staf_cli.core.errors import OutputError
-from staf_cli.core.files import atomic, check_links, digest, printable, read_json, sweep
+from staf_cli.core.files import atomic, check_links, digest, locked, printable, read_json, sweep
 
 RUN = "run.json"  # written last: a folder without it is not finished
 UNFINISHED = "unfinished.json"
@@ -165,15 +162,8 @@ def opened(folder: Path) -> Iterator[Journal]:
     The folder is not made: who has nothing to write leaves none. Raises OutputError where
     another process is working on the same clip. A KeyboardInterrupt takes a note of what is done.
     """
-    lock = FileLock(_lock_of(folder), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise OutputError(
-            f"{printable(folder)}: another staf is at work on this clip; "
-            "wait for it, or choose another --output"
-        ) from error
-    try:
+    busy = "another staf is at work on this clip; wait for it, or choose another --output"
+    with locked(folder, "staf", busy):
         check_links(folder)
         sweep(folder)
         log = read(folder)
@@ -183,11 +173,3 @@ def opened(folder: Path) -> Iterator[Journal]:
             if log.passes:
                 stop.add_note(f"{printable(folder)} keeps: {', '.join(log.passes)}")
             raise
-    finally:
-        lock.release()
-
-
-def _lock_of(folder: Path) -> Path:
-    """Where this machine's processes meet over a folder; the folder itself stays clean."""
-    name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"staf-{name}.lock"
