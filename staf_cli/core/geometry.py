@@ -10,9 +10,12 @@ Rotations act on column vectors: x_parent = R @ x_child. Functions take leading 
 dimensions, are differentiable and keep the dtype of their input.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+
+from staf_cli.core.records import Float
 
 NETWORK_FOCAL = 5000.0  # px: the near-orthographic focal length of the network's own camera
 CROP_PIXELS = 224
@@ -138,3 +141,22 @@ def image_translation_to_crop(
         ],
         -1,
     )
+
+
+def box_iou(a: Float, b: Float) -> Float:
+    """Compute the intersection over union of every box of `a` with every box of `b`.
+
+    Args:
+        a: (N, 4) x1, y1, x2, y2, px.
+        b: (M, 4) in the same frame.
+
+    Returns:
+        (N, M) float64 in [0, 1]; 0 for two boxes without any area.
+    """
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = (high - low).clip(0).prod(-1)
+    area_a, area_b = ((box[:, 2:] - box[:, :2]).prod(-1) for box in (a, b))
+    union = area_a[:, None] + area_b[None] - shared
+    iou: Float = np.divide(shared, union, out=np.zeros(union.shape), where=union > 0)
+    return iou
