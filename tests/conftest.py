@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-OFFLINE = Path(__file__).parent / "offline"
+NO_NETWORK = Path(__file__).parent / "support" / "no_network"
 
 
 class Attempts:
@@ -29,9 +29,9 @@ def _block_network() -> Attempts:
     path.touch()
     os.environ["STAF_TEST_SOCKETS"] = str(path)
     os.environ["PYTHONPATH"] = os.pathsep.join(
-        filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")])
+        filter(None, [str(NO_NETWORK), os.environ.get("PYTHONPATH")])
     )
-    sys.path.insert(0, str(OFFLINE))
+    sys.path.insert(0, str(NO_NETWORK))
     sys.modules.pop("sitecustomize", None)  # Python has imported another one, or none, by now
     import sitecustomize  # noqa: F401
 
@@ -110,7 +110,7 @@ def detector():
 
 @pytest.fixture(scope="session")
 def walking(tmp_path_factory):
-    """A video of the walk (tests/walker.py), 30 frames at a rate that varies."""
-    from tests.walker import film_unevenly
+    """A video of the walk (tests/support/walking_person.py), 30 frames at a rate that varies."""
+    from tests.support.walking_person import film_unevenly
 
     return film_unevenly(tmp_path_factory.mktemp("walk") / "walk.mp4")

@@ -10,7 +10,6 @@ import sys
 import weakref
 from dataclasses import fields, replace
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,12 +25,12 @@ from staf_cli.pipeline.rework import export
 from staf_cli.recovery import engine
 from staf_cli.result import journal
 from staf_cli.tracking import detection
-from tests import clips
-from tests.people import open_body
-from tests.stand_in import StandIn, find_one
-from tests.test_refine import detected, small_body, walk
+from tests.fitting.test_refine import detected, small_body, walk
+from tests.support import made_clips
+from tests.support.made_people import open_body
+from tests.support.paths import ROOT
+from tests.support.staf_child import StandIn, find_one
 
-ROOT = Path(__file__).parent.parent
 SIZE = (64, 48)  # width, height, px
 NAMES = [
     "BodyError", "Boxes", "DatasetError", "Frame", "Human", "Look", "MissingTool", "NobodyFound",
@@ -78,7 +77,7 @@ def tools(monkeypatch):
 
 @pytest.fixture
 def clip(tmp_path):
-    return clips.make_clip(tmp_path / "clip.mp4", range(20), width=128, height=96)
+    return made_clips.make_clip(tmp_path / "clip.mp4", range(20), width=128, height=96)
 
 
 def images(number, size=SIZE):
@@ -439,7 +438,7 @@ def test_lines_for_the_user_are_warnings(clip, tools, tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="untrained") as said:
         staf.prepare_recovery()
     assert said[0].filename == __file__
-    clips.overwrite(clip, 20, seed=1, start=0.1, end=0.6)
+    made_clips.overwrite(clip, 20, seed=1, start=0.1, end=0.6)
     with pytest.warns(UserWarning, match=r"clip\.mp4: is damaged") as said:
         result = staf.run(clip, tmp_path / "out", tools=tools)
     assert said[0].filename == __file__

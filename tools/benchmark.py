@@ -13,7 +13,7 @@ import torch
 from staf_cli.core.devices import choose_device
 from staf_cli.model.staf import mean_pose_network, stack_frames
 from staf_cli.recovery.engine import Settings, prepare
-from tests.people import open_body
+from tests.support.made_people import open_body
 
 ROUNDS = 7
 

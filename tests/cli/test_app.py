@@ -1,0 +1,354 @@
+"""The command line from end to end: a made-up walk in, results out; bad input, one clear line."""
+
+import json
+import shutil
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import trimesh
+
+from staf_cli import video
+from staf_cli.pipeline import clip as clip_pipeline
+from staf_cli.pipeline import passes
+from staf_cli.pipeline.loading import default_weights, prepare
+from staf_cli.pipeline.options import Options
+from staf_cli.result import person_npz
+from tests.support import made_clips
+from tests.support.made_people import open_body
+from tests.support.walking_person import FRAMES, SIZE, film, walk
+
+
+@pytest.fixture(scope="session")
+def finished(walking, detector, tmp_path_factory):
+    """The walk, run once with --refine."""
+    output = tmp_path_factory.mktemp("out")
+    options = Options(refine=True)
+    tools, notes = prepare(options)
+    seen = []
+
+    def watch(what, items, total):
+        seen.append((what, total))
+        return iter(items)
+
+    summary = clip_pipeline.run(walking, output / "walk", options, tools, watch)
+    assert notes == []
+    assert [what for what, _ in seen] == ["track", "recover", "refine", "show"]
+    return summary
+
+
+def times(path):
+    with av.open(str(path)) as container:
+        return [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+
+
+def test_overlay_has_every_frame_at_its_time(walking, finished):
+    assert times(finished.overlay) == pytest.approx(times(walking), abs=1e-9)
+    assert len({round(b - a, 4) for a, b in pairwise(times(walking))}) > 1
+
+
+def test_parameters_lie_on_the_walking_person(finished):
+    person = person_npz.load(finished.folder / "person_1.npz")
+    assert len(person.frame) == FRAMES
+    assert person.image_size == SIZE
+    assert person.body.startswith("open-body ")
+    assert person.weights.startswith("staf-open ")
+    _, joints = walk(open_body(), FRAMES)
+    truth = joints[..., :2] / joints[..., 2:] * 600 + np.array(SIZE) / 2
+    error = np.linalg.norm(person.joints2d - truth, axis=-1)
+    height = np.ptp(truth[..., 1], axis=1).mean()
+    limbs = [1, 2, 4, 5, 7, 8, 16, 17, 18, 19, 20, 21]
+    assert np.median(error[:, limbs]) < 0.04 * height
+    overlay = next(video.frames(video.probe(finished.overlay), video.Damage()))
+    source = next(film(open_body(), 1))
+    x, y = person.joints2d[0, 3].round().astype(int)  # the belly is drawn in another colour now
+    assert np.abs(overlay.image[y, x].astype(int) - source.image[y, x]).max() > 40
+
+
+def test_run_json_tells_what_was_done(walking, finished):
+    run = json.loads((finished.folder / "run.json").read_text())
+    assert run["frames"] == FRAMES
+    assert run["damage"] == {"packets": 0, "missing": 0}
+    assert run["people"][0]["frames"] == FRAMES
+    assert run["video"]["path"] == str(walking)
+    assert set(run["seconds"]) == {"check", "track", "recover", "refine", "show", "report"}
+    assert run["options"]["refine"] is True
+
+
+def test_open_weights_are_for_the_open_body_alone():
+    assert default_weights(None) == default_weights("open-body") == "staf-open"
+    assert default_weights("smpl-neutral") is None
+
+
+def test_render_and_export_recompute_nothing(staf, finished):
+    before = {p.name: p.read_bytes() for p in finished.folder.glob("*.npz")}
+    code, out, _ = staf("render", finished.folder, "--side-view", "--plain", "--wireframe")
+    assert code == 0
+    assert "overlay.mp4" in out
+    wide = video.probe(finished.overlay)
+    assert wide.width > SIZE[0]
+    code, out, _ = staf("export", finished.folder, "--format", "obj")
+    assert code == 0
+    meshes = sorted((finished.folder / "meshes" / "person_1").glob("*.obj"))
+    assert len(meshes) == FRAMES
+    assert len(trimesh.load(meshes[0], process=False).vertices) == len(
+        open_body().arrays.v_template
+    )
+    assert before == {p.name: p.read_bytes() for p in finished.folder.glob("*.npz")}
+
+
+def test_run_prints_a_summary_and_quiet_prints_nothing(staf, walking, detector, tmp_path):
+    code, out, err = staf("run", walking, "-o", tmp_path, "--batch", 4, "--export", "obj")
+    assert code == 0, err
+    assert "no trained weights" not in out
+    assert "1 person in 30 frames" in out
+    assert "refine" in out  # the open weights' answer is fitted to the keypoints
+    assert "frames/s" in out
+    assert str(tmp_path / "walk" / "overlay.mp4") in out
+    assert len(list((tmp_path / "walk" / "meshes" / "person_1").iterdir())) == FRAMES
+    code, out, err = staf("run", walking, "-o", tmp_path, "-q", "--min-track", 5, "--no-refine")
+    assert (code, out, err) == (0, "", "")
+    run = json.loads((tmp_path / "walk" / "run.json").read_text())
+    assert "refine" not in run["seconds"]
+
+
+@pytest.fixture
+def empty_room(tmp_path):
+    return made_clips.make_clip(tmp_path / "room.mp4", range(12))
+
+
+def test_nobody_in_the_video_is_one_line(staf, detector, empty_room, tmp_path):
+    code, _, err = staf("run", empty_room, "-o", tmp_path / "out", "-q")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "nobody was seen" in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("missing.mp4", None, "no such file"),
+        ("empty.mp4", b"", "empty"),
+        ("text.mp4", b"this is not a video\n" * 50, "not a video"),
+    ],
+)
+def test_what_is_no_video_is_one_line(staf, tmp_path, name, content, complaint):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    code, out, err = staf("run", path, "-o", tmp_path / "out")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+    assert name in err
+    assert complaint in err
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_video_is_finished_with_code_3(staf, walking, detector, tmp_path):
+    path = tmp_path / "torn.mp4"
+    path.write_bytes(walking.read_bytes())
+    made_clips.overwrite(path, 40, seed=1)
+    code, _, err = staf("run", path, "-o", tmp_path, "--min-track", 5)
+    assert code == 3, err
+    assert "damaged" in err
+    assert (tmp_path / "torn" / "run.json").exists()
+    assert json.loads((tmp_path / "torn" / "run.json").read_text())["damage"]["packets"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--person", "one"], "--person"),
+        (["--alpha", "2"], "alpha"),
+        (["--export", "fbx"], "fbx"),
+        (["--batch", "0"], "batch"),
+        (["--focal", "-1"], "focal"),
+        (["--focal", "inf"], "focal"),
+        (["--conf", "2"], "conf"),
+        (["--precision", "half", "--device", "cpu"], "half"),
+        (["--min-track", "0"], "min-track"),
+        (["--tracker", "deepsort"], "tracker"),
+        (["--no-such-option"], "no-such-option"),
+    ],
+)
+def test_impossible_options_end_with_code_2(staf, walking, tmp_path, arguments, complaint):
+    code, _, err = staf("run", walking, "-o", tmp_path / "out", *arguments)
+    assert code == 2
+    assert complaint in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--detector", "nothing.pt"], "nothing.pt"),
+        (["--weights", "nothing"], "nothing"),
+        (["--body", "smpl-neutral"], "staf body import"),
+        (["--weights", "yolo11n-pose"], "no checkpoint"),
+        (["--device", "cuda:9"], "--device auto"),
+        (["--device", "meta"], "--device auto"),
+        (["--codec", "no_such_codec"], "codec"),
+    ],
+)
+def test_missing_parts_are_told_before_any_work(
+    staf, walking, detector, tmp_path, arguments, complaint
+):
+    code, _, err = staf("run", walking, "-o", tmp_path / "out", *arguments)
+    assert code == 1
+    assert err.count("\n") == 1
+    assert complaint in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_of_the_user_s_is_overwritten(staf, walking, finished, tmp_path, monkeypatch):
+    """Neither the video itself by its overlay, nor another clip's results of the same name."""
+    for name in ("overlay.mp4", "overlay.mov"):
+        own = tmp_path / "overlay" / name
+        own.parent.mkdir(exist_ok=True)
+        own.write_bytes(walking.read_bytes())
+        code, _, err = staf("run", own, "-o", tmp_path, "-q")
+        assert code == 2
+        assert "own overlay" in err
+        assert own.read_bytes() == walking.read_bytes()
+    namesake = made_clips.make_clip(tmp_path / "walk.mp4", range(12))
+    code, _, err = staf("run", namesake, "-o", finished.folder.parent, "-q")
+    assert code == 2
+    assert "choose another --output" in err
+    code, _, err = staf("run", walking, "-o", "/proc/nowhere", "-q")
+    assert code == 1
+    assert "cannot write" in err
+
+
+def test_a_rerun_leaves_nothing_of_the_run_before(staf, walking, detector, tmp_path):
+    assert staf("run", walking, "-o", tmp_path, "-q", "--export", "obj")[0] == 0
+    folder = tmp_path / "walk"
+    assert (folder / "meshes").is_dir()
+    (folder / "person_9.npz").write_bytes(b"")
+    theirs = [folder / "overlay.srt", folder / "meshes" / "hat.obj", folder / "person_notes.npz"]
+    for path in theirs:
+        path.write_bytes(b"the user's own")
+    assert staf("run", walking, "-o", tmp_path, "-q", "--no-refine")[0] == 0
+    assert {p.name for p in folder.iterdir()} == {
+        "meshes", "overlay.mp4", "overlay.srt", "person_1.npz", "person_notes.npz", "report.html",
+        "run.json", "tracks.csv",
+    }  # fmt: skip
+    assert list((folder / "meshes").iterdir()) == [folder / "meshes" / "hat.obj"]
+
+
+def test_refine_without_keypoints_is_refused(staf, walking, detector, tmp_path, monkeypatch):
+    def no_keypoints(*arguments, **options):
+        for seen in detect(*arguments, **options):
+            yield replace(seen, kp2d=seen.kp2d * 0)
+
+    detect = passes.detect
+    monkeypatch.setattr(passes, "detect", no_keypoints)
+    code, _, err = staf("run", walking, "-o", tmp_path, "-q", "--refine")
+    assert code == 2
+    assert "needs keypoints" in err
+
+
+def test_a_result_that_was_changed_by_hand_is_refused(staf, finished, tmp_path):
+    folder = tmp_path / "walk"
+    shutil.copytree(finished.folder, folder, ignore=shutil.ignore_patterns("meshes"))
+    for name, change, complaint in [
+        ("tracks.csv", lambda text: "\n".join(text.splitlines()[:-5]) + "\n", "no longer fits"),
+        ("tracks.csv", lambda text: text.splitlines()[0] + "\n", "no longer fits"),
+        ("run.json", lambda text: "{}", "not written by staf run"),
+        ("run.json", lambda text: text.replace("walk.mp4", "gone.mp4"), "--video"),
+    ]:
+        whole = (folder / name).read_text()
+        (folder / name).write_text(change(whole))
+        code, _, err = staf("render", folder)
+        assert code == 1
+        assert complaint in err
+        (folder / name).write_text(whole)
+
+
+def test_tracks_are_mended_from_the_command_line(staf, walking, finished, tmp_path):
+    folder = tmp_path / "walk"
+    shutil.copytree(finished.folder, folder, ignore=shutil.ignore_patterns("meshes"))
+    before = (folder / "person_1.npz").read_bytes()
+    code, out, err = staf("tracks", folder, "--rename", "1=anna")
+    assert code == 0, err
+    assert "recover" not in out.splitlines()[0]  # nobody has changed: the overlay is drawn alone
+    assert (folder / "person_1.npz").read_bytes() == before
+    table = folder / "tracks.csv"
+    assert table.read_text().splitlines()[1].endswith(",anna")
+    for edit in (["--drop", "2"], ["--merge", "1"], [], ["--drop", "1"]):
+        code, _, err = staf("tracks", folder, *edit)
+        assert code in (1, 2)
+        assert err.count("\n") == 1
+    mended = tmp_path / "mended.csv"
+    mended.write_text(table.read_text().replace("\n1,3,", "\n1,2,"))
+    code, _, err = staf("run", walking, "-o", tmp_path, "--tracks", mended)
+    assert code == 1
+    assert "line 5: frames of a person must ascend" in err
+    code, _, err = staf("run", walking, finished.folder, "-o", tmp_path, "--tracks", mended)
+    assert code == 2
+    assert "one video" in err
+    shorter = table.read_text().splitlines(keepends=True)[:-3]
+    mended.write_text("".join(shorter))
+    code, out, err = staf("run", walking, "-o", tmp_path, "--tracks", mended, "--refine")
+    assert code == 0, err
+    assert len(person_npz.load(folder / "person_1.npz").frame) == FRAMES - 3
+
+
+def test_interrupt_and_surprise_leave_one_line(staf, walking, detector, tmp_path, monkeypatch):
+    for failure, code, words in [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ZeroDivisionError("by zero"), 1, "unforeseen ZeroDivisionError"),
+        (OSError(28, "No space left on device"), 1, "no space left"),
+    ]:
+
+        def fail(*arguments, failure=failure):
+            raise failure
+
+        monkeypatch.setattr(passes, "recover", fail)
+        got, _, err = staf("run", walking, "-o", tmp_path / "out", "-q")
+        assert got == code
+        assert "\n" not in err.strip()
+        assert words in err.lower() or words in err
+        assert {p.name for p in (tmp_path / "out" / "walk").iterdir()} == {
+            "tracks.csv", "unfinished.json",
+        }  # fmt: skip
+
+
+def test_help_is_quick_and_complete(staf):
+    code, out, _ = staf("--help")
+    assert code == 0
+    for command in ("run", "render", "export", "doctor", "weights", "body"):
+        assert f"\n  {command} " in out
+    code, out, _ = staf("run", "--help")
+    for option in ("--refine", "--side-view", "--codec", "--max-people", "--person", "--device"):
+        assert option in out
+
+
+def test_doctor_says_what_is_there_and_how_to_mend_the_rest(staf, detector, monkeypatch, tmp_path):
+    code, out, _ = staf("doctor")
+    assert code == 0
+    assert "open-body" in out
+    monkeypatch.setenv("STAF_DATA", str(tmp_path))
+    code, out, _ = staf("doctor")
+    assert code == 1
+    assert "staf weights fetch yolo11n-pose" in out
+
+
+def test_weights_and_bodies_have_their_commands(staf, detector, tmp_path):
+    code, out, _ = staf("weights", "list")
+    assert code == 0
+    assert "yolo11n-pose" in out
+    code, out, _ = staf("weights", "path", "yolo11n-pose")
+    assert Path(out.strip()) == detector
+    code, _, err = staf("weights", "import", tmp_path)
+    assert code == 1
+    assert "3dpw_model_best.pth.tar" in err
+    (tmp_path / "SMPL_NEUTRAL.pkl").write_bytes(b"not a pickle")
+    code, _, err = staf("body", "import", tmp_path / "SMPL_NEUTRAL.pkl")
+    assert code == 1
+    assert err.count("\n") == 1

@@ -1,0 +1,53 @@
+"""Networks for tests: the golden one, and small ones with random weights that do something."""
+
+from functools import cache
+
+import torch
+
+from staf_cli.body.skinning import Body
+from staf_cli.checkpoints.format import Checkpoint
+from staf_cli.checkpoints.release import convert_temporal
+from staf_cli.model.staf import STAF, Architecture, load_network, mean_pose_network
+from tests.support import golden
+
+
+@cache
+def golden_body() -> Body:
+    """The random body behind the golden values."""
+    return Body("golden", golden.body())
+
+
+@cache
+def _encoder_tensors() -> dict[str, torch.Tensor]:
+    network = mean_pose_network(golden_body())
+    return {f"encoder.{name}": value for name, value in network.encoder.state_dict().items()}
+
+
+def golden_checkpoint() -> Checkpoint:
+    """The golden weights as one of our checkpoints; its dictionary may be changed."""
+    return Checkpoint(
+        tensors={**convert_temporal(dict(golden.release_state())), **_encoder_tensors()},
+        name="golden",
+        architecture={"encoder": "resnet50", "apm": True, "tcfm": 1, "safm": 2},
+        body=golden_body().identity,
+        crop_scale=1.1,
+        licence="none",
+        sha256="0" * 64,
+    )
+
+
+def golden_network() -> STAF:
+    """The network behind the golden values; its encoder's weights are random."""
+    return load_network(golden_checkpoint(), golden_body())
+
+
+def random_network(architecture: Architecture) -> STAF:
+    """A network whose output depends visibly on its input, the same at every call."""
+    torch.manual_seed(0)
+    network = STAF(architecture, golden_body().sample_points())
+    for norm in network.pyramid.norm:
+        norm.running_mean.normal_(0, 0.1)
+        norm.running_var.uniform_(0.01, 0.1)
+    for regressor in network.regressor:
+        regressor.decpose.weight.data.mul_(0.3)
+    return network.eval()

@@ -1,0 +1,139 @@
+"""A watched process in which the command line is given files that may be hostile.
+
+It measures each command's time and memory, and records every program started and every
+connection tried. What a library opens by itself is asked of the kernel (`opened_files`).
+"""
+
+import contextlib
+import ctypes
+import io
+import json
+import os
+import re
+import resource
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.support.paths import ROOT
+
+HANGS = 240  # s after which the child is ended
+ROOM = 6 * 2**30  # bytes of address space for the child beyond what its libraries take
+IN_OPEN = 0x20
+DANGEROUS = (
+    *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen"),
+    *("socket.connect", "socket.getaddrinfo", "socket.sendto", "webbrowser.open"),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one command."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float  # of processor time
+    megabytes: float  # of memory at its highest, beyond what was held before
+    events: list[str]  # programs started and connections tried
+
+
+def attempt(commands: Sequence[Sequence[str]], folder: Path) -> list[Outcome]:
+    """Run `staf` with each of these arguments in one child, and tell what happened.
+
+    Fewer outcomes than commands: the child crashed, or hung, in the first that is missing.
+    """
+    told = folder / "outcomes.jsonl"
+    told.touch()
+    data = folder / "data"
+    data.mkdir(exist_ok=True)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(
+            [sys.executable, "-m", "tests.support.measured_process", str(told)],
+            input=json.dumps([[str(a) for a in command] for command in commands]),
+            text=True,
+            timeout=HANGS,
+            cwd=ROOT,
+            env=os.environ | {"STAF_DATA": str(data), "OMP_NUM_THREADS": "1"},
+        )
+    return [Outcome(**json.loads(line)) for line in told.read_text().splitlines()]
+
+
+@contextlib.contextmanager
+def opened_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Collects, from the kernel, that one of these was opened by anybody, libraries included."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = libc.inotify_init1(os.O_NONBLOCK)
+    watches = {libc.inotify_add_watch(descriptor, os.fsencode(p), IN_OPEN): p for p in paths}
+    assert descriptor >= 0 and min(watches, default=0) >= 0
+    seen: list[Path] = []
+    try:
+        yield seen
+        with contextlib.suppress(BlockingIOError):
+            while content := os.read(descriptor, 2**16):
+                seen += [watches[event[0]] for event in struct.iter_unpack("iIII", content)]
+    finally:
+        os.close(descriptor)
+
+
+def _child(told: Path, commands: Sequence[Sequence[str]]) -> None:
+    from staf_cli.cli import (
+        app,
+    )
+    from staf_cli.tracking.detection import _import_ultralytics
+
+    _import_ultralytics()
+    events: list[str] = []
+    watching = False
+
+    def notice(event: str, arguments: object) -> None:
+        if watching and event in DANGEROUS:
+            events.append(f"{event} {arguments!r:.200}")
+
+    sys.addaudithook(notice)
+    watching = True
+    sys.audit("os.system", "a trial")
+    watching = False
+    assert len(events) == 1
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + ROOM, held + ROOM))
+    with told.open("a") as lines:
+        for command in commands:
+            events.clear()
+            watching = True
+            outcome = _measured(app, command, events)
+            watching = False
+            lines.write(json.dumps(asdict(outcome)) + "\n")
+            lines.flush()
+
+
+def _measured(cli: object, command: Sequence[str], events: list[str]) -> Outcome:
+    out, err = io.StringIO(), io.StringIO()
+    before = _memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    start = time.process_time()
+    sys.argv = ["staf", *command]
+    code: object = None
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main()  # type: ignore[attr-defined]
+        except SystemExit as stop:
+            code = stop.code
+    seconds = time.process_time() - start
+    megabytes = (_memory("VmHWM") - before) / 1e3
+    return Outcome(int(code or 0), out.getvalue(), err.getvalue(), seconds, megabytes, events[:])
+
+
+def _memory(name: str) -> int:
+    """One of the kernel's numbers on this process's memory, kB."""
+    found = re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1])
+
+
+if __name__ == "__main__":
+    _child(Path(sys.argv[1]), json.load(sys.stdin))

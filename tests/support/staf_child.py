@@ -1,0 +1,158 @@
+"""`staf` in a child process that stays, with a detector and a network that cost nothing.
+
+Everything else is real: the file is decoded, followed, drawn and encoded, and results are written.
+A child that dies or hangs in a run is noticed, told, and replaced by the next one.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from threading import Timer
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from staf_cli.core.records import Detections, Frame
+from staf_cli.model.regressor import MeanParameters, Theta
+from staf_cli.model.staf import FrameMaps
+from staf_cli.model.temporal import WINDOW
+from tests.support.paths import ROOT
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run; `code` is None where the process died or was ended."""
+
+    code: int | None
+    out: str
+    err: str
+    seconds: float
+
+
+class Child:
+    """A process that runs one `staf` command after another."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[str] | None = None
+
+    def run(self, *arguments: object, limit: float) -> Outcome:
+        """Run `staf` with these arguments; the process is ended after `limit` s."""
+        process = self._started()
+        begun = time.perf_counter()
+        ending = Timer(limit, process.kill)
+        ending.start()
+        try:
+            process.stdin.write(json.dumps([str(one) for one in arguments]) + "\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        finally:
+            ending.cancel()
+        if answer:
+            return Outcome(**json.loads(answer))
+        process.wait()
+        return Outcome(None, "", f"signal {-process.returncode}", time.perf_counter() - begun)
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.process.stdin.close()
+            self.process.wait()
+            self.process.stdout.close()
+
+    def _started(self) -> subprocess.Popen[str]:
+        if self.process is None or self.process.poll() is not None:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.support.staf_child"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=ROOT,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )
+            self.process.stdout.readline()  # the libraries are loaded: no file's time is spent
+        return self.process
+
+
+class StandIn(nn.Module):
+    """Answers every window with the mean pose, through the engine's own batches and windows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.AdaptiveAvgPool2d(1)
+        self.pyramid = nn.Identity()
+        self.mean = MeanParameters()
+
+    def frame_maps(self, features: Tensor) -> FrameMaps:
+        return FrameMaps(features, None, ())
+
+    def recover(self, maps: FrameMaps) -> tuple[Theta, ...]:
+        return (self.mean(len(maps.expanded) // WINDOW),)
+
+
+def find_one(frames: Iterable[Frame], *_: object) -> Iterator[tuple[Frame, Detections]]:
+    """Somebody in the middle of every frame, seen by nobody else."""
+    for frame in frames:
+        height, width = frame.image.shape[:2]
+        box = np.array([[0.3 * width, 0.1 * height, 0.7 * width, 0.9 * height]])
+        nowhere = np.zeros((1, 17, 3))
+        seen = Detections(frame.index, frame.time, box, np.ones(1), np.ones(1, np.int64), nowhere)
+        yield frame, seen
+
+
+def _put_in_place() -> None:
+    from staf_cli.checkpoints import registry
+    from staf_cli.pipeline import loading
+    from staf_cli.tracking import detection
+
+    registry.locate_detector = lambda *_: registry.shipped("open_body.npz")
+    detection.load_detector = lambda _: SimpleNamespace(task="detect")
+    detection.find_people = find_one
+    detection.associate = lambda sightings, *_: (seen for _, seen in sightings)
+    loading.load_network = lambda *_: StandIn()
+    loading.prepare = cache(loading.prepare)
+
+
+def _serve() -> None:
+    """Run what is asked for, one line of JSON each; both ends of the terminal go to files."""
+    answers = os.fdopen(os.dup(1), "w")
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        os.dup2(out.fileno(), 1)
+        os.dup2(err.fileno(), 2)
+        from staf_cli.cli import app
+
+        torch.set_num_threads(1)
+        _put_in_place()
+        print("ready", file=answers, flush=True)
+        for line in sys.stdin:
+            begun = time.perf_counter()
+            sys.argv = ["staf", *json.loads(line)]
+            try:
+                app.main()
+            except SystemExit as stop:
+                code = stop.code
+            said = [_taken(sys.stdout, out), _taken(sys.stderr, err)]
+            outcome = Outcome(code, *said, time.perf_counter() - begun)
+            print(json.dumps(asdict(outcome)), file=answers, flush=True)
+
+
+def _taken(stream: object, file: object) -> str:
+    """What was written to a stream since the last time, by Python or by a library below it."""
+    stream.flush()
+    file.seek(0)
+    text = file.read().decode("utf-8", "backslashreplace")
+    file.seek(0)
+    file.truncate()
+    return text
+
+
+if __name__ == "__main__":
+    _serve()
