@@ -45,8 +45,8 @@ from staf_cli.core.records import (
     Ints,
     Person,
     Track,
-    join,
-    part,
+    join_rows,
+    select_rows,
 )
 from staf_cli.core.span import WHOLE, Span
 from staf_cli.core.version import __version__
@@ -424,9 +424,9 @@ def _placed(
     for number, rows, estimate in engine.stretches(
         frames, tracks, tools.network, tools.crop_scale, tools.settings
     ):
-        own = part(tracks[number], rows)
+        own = select_rows(tracks[number], rows)
         parts[number].append(place(own, estimate, clip, tools.body, tools.weights, focal))
-    return [join(own) for own in parts]
+    return [join_rows(own) for own in parts]
 
 
 def _in_one_shape(person: Person, body: Body) -> Person:

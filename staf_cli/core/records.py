@@ -1,7 +1,8 @@
-"""The few frozen records that pass between stages; shapes and dtypes are checked when made.
+"""The frozen records that pass between stages; shapes and values are checked when they are made.
 
 Images are RGB uint8. Boxes, keypoints and centres are pixels of the upright image, with the
-convention of pixel centres that geometry.py states.
+convention of pixel centres that geometry.py states. Letters in shapes: F frames of a track,
+N people in a frame.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ Bools = NDArray[np.bool_]
 Image = NDArray[np.uint8]
 STRETCH_FRAMES = 3000  # frames of a person that are computed together: two minutes, about 3 MB
 LONGEST_NAME = 40  # letters of a person's name
-Place = tuple[int, int]  # somebody's number in a list of tracks or people, and a row there
+TrackRow = tuple[int, int]  # (index of a track or person in its list, row in that track)
 
 COCO_KEYPOINTS = (
     "nose",
@@ -48,8 +49,8 @@ COCO_KEYPOINTS = (
 )
 
 
-def _check(record: object, **shapes: tuple[int, ...]) -> None:
-    """Refuse arrays of another shape (-1: any length) or with numbers that are not finite."""
+def _check_arrays(record: object, **shapes: tuple[int, ...]) -> None:
+    """Raise ValueError for an array of another shape (-1: any length) or with inf or NaN."""
     for name, shape in shapes.items():
         array = getattr(record, name)
         where = f"{type(record).__name__}.{name}"
@@ -64,14 +65,14 @@ def _check(record: object, **shapes: tuple[int, ...]) -> None:
 
 @dataclass(frozen=True)
 class Clip:
-    """What a video file says of itself, upright: rotation metadata is already applied."""
+    """A video file's own description, upright: rotation metadata is already applied."""
 
     path: Path
     width: int
     height: int
     fps: float  # average, frames per second
     time_base: Fraction  # seconds per tick of Frame.pts
-    frames: int | None  # as the container claims; None where it does not
+    frames: int | None  # as the container states; None where it does not
     has_audio: bool
     span: Span = WHOLE  # the stretch of the file that the clip is
 
@@ -83,7 +84,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Frame:
-    """One decoded frame: its place among those of the file, its exact time and its pixels."""
+    """One decoded frame: its index in the file, its exact time and its pixels."""
 
     index: int  # 0, 1, 2, ... in presentation order; a clip of a span begins at a later one
     pts: int  # presentation time in ticks of Clip.time_base, from the start of the file
@@ -104,12 +105,12 @@ class Detections:
 
     def __post_init__(self) -> None:
         n = len(self.box)
-        _check(self, box=(n, 4), score=(n,), track_id=(n,), kp2d=(n, 17, 3))
+        _check_arrays(self, box=(n, 4), score=(n,), track_id=(n,), kp2d=(n, 17, 3))
 
 
 @dataclass(frozen=True)
 class Track:
-    """One person through a clip. Frames ascend; a jump in `frame` is a gap nobody filled."""
+    """One person through a clip. Frames ascend; a jump in `frame` is a gap in the track."""
 
     id: int  # 1, 2, 3, ... stable over the clip
     frame: Ints  # (F,)
@@ -118,11 +119,11 @@ class Track:
     score: Float  # (F,) of the detection; 0 where interpolated
     interpolated: Bools  # (F,) box bridged over a short gap, no detection there
     kp2d: Float32 | Float  # (F, 17, 3) COCO keypoints as detected; confidence 0 where interpolated
-    name: str = ""  # what somebody has called the person
+    name: str = ""  # given by the user
 
     def __post_init__(self) -> None:
         f = len(self.frame)
-        _check(
+        _check_arrays(
             self,
             frame=(f,),
             time=(f,),
@@ -136,7 +137,7 @@ class Track:
 
     @property
     def digest(self) -> str:
-        """A hash of everything in it but the name."""
+        """SHA-256 of everything in the track but the name."""
         columns = (self.frame, self.time, self.box, self.score, self.interpolated, self.kp2d)
         content = hashlib.sha256(str(self.id).encode())
         for column in columns:
@@ -154,8 +155,8 @@ class Track:
 class Person:
     """One person's recovered motion: the content of person_<id>.npz.
 
-    Body(poses, betas) + trans, seen by a pinhole camera with `focal_length` and its centre in
-    the middle of the image, lands on the image.
+    Body(poses, betas) + trans are points in the camera frame; a pinhole camera with
+    `focal_length` and its centre in the middle of the image projects them onto the person.
     """
 
     id: int  # 1, 2, 3, ... stable over the clip
@@ -181,7 +182,7 @@ class Person:
 
     def __post_init__(self) -> None:
         f = len(self.frame)
-        _check(
+        _check_arrays(
             self,
             frame=(f,),
             time=(f,),
@@ -197,20 +198,32 @@ class Person:
         )
 
 
-def alive_by_frame(people: Sequence[Track | Person]) -> dict[int, list[Place]]:
-    """For each frame's index everybody who is in it, in the order of the list."""
-    alive: dict[int, list[Place]] = {}
+def rows_by_frame(people: Sequence[Track | Person]) -> dict[int, list[TrackRow]]:
+    """List the people in every frame.
+
+    Returns:
+        For each frame index with anybody in it the rows of its people, in the order of the list.
+    """
+    rows: dict[int, list[TrackRow]] = {}
     for number, one in enumerate(people):
         for row, frame in enumerate(one.frame.tolist()):
-            alive.setdefault(frame, []).append((number, row))
-    return alive
+            rows.setdefault(frame, []).append((number, row))
+    return rows
 
 
 Rows = TypeVar("Rows", Track, Person)
 
 
-def part(whole: Rows, rows: slice | Ints) -> Rows:
-    """Some of a track's or a person's frames; what belongs to no frame stays."""
+def select_rows(whole: Rows, rows: slice | Ints) -> Rows:
+    """Select some frames of a track or person; the fields that are not per frame stay.
+
+    Args:
+        whole: The track or person.
+        rows: Which of its rows: a slice, or ascending indices.
+
+    Returns:
+        The same track or person with these frames only.
+    """
     columns: dict[str, Any] = {
         field.name: value[rows]
         for field in fields(whole)
@@ -219,8 +232,15 @@ def part(whole: Rows, rows: slice | Ints) -> Rows:
     return replace(whole, **columns)
 
 
-def join(parts: Sequence[Rows]) -> Rows:
-    """The opposite of `part`: stretches of one track or person, in order, as one."""
+def join_rows(parts: Sequence[Rows]) -> Rows:
+    """Join stretches of one track or person, the inverse of `select_rows`.
+
+    Args:
+        parts: The stretches, in order of time; one at least.
+
+    Returns:
+        All their frames; the fields that are not per frame are those of the first.
+    """
     if len(parts) == 1:
         return parts[0]
     columns: dict[str, Any] = {
@@ -233,26 +253,32 @@ def join(parts: Sequence[Rows]) -> Rows:
 
 def frames_with_people(
     frames: Iterable[Frame], people: Sequence[Track | Person]
-) -> Iterator[tuple[Frame, list[Place]]]:
-    """Each frame with everybody who is in it, in the order of the list; frames ascend.
+) -> Iterator[tuple[Frame, list[TrackRow]]]:
+    """Pair every frame with the people in it.
 
-    Like `alive_by_frame`, but nothing is kept that grows with the clip.
+    The same as `rows_by_frame`, but memory does not grow with the clip.
+
+    Args:
+        frames: With ascending index; some of a clip's may be missing.
+        people: Tracks or people of that clip.
+
+    Yields:
+        Each frame, also those without people, and the rows of its people in the list's order.
     """
-    order = sorted(range(len(people)), key=lambda number: int(people[number].frame[0]))
-    coming = deque(order)
-    rows: dict[int, int] = {}  # of everybody here: the row of their next frame
+    to_come = deque(sorted(range(len(people)), key=lambda number: int(people[number].frame[0])))
+    next_row: dict[int, int] = {}  # of every person who has begun and not ended
     for frame in frames:
-        while coming and people[coming[0]].frame[0] <= frame.index:
-            rows[coming.popleft()] = 0
-        places = []
-        for number in sorted(rows):
-            own, row = people[number].frame, rows[number]
+        while to_come and people[to_come[0]].frame[0] <= frame.index:
+            next_row[to_come.popleft()] = 0
+        here = []
+        for number in sorted(next_row):
+            own, row = people[number].frame, next_row[number]
             while row < len(own) and own[row] < frame.index:  # frames that did not come
                 row += 1
             if row < len(own) and own[row] == frame.index:
-                places.append((number, row))
+                here.append((number, row))
                 row += 1
-            rows[number] = row
+            next_row[number] = row
             if row == len(own):
-                del rows[number]
-        yield frame, places
+                del next_row[number]
+        yield frame, here

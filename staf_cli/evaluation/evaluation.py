@@ -33,7 +33,7 @@ from staf_cli.core.devices import choose_device
 from staf_cli.core.errors import BodyError, UsageError
 from staf_cli.core.files import atomic, printable
 from staf_cli.core.geometry import CROP_SCALE, project
-from staf_cli.core.records import Float, Frame, Ints, Person, Track, alive_by_frame
+from staf_cli.core.records import Float, Frame, Ints, Person, Track, rows_by_frame
 from staf_cli.core.version import __version__
 from staf_cli.evaluation.truth import LSP, Footage, Pose, Truth
 from staf_cli.fitting.refine import refine
@@ -232,7 +232,7 @@ def _detected(
     footage: Footage, tracks: list[Track], detector: Path, device: torch.device, watch: Watch
 ) -> list[Track]:
     """The tracks with the keypoints of the detected people who overlap their boxes the most."""
-    alive = alive_by_frame(tracks)
+    alive = rows_by_frame(tracks)
     model = load_detector(detector)
     kp2d = [track.kp2d.copy() for track in tracks]
     wanted = (frame for frame in _frames(footage, "detect", watch) if frame.index in alive)

@@ -13,7 +13,7 @@ import numpy as np
 
 from staf_cli.core.errors import UsageError
 from staf_cli.core.files import atomic
-from staf_cli.core.records import COCO_KEYPOINTS, Float, alive_by_frame
+from staf_cli.core.records import COCO_KEYPOINTS, Float, rows_by_frame
 from staf_cli.export.scene import Scene
 
 FILES = "openpose/frame_[0-9]*_keypoints.json"
@@ -55,7 +55,7 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
             "openpose needs keypoints, and the detector gave none; "
             "run the clip with a pose detector such as yolo11n-pose"
         )
-    alive = alive_by_frame(scene.tracks)
+    alive = rows_by_frame(scene.tracks)
     for frame in scene.frames:
         people = [
             _person(scene.tracks[number].id, scene.tracks[number].kp2d[row])

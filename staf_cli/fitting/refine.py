@@ -24,7 +24,7 @@ from staf_cli.body.format import JOINT_COUNT
 from staf_cli.body.posing import rotation_matrices, with_parameters
 from staf_cli.body.skinning import Body, forward_kinematics
 from staf_cli.core.geometry import axis_angle_to_matrix, project
-from staf_cli.core.records import STRETCH_FRAMES, Float, Person, Track, join, part
+from staf_cli.core.records import STRETCH_FRAMES, Float, Person, Track, join_rows, select_rows
 from staf_cli.fitting.facing import Sighting, Stance, find_stance, find_zoom, right_sides, sight
 
 STEPS = 200
@@ -199,8 +199,8 @@ def refine(person: Person, track: Track, body: Body) -> Person:
     firsts = range(0, len(person.frame), STRETCH_FRAMES)
     if len(firsts) == 1:
         return _refined(person, track, body, 0)
-    stretches = (part(person, slice(first, first + STRETCH_FRAMES)) for first in firsts)
-    return join(list(refine_stretches(stretches, track, body)))
+    stretches = (select_rows(person, slice(first, first + STRETCH_FRAMES)) for first in firsts)
+    return join_rows(list(refine_stretches(stretches, track, body)))
 
 
 def refine_stretches(stretches: Iterable[Person], track: Track, body: Body) -> Iterator[Person]:
@@ -214,14 +214,14 @@ def refine_stretches(stretches: Iterable[Person], track: Track, body: Body) -> I
     now, first, before = next(coming, None), 0, None
     while now is not None:
         after = next(coming, None)
-        ahead = None if after is None else part(after, slice(CONTEXT))
-        window = join([one for one in (before, now, ahead) if one is not None])
+        ahead = None if after is None else select_rows(after, slice(CONTEXT))
+        window = join_rows([one for one in (before, now, ahead) if one is not None])
         held = 0 if before is None else len(before.frame)
         rows = slice(first - held, first - held + len(window.frame))
-        refined = _refined(window, part(track, rows), body, held)
-        own = part(refined, slice(held, held + len(now.frame)))
+        refined = _refined(window, select_rows(track, rows), body, held)
+        own = select_rows(refined, slice(held, held + len(now.frame)))
         yield own
-        before = None if refined is window else part(own, slice(-CONTEXT, None))
+        before = None if refined is window else select_rows(own, slice(-CONTEXT, None))
         first += len(now.frame)
         now = after
 

@@ -15,7 +15,7 @@ from staf_cli.body.posing import vertices
 from staf_cli.body.skinning import Body
 from staf_cli.core import files
 from staf_cli.core.errors import NobodyFound
-from staf_cli.core.records import Clip, Detections, Frame, Person, Track, part
+from staf_cli.core.records import Clip, Detections, Frame, Person, Track, select_rows
 from staf_cli.fitting.refine import refine_stretches
 from staf_cli.fitting.smoothing import Effect, common_shape, effect, smooth_stretches, with_shape
 from staf_cli.pipeline.loading import Tools
@@ -105,7 +105,7 @@ def recover(
     for number, rows, estimate in engine.stretches(
         frames, tracks, tools.network, tools.crop_scale, tools.settings
     ):
-        own = part(tracks[number], rows)
+        own = select_rows(tracks[number], rows)
         person = replace(
             place(own, estimate, source.clip, tools.body, tools.weights, focal),
             damaged_packets=source.damage.packets,

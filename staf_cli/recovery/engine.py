@@ -24,8 +24,8 @@ from staf_cli.core.records import (
     Float,
     Frame,
     Image,
-    Place,
     Track,
+    TrackRow,
     frames_with_people,
 )
 from staf_cli.model.normalisation import normalise
@@ -106,7 +106,7 @@ def stretches(
     maps = in_batches(crops, partial(_encode, network, settings), settings.batch)
     windows = _windows(maps, tracks)
     thetas = in_batches(windows, partial(_infer, network), settings.batch)
-    open_ones: dict[Place, _Stretch] = {}  # by the track's number and the first row
+    open_ones: dict[TrackRow, _Stretch] = {}  # by the track's number and the first row
     given = [0] * len(tracks)  # rows
     for (number, row), theta in thetas:
         first = row // STRETCH_FRAMES * STRETCH_FRAMES
@@ -173,7 +173,7 @@ def _join(parts: Sequence[Estimate]) -> Estimate:
 
 def _crops(
     frames: Iterable[Frame], tracks: Sequence[Track], squares: Sequence[Float]
-) -> Iterator[tuple[Place, Image]]:
+) -> Iterator[tuple[TrackRow, Image]]:
     """Cut out everyone alive in each frame: crops (224, 224, 3), in the order of frames."""
     for frame, places in frames_with_people(frames, tracks):
         for number, row in places:
@@ -181,12 +181,12 @@ def _crops(
 
 
 def _windows(
-    maps: Iterable[tuple[Place, FrameMaps]], tracks: Sequence[Track]
-) -> Iterator[tuple[Place, list[FrameMaps]]]:
+    maps: Iterable[tuple[TrackRow, FrameMaps]], tracks: Sequence[Track]
+) -> Iterator[tuple[TrackRow, list[FrameMaps]]]:
     """Give out each window as soon as its last frame is there, and forget what none needs."""
     runs = [track.runs for track in tracks]
     starts = [[run.start for run in own] for own in runs]
-    kept: dict[Place, FrameMaps] = {}
+    kept: dict[TrackRow, FrameMaps] = {}
     for (number, row), frame_maps in maps:
         kept[number, row] = frame_maps
         run = runs[number][bisect_right(starts[number], row) - 1]
@@ -219,14 +219,14 @@ def _infer(network: STAF, windows: list[list[FrameMaps]]) -> list[Theta]:
 
 
 def in_batches(
-    items: Iterable[tuple[Place, In]], compute: Callable[[list[In]], list[Out]], batch: int
-) -> Iterator[tuple[Place, Out]]:
+    items: Iterable[tuple[TrackRow, In]], compute: Callable[[list[In]], list[Out]], batch: int
+) -> Iterator[tuple[TrackRow, Out]]:
     """Compute a stream's items in batches, in order; when memory runs out, batches halve.
 
     Raises OutOfMemory when a batch of one does not fit.
     """
     stream = iter(items)
-    waiting: list[tuple[Place, In]] = []
+    waiting: list[tuple[TrackRow, In]] = []
     while True:
         waiting += islice(stream, max(0, batch - len(waiting)))
         if not waiting:

@@ -8,7 +8,7 @@ import numpy as np
 
 from staf_cli.body.skinning import Body
 from staf_cli.core.files import scratch_folder
-from staf_cli.core.records import Float, Person, Track, join, part
+from staf_cli.core.records import Float, Person, Track, join_rows, select_rows
 from staf_cli.export import Scene, glb
 from staf_cli.export.motion import Y_UP
 from staf_cli.result import person_npz
@@ -74,10 +74,10 @@ def _thinned(folder: Path, track: Track, step: int) -> tuple[Track, Person]:
     for stretch in person_npz.stretches(person_npz.path_of(folder, track.id)):
         here = chosen[(chosen >= begin) & (chosen < begin + len(stretch.frame))] - begin
         if len(here):
-            parts.append(part(stretch, here))
+            parts.append(select_rows(stretch, here))
         begin += len(stretch.frame)
-    person = join(parts)
+    person = join_rows(parts)
     return (
-        replace(part(track, chosen), frame=numbers),
+        replace(select_rows(track, chosen), frame=numbers),
         replace(person, frame=numbers, fps=person.fps / step),
     )

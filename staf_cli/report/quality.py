@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from staf_cli.core import metrics
 from staf_cli.core.errors import TracksError, one_line
-from staf_cli.core.records import Bools, Float, Float32, Ints, Person, Track, join, part
+from staf_cli.core.records import Bools, Float, Float32, Ints, Person, Track, join_rows, select_rows
 
 # Parts of a body: joints in SMPL's order, and the COCO keypoints that show the same points.
 LIMBS = {
@@ -115,17 +115,17 @@ def measure(track: Track, stretches: Iterable[Person]) -> Measures:
         end = rows.stop
         if not np.array_equal(track.frame[rows], stretch.frame):
             break
-        own = part(track, rows)
+        own = select_rows(track, rows)
         error[rows], limb_error[rows] = reprojection_error(stretch.joints2d, own)
         outside[rows] = _outside(stretch)
         hidden[rows] = _hidden(own) & ~outside[rows]
-        near = stretch if before is None else join([before, stretch])
+        near = stretch if before is None else join_rows([before, stretch])
         inner = slice(end - len(near.frame) + 1, end - 1)  # both neighbours are in `near`
         fast, abrupt = motion(near.joints3d, near.time, near.frame)
         speed[inner], fastest[inner] = fast.max(1), fast.argmax(1)
         acceleration[inner], most_abrupt[inner] = abrupt.max(1), abrupt.argmax(1)
         unrest[inner] = abrupt.mean(1)
-        before = part(near, slice(-2, None))
+        before = select_rows(near, slice(-2, None))
     if end != n or before is None or before.frame[-1] != track.frame[-1]:
         raise TracksError(
             f"person {track.id}: tracks.csv no longer fits the person; run the clip again"

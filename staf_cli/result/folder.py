@@ -13,7 +13,15 @@ import numpy as np
 
 from staf_cli.core.errors import TracksError, UsageError
 from staf_cli.core.files import read_json
-from staf_cli.core.records import Float, Frame, Person, Place, Track, frames_with_people, part
+from staf_cli.core.records import (
+    Float,
+    Frame,
+    Person,
+    Track,
+    TrackRow,
+    frames_with_people,
+    select_rows,
+)
 from staf_cli.export import FORMATS
 from staf_cli.result import person_npz, tracks_csv
 from staf_cli.result.journal import RUN
@@ -89,7 +97,7 @@ def load_people(folder: Path, tracks: Sequence[Track]) -> list[Person]:
 
 def attend(
     frames: Iterable[Frame], folder: Path, tracks: Sequence[Track]
-) -> Iterator[tuple[Frame, list[tuple[Place, Person]]]]:
+) -> Iterator[tuple[Frame, list[tuple[TrackRow, Person]]]]:
     """Each frame with everybody in it: the place in the tracks, and the person at this one frame.
 
     Memory grows with the people in a frame, not with the clip. Raises what `load_people` raises,
@@ -116,7 +124,7 @@ def check_people(folder: Path, tracks: Sequence[Track]) -> None:
 
 def anybody(folder: Path, tracks: Sequence[Track]) -> Person:
     """The first person in their first frame, for what is the same for everybody."""
-    return part(next(_stretches(folder, tracks[0])), slice(1))
+    return select_rows(next(_stretches(folder, tracks[0])), slice(1))
 
 
 def joints(folder: Path, tracks: Sequence[Track]) -> Float:
@@ -135,7 +143,7 @@ def _rows(folder: Path, track: Track, first: int) -> Iterator[Person]:
     begin = 0
     for stretch in _stretches(folder, track):
         for row in range(max(0, first - begin), len(stretch.frame)):
-            yield part(stretch, slice(row, row + 1))
+            yield select_rows(stretch, slice(row, row + 1))
         begin += len(stretch.frame)
 
 

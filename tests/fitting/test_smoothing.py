@@ -14,7 +14,7 @@ from staf_cli.body.posing import with_parameters
 from staf_cli.body.skinning import Body
 from staf_cli.core.errors import UsageError
 from staf_cli.core.geometry import crop_to_image_translation
-from staf_cli.core.records import Clip, Person, join, part
+from staf_cli.core.records import Clip, Person, join_rows, select_rows
 from staf_cli.fitting import smoothing
 from staf_cli.fitting.smoothing import Window, smooth, smooth_rotations
 from tests.fitting.test_refine import small_body, walk
@@ -250,10 +250,10 @@ def test_stretches_come_out_as_if_they_were_one(lengths):
     frame = person.frame + 3 * (np.arange(60) >= 33)  # a gap, in the middle of a stretch
     person = replace(person, frame=frame, time=frame / FPS)
     ends = np.cumsum(lengths)
-    stretches = [part(person, slice(b - a, b)) for a, b in zip(lengths, ends, strict=True)]
+    stretches = [select_rows(person, slice(b - a, b)) for a, b in zip(lengths, ends, strict=True)]
     out = list(smoothing.smooth_stretches(stretches, body(), 0.06))
     assert tuple(len(one.frame) for one in out) == lengths
-    assert_same(join(out), smooth(person, body(), 0.06), 1e-9)
+    assert_same(join_rows(out), smooth(person, body(), 0.06), 1e-9)
 
 
 def test_long_people_are_smoothed_in_stretches(monkeypatch):
@@ -271,7 +271,7 @@ def test_no_more_is_in_memory_than_has_a_part():
     def stretches():
         nonlocal begun
         for begun in range(20):
-            yield part(person, slice(10 * begun, 10 * begun + 10))
+            yield select_rows(person, slice(10 * begun, 10 * begun + 10))
 
     for given, one in enumerate(smoothing.smooth_stretches(stretches(), body(), 0.05)):
         assert len(one.frame) == 10
@@ -352,5 +352,5 @@ def test_effect_shows_what_smoothing_is_for():
     seen = smoothing.effect(person, smooth(person, body(), 0.07))
     assert seen.acceleration_after < 0.5 * seen.acceleration_before
     assert seen.jitter_after < 0.3 * seen.jitter_before
-    alone = part(person, slice(2))
+    alone = select_rows(person, slice(2))
     assert smoothing.effect(alone, alone).acceleration_before == 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from staf_cli.core.errors import TracksError
-from staf_cli.core.records import Clip, part
+from staf_cli.core.records import Clip, select_rows
 from staf_cli.report import quality
 from staf_cli.report.quality import FAR, LIMBS, Measures
 from tests.support.made_people import make_person, make_track, open_body
@@ -110,7 +110,7 @@ def walker():
 def test_stretches_measure_like_the_whole(walker, length):
     track, person = walker
     whole = quality.measure(track, [person])
-    stretches = (part(person, slice(k, k + length)) for k in range(0, 40, length))
+    stretches = (select_rows(person, slice(k, k + length)) for k in range(0, 40, length))
     found = quality.measure(track, stretches)
     for name in vars(whole):
         assert np.array_equal(
@@ -124,11 +124,11 @@ def test_stretches_measure_like_the_whole(walker, length):
 
 def test_another_track_s_person_is_refused(walker):
     track, person = walker
-    for foreign in (part(person, slice(0, 39)), replace(person, frame=person.frame + 1)):
+    for foreign in (select_rows(person, slice(0, 39)), replace(person, frame=person.frame + 1)):
         with pytest.raises(TracksError, match="person 1"):
             quality.measure(track, [foreign])
     with pytest.raises(TracksError):
-        quality.measure(track, [person, part(person, slice(0, 1))])
+        quality.measure(track, [person, select_rows(person, slice(0, 1))])
 
 
 def test_limbs_are_outside_or_hidden(walker):

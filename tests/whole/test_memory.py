@@ -12,7 +12,14 @@ import pytest
 import torch
 
 from staf_cli.core.errors import TracksError
-from staf_cli.core.records import Clip, Frame, alive_by_frame, frames_with_people, join, part
+from staf_cli.core.records import (
+    Clip,
+    Frame,
+    frames_with_people,
+    join_rows,
+    rows_by_frame,
+    select_rows,
+)
 from staf_cli.fitting import refine
 from staf_cli.recovery import engine
 from staf_cli.recovery.engine import Settings
@@ -79,7 +86,7 @@ def test_a_person_written_and_read_in_stretches_is_the_same(tmp_path, monkeypatc
     paths = []
     for first in range(0, 50, length):
         paths.append(tmp_path / f"{first}.npz")
-        person_npz.save(paths[-1], part(person, slice(first, first + length)))
+        person_npz.save(paths[-1], select_rows(person, slice(first, first + length)))
     person_npz.join(tmp_path / "joined.npz", paths)
     person_npz.save(tmp_path / "whole.npz", person)
     same(person_npz.load(tmp_path / "joined.npz"), person)
@@ -90,7 +97,7 @@ def test_a_person_written_and_read_in_stretches_is_the_same(tmp_path, monkeypatc
             assert joined[name].tobytes() == at_once[name].tobytes()
     pieces = list(person_npz.stretches(tmp_path / "joined.npz"))
     assert [len(piece.frame) for piece in pieces[:-1]] == [length] * (len(pieces) - 1)
-    same(join(pieces), person)
+    same(join_rows(pieces), person)
 
 
 def test_damaged_and_foreign_persons_are_refused_in_stretches_too(tmp_path, monkeypatch, whole):
@@ -127,9 +134,9 @@ def test_damaged_and_foreign_persons_are_refused_in_stretches_too(tmp_path, monk
 
 def test_everybody_attends_the_frames_they_are_in():
     tracks = [make_track(4, 9), make_track(1, 30), make_track(2, 1), make_track(3, 12)]
-    tracks[1] = part(tracks[1], np.r_[0:5, 9:30])
+    tracks[1] = select_rows(tracks[1], np.r_[0:5, 9:30])
     image = np.zeros((1, 1, 3), np.uint8)
-    alive = alive_by_frame(tracks)
+    alive = rows_by_frame(tracks)
     for indices in (range(50), range(11, 40, 2)):  # every frame; a span with frames left out
         frames = [Frame(n, n, n / 30, image) for n in indices]
         for frame, places in frames_with_people(frames, tracks):
@@ -162,12 +169,12 @@ def test_results_are_read_back_frame_by_frame(tmp_path, whole, monkeypatch):
     for frame, here in result_folder.attend(stream(80), tmp_path, [track, other]):
         for (number, row), one in here:
             assert one.frame == frame.index
-            same(one, part(people[number], slice(row, row + 1)))
+            same(one, select_rows(people[number], slice(row, row + 1)))
             seen.append((number, row))
     assert sorted(seen) == [(0, row) for row in range(50)] + [(1, row) for row in range(11)]
     joints = np.concatenate([one.joints3d.reshape(-1, 3) for one in people])
     assert np.array_equal(result_folder.joints(tmp_path, [track, other]), joints)
-    for foreign in (replace(track, frame=track.frame + 1), part(track, slice(40))):
+    for foreign in (replace(track, frame=track.frame + 1), select_rows(track, slice(40))):
         with pytest.raises(TracksError, match="no longer fits"):
             result_folder.check_people(tmp_path, [foreign])
 
