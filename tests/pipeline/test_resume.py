@@ -15,8 +15,8 @@ from staf_cli.pipeline.options import Look, Options
 from staf_cli.recovery import engine
 from staf_cli.result import journal, tracks_csv
 from staf_cli.result.journal import Pass, key_of
-from staf_cli.tracking import edits as mending
 from staf_cli.tracking.detection import detect
+from staf_cli.tracking.edits import apply_edits, parse_edits
 from staf_cli.tracking.linking import TrackOptions
 from staf_cli.video import Damage
 
@@ -132,15 +132,15 @@ def test_mended_tracks_stand_until_somebody_says_otherwise(again):
     summary, _ = again()
     before = content(summary.folder)
     tracks = tracks_csv.load(summary.folder / "tracks.csv")
-    halves = mending.mend(tracks, mending.parse([], ["1@15"], [], ["1=anna"]))
+    halves = apply_edits(tracks, parse_edits([], ["1@15"], [], ["1=anna"]))
     summary, passes = again(mended=halves)
     assert passes == ["recover", "show"]
     assert [one.id for one in summary.people] == [1, 2]
     assert again(mended=halves)[0].reused
     assert again()[0].reused  # the same command as before keeps what was mended
-    named = mending.mend(halves, mending.parse([], [], [], ["2=bo"]))
+    named = apply_edits(halves, parse_edits([], [], [], ["2=bo"]))
     assert again(mended=named)[1] == ["show"]  # a name is drawn, not recovered
-    dropped = mending.mend(named, mending.parse([], [], ["2"], []))
+    dropped = apply_edits(named, parse_edits([], [], ["2"], []))
     summary, passes = again(mended=dropped)
     assert passes == ["show"]  # who stays is as before
     assert not (summary.folder / "person_2.npz").exists()

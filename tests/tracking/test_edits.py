@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from staf_cli.core.errors import TracksError, UsageError
-from staf_cli.core.records import part
+from staf_cli.core.records import select_rows
 from staf_cli.result import tracks_csv
-from staf_cli.tracking.edits import Edits, mend, parse
+from staf_cli.tracking.edits import Edits, apply_edits, parse_edits
 from tests.support.made_people import make_track
 
 
@@ -25,10 +25,10 @@ def walks():
 
 
 def test_edits_are_read_as_they_are_written():
-    assert parse(["3,7"], ["2@140"], ["5", "6,8"], ["1=anna", "2= Jo Ann "]) == Edits(
+    assert parse_edits(["3,7"], ["2@140"], ["5", "6,8"], ["1=anna", "2= Jo Ann "]) == Edits(
         ((3, 7),), ((2, 140),), (5, 6, 8), ((1, "anna"), (2, "Jo Ann"))
     )
-    assert not parse([], [], [], [])
+    assert not parse_edits([], [], [], [])
 
 
 @pytest.mark.parametrize(
@@ -43,11 +43,11 @@ def test_edits_that_cannot_be_read_are_refused(words):
     edits = {"merge": [], "split": [], "drop": [], "rename": []}
     edits.update({option: [text] for option, text in words.items()})
     with pytest.raises(UsageError, match=f"--{next(iter(words))}"):
-        parse(**edits)
+        parse_edits(**edits)
 
 
 def test_merged_people_are_one_with_a_gap(walks):
-    one, three = mend(walks, parse(["2,1"], [], [], []))
+    one, three = apply_edits(walks, parse_edits(["2,1"], [], [], []))
     assert (one.id, three.id) == (2, 3)
     assert one.frame.tolist() == [*range(10), *range(20, 30)]
     assert np.array_equal(one.kp2d, np.concatenate([walks[0].kp2d, walks[1].kp2d]))
@@ -56,16 +56,16 @@ def test_merged_people_are_one_with_a_gap(walks):
 
 
 def test_a_split_person_is_two_and_merging_undoes_it(walks):
-    before, two, three, after = mend(walks, parse([], ["1@4"], [], []))
+    before, two, three, after = apply_edits(walks, parse_edits([], ["1@4"], [], []))
     assert before.frame.tolist() == [0, 1, 2, 3]
     assert (after.id, after.frame.tolist()) == (4, [4, 5, 6, 7, 8, 9])
     assert (two, three) == (walks[1], walks[2])
-    whole, *_ = mend([before, two, three, after], parse(["1,4"], [], [], []))
+    whole, *_ = apply_edits([before, two, three, after], parse_edits(["1,4"], [], [], []))
     assert whole.digest == walks[0].digest
 
 
 def test_an_interleaved_person_is_merged_in_order(walks):
-    middle, ends = part(walks[0], slice(3, 6)), walks[0]
+    middle, ends = select_rows(walks[0], slice(3, 6)), walks[0]
     ends = replace(
         ends,
         **{
@@ -73,12 +73,12 @@ def test_an_interleaved_person_is_merged_in_order(walks):
             for name in ("frame", "time", "box", "score", "interpolated", "kp2d")
         },
     )
-    (whole,) = mend([ends, replace(middle, id=9)], parse(["1,9"], [], [], []))
+    (whole,) = apply_edits([ends, replace(middle, id=9)], parse_edits(["1,9"], [], [], []))
     assert whole.digest == walks[0].digest
 
 
 def test_dropped_and_named(walks):
-    two, three = mend(walks, parse([], [], ["1"], ["3=anna"]))
+    two, three = apply_edits(walks, parse_edits([], [], ["1"], ["3=anna"]))
     assert (two.id, three.id, three.name) == (2, 3, "anna")
     assert three.digest == walks[2].digest  # a name changes nothing that is recovered
 
@@ -96,13 +96,13 @@ def test_dropped_and_named(walks):
     ],
 )
 def test_edits_that_cannot_be_are_refused(walks, merge, split, drop, rename, complaint):
-    edits = parse(*([words] if words else [] for words in (merge, split, drop, rename)))
+    edits = parse_edits(*([words] if words else [] for words in (merge, split, drop, rename)))
     with pytest.raises(TracksError, match=complaint):
-        mend(walks, edits)
+        apply_edits(walks, edits)
 
 
 def test_names_stay_in_the_table(walks, tmp_path):
-    named = mend(walks, parse([], [], [], ["1=Zoë, the first", "2=-"]))
+    named = apply_edits(walks, parse_edits([], [], [], ["1=Zoë, the first", "2=-"]))
     path = tmp_path / "tracks.csv"
     tracks_csv.save(path, named)
     back = tracks_csv.load(path)

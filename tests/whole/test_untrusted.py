@@ -1,7 +1,7 @@
 """Every hostile file is refused quickly, in one line and little memory, and nothing in it is run.
 
-The command line is given them in a watched process (measured_process.py); what they are is in
-hostile.py.
+The command line runs in a process that measures itself (support/measured_process.py); the files
+are made by support/untrusted/.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ import torch
 from staf_cli.core import files
 from staf_cli.core.errors import OutputError, StafError
 from staf_cli.result import folder as result_folder
-from tests.support import hostile, made_clips, measured_process
-from tests.support.hostile import ATTACKS, PLAYLISTS
+from tests.support import made_clips, measured_process
 from tests.support.staf_child import Child
+from tests.support.untrusted import ATTACKS, bodies, datasets, releases, smpl_files, videos
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="memory is measured with /proc"),
@@ -71,7 +71,7 @@ def test_hostile_files_are_refused(outcomes, attack):
     assert attack.name in outcomes, "the process crashed or hung, in this attack or before"
     outcome, folder = outcomes[attack.name]
     assert outcome.code == attack.code
-    assert re.search(attack.says, outcome.err), outcome.err
+    assert re.search(attack.error, outcome.err), outcome.err
     assert outcome.err.startswith("error: ") and outcome.err.count("\n") == 1
     assert outcome.err[:-1].isprintable() and outcome.out == ""
     assert len(outcome.err) < 800 + len(str(folder))
@@ -93,19 +93,19 @@ def test_tables_and_usage_show_no_escapes(outcomes, name):
 
 def test_the_canaries_sing_for_ordinary_readers(tmp_path):
     def objects(folder):
-        hostile.body_of_objects(folder)
+        bodies.body_of_objects(folder)
         np.load(folder / "body.npz", allow_pickle=True)["v_template"]
 
     def smpl(folder):
-        hostile.smpl_with_code(folder)
-        pickle.loads((folder / hostile.SMPL).read_bytes())
+        smpl_files.smpl_with_code(folder)
+        pickle.loads((folder / smpl_files.SMPL).read_bytes())
 
     def release(folder):
-        hostile.release_with_code(folder)
-        torch.load(folder / hostile.RELEASE[0], weights_only=False)
+        releases.release_with_code(folder)
+        torch.load(folder / releases.RELEASE[0], weights_only=False)
 
     def photos(folder):
-        hostile.photos_of_objects(folder)
+        datasets.photos_of_objects(folder)
         np.load(folder / "images.npy", allow_pickle=True)
 
     for read in (objects, smpl, release, photos):
@@ -118,12 +118,12 @@ def test_the_canaries_sing_for_ordinary_readers(tmp_path):
 def test_videos_that_refer_to_others_open_them_for_an_ordinary_player(tmp_path, name):
     options = {}
     if name == "numbered":
-        path = hostile.video_of_a_numbered_name(tmp_path)[1]
+        path = videos.video_of_a_numbered_name(tmp_path)[1]
     elif name == "elsewhere":
-        path = hostile.video_that_lies_elsewhere(tmp_path)[1]
+        path = videos.video_whose_samples_are_elsewhere(tmp_path)[1]
         options = {"enable_drefs": "1", "use_absolute_path": "1"}
     else:
-        path = hostile.played(tmp_path, name, PLAYLISTS[name])[1]
+        path = videos.played(tmp_path, name, videos.PLAYLISTS[name])[1]
     secrets = measured_process.opened_files(list(tmp_path.glob("secret*")))
     with secrets as opened, contextlib.suppress(av.FFmpegError):
         av.open(f"file:{path}", options=options).close()

@@ -15,7 +15,7 @@ from staf_cli.core.errors import DatasetError
 from staf_cli.core.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from staf_cli.training.people import motion as motion_module
 from staf_cli.training.people.motion import (
-    interpolate,
+    interpolate_rotations,
     join_clips,
     mirror_motion,
     random_sequence,
@@ -250,12 +250,12 @@ def test_interpolation_is_slerp():
     rotvec = rng.normal(0, 1, (6, 3))
     times = np.array([0, 0.25, 1, 2.75, 4.999, 5])
     wanted = Slerp(np.arange(6), Rotation.from_rotvec(rotvec))(times)
-    got = interpolate(torch.from_numpy(rotvec)[:, None], torch.from_numpy(times))[:, 0]
+    got = interpolate_rotations(torch.from_numpy(rotvec)[:, None], torch.from_numpy(times))[:, 0]
     assert (wanted.inv() * Rotation.from_rotvec(got.numpy())).magnitude().max() < 1e-6
 
 
 def test_sequences_run_at_varied_speed_and_are_the_same_for_a_seed(monkeypatch):
-    monkeypatch.setattr(motion_module, "SHIFTED", 0)
+    monkeypatch.setattr(motion_module, "OFFSET_SHARE", 0)
     rotvec = torch.zeros(60, 24, 3)
     rotvec[:, 18, 1] = 0.02 * torch.arange(60)
     root = torch.zeros(60, 3)
@@ -285,11 +285,11 @@ def test_sequences_run_at_varied_speed_and_are_the_same_for_a_seed(monkeypatch):
 def test_a_shift_is_the_same_in_every_frame(monkeypatch):
     rotvec = 0.3 * torch.randn(1, 24, 3, generator=torch.Generator().manual_seed(0))
     motions = join_clips([("02_01", rotvec.expand(40, 24, 3), torch.zeros(40, 3))], 30)
-    monkeypatch.setattr(motion_module, "SHIFTED", 1)
+    monkeypatch.setattr(motion_module, "OFFSET_SHARE", 1)
     turned, _ = random_sequence(motions, 9, torch.Generator().manual_seed(3))
     assert (turned - turned[:1]).abs().max() < 1e-5
     plain = axis_angle_to_matrix(motions.clip(0)[0][:1])
-    monkeypatch.setattr(motion_module, "SHIFTED", 0)
+    monkeypatch.setattr(motion_module, "OFFSET_SHARE", 0)
     plain, _ = random_sequence(motions, 9, torch.Generator().manual_seed(3))
     moved = (turned - plain).abs().amax((0, 2)) > 1e-3
     assert 0 < int(moved.sum()) < 18
