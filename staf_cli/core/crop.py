@@ -1,7 +1,7 @@
 """From a person's box to the network's square crop; the camera's way back is in geometry.py.
 
-ONE affine map, `crop_matrix`, serves the pixels; `crop_to_image_translation` inverts exactly
-the same square, so that what lands on the person in the crop lands on her in the image.
+ONE affine map, `crop_matrix`, cuts the pixels; `crop_to_image_translation` uses exactly the same
+square, so that a point on the person in the crop is on the person in the image.
 """
 
 import cv2
@@ -10,28 +10,52 @@ import numpy as np
 from staf_cli.core.geometry import CROP_PIXELS, CROP_SCALE
 from staf_cli.core.records import Float, Image
 
-MOST_SUPERSAMPLING = 8
+MOST_SUPERSAMPLING = 8  # samples along one side of a crop's pixel
 
 
 def square_box(box: Float, scale: float = CROP_SCALE) -> Float:
-    """Boxes (..., 4) x1, y1, x2, y2 to squares (..., 3) centre x, centre y, side, all px."""
+    """Compute the square around a person's box that is cut out for the network.
+
+    Args:
+        box: (..., 4) x1, y1, x2, y2, px.
+        scale: Side of the square over the longer side of the box.
+
+    Returns:
+        (..., 3) centre x, centre y, side, px.
+    """
     low, high = box[..., :2], box[..., 2:]
     side = scale * (high - low).max(-1, keepdims=True)
     return np.concatenate([(low + high) / 2, side], -1)
 
 
 def crop_matrix(square: Float, size: int = CROP_PIXELS) -> Float:
-    """The affine map (2, 3) from image pixels to crop pixels for one square (3,)."""
+    """Compute the affine map from image pixels to crop pixels, p_crop = A @ (x, y, 1).
+
+    Args:
+        square: (3,) centre x, centre y, side, px of the image.
+        size: Side of the crop, px.
+
+    Returns:
+        (2, 3); pixels of both sides are counted from the top left CORNER.
+    """
     x, y, side = square
     zoom = size / side
     return np.array([[zoom, 0, size / 2 - zoom * x], [0, zoom, size / 2 - zoom * y]])
 
 
 def crop_image(image: Image, square: Float, size: int = CROP_PIXELS) -> Image:
-    """Cut one square (3,) out of an image (H, W, 3) as (size, size, 3); black outside of it.
+    """Cut one square out of an image.
 
-    Where the image is larger than the crop, k x k samples are averaged a pixel, so that people
-    close to the camera do not alias.
+    Where the square is larger than the crop, k x k samples are averaged for each pixel, so that
+    people close to the camera do not alias.
+
+    Args:
+        image: (H, W, 3) RGB uint8.
+        square: (3,) centre x, centre y, side, px of the image.
+        size: Side of the crop, px.
+
+    Returns:
+        (size, size, 3) RGB uint8; black outside of the image.
     """
     k = int(np.clip(np.ceil(square[2] / size), 1, MOST_SUPERSAMPLING))
     matrix = crop_matrix(square, size * k)

@@ -1,4 +1,4 @@
-"""Which processor computes."""
+"""The processor that computes: its choice, and tensors moved to it."""
 
 import torch
 from torch import Tensor
@@ -7,16 +7,31 @@ from staf_cli.core.errors import MissingTool
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU on the device, without waiting until the device has done its work."""
+    """Move a tensor from the CPU to a device, without waiting for the device's earlier work.
+
+    Args:
+        tensor: On the CPU.
+        device: Where it is needed.
+
+    Returns:
+        The same values on the device.
+    """
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.contiguous().pin_memory().to(device, non_blocking=True)
 
 
 def choose_device(name: str) -> torch.device:
-    """The device for "auto", "cpu", "cuda", "cuda:1" or "mps".
+    """Choose the device to compute on.
 
-    Raises MissingTool when the named one is not there.
+    Args:
+        name: "cpu", "cuda", "cuda:1", "mps" or "auto": CUDA if there is one, else MPS, else CPU.
+
+    Returns:
+        The device, tried out.
+
+    Raises:
+        MissingTool: The named device is not there or cannot be used.
     """
     if name == "auto":
         if torch.cuda.is_available():

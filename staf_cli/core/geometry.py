@@ -1,13 +1,13 @@
-"""Rotations and projections, each stating its convention.
+"""Rotations, projections and boxes; each function states its convention.
 
 Pixels: continuous coordinates with the origin at the image's top left CORNER, so that the
 pixel in column i covers [i, i + 1) and has its centre at i + 0.5; the image's centre is
 (W / 2, H / 2). A library that puts (0, 0) on the first pixel's centre is corrected by half
-a pixel at its call.
+a pixel where it is called.
 
-Camera: OpenCV's frame, x right, y down, z forward, in metres. Angles in radians.
-Rotations act on column vectors: x_parent = R @ x_child. Functions take leading batch
-dimensions, are differentiable and keep the dtype of their input.
+Camera: OpenCV's frame, x right, y down, z forward, in metres. Angles are in radians.
+Rotations act on column vectors: x_parent = R @ x_child. Torch functions take leading batch
+dimensions, are differentiable and keep the dtype of their input; `box_iou` is numpy.
 """
 
 import numpy as np
@@ -17,13 +17,23 @@ from torch.nn.functional import normalize
 
 from staf_cli.core.records import Float
 
-NETWORK_FOCAL = 5000.0  # px: the near-orthographic focal length of the network's own camera
-CROP_PIXELS = 224
+NETWORK_FOCAL = 5000.0  # px: focal length of the network's own, nearly orthographic camera
+CROP_PIXELS = 224  # side of the network's input
 CROP_SCALE = 1.1  # side of the square crop over the longer side of the box (the authors' crops)
 
 
 def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
-    """Rotation vectors (..., 3), radians, to matrices (..., 3, 3), by Rodrigues' formula."""
+    """Convert rotation vectors to rotation matrices by Rodrigues' formula.
+
+    Convention: the vector's direction is the axis, its length the angle; positive angles turn
+    counter-clockwise as seen with the axis pointing at the viewer (right-hand rule). Smooth at 0.
+
+    Args:
+        axis_angle: (..., 3) radians.
+
+    Returns:
+        (..., 3, 3) rotation matrices R for column vectors, x_parent = R @ x_child.
+    """
     squared = (axis_angle * axis_angle).sum(-1)[..., None, None]
     small = squared < 1e-8
     angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
@@ -31,21 +41,28 @@ def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
     b = torch.where(small, 0.5 - squared / 24, (1 - angle.cos()) / (angle * angle))
     x, y, z = axis_angle.unbind(-1)
     o = torch.zeros_like(x)
-    k = torch.stack([o, -z, y, z, o, -x, -y, x, o], -1).reshape(*x.shape, 3, 3)
+    k = torch.stack([o, -z, y, z, o, -x, -y, x, o], -1).reshape(*x.shape, 3, 3)  # cross product
     return torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device) + a * k + b * (k @ k)
 
 
 def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
-    """Matrices (..., 3, 3) to rotation vectors (..., 3) of length in [0, pi].
+    """Convert rotation matrices to rotation vectors, the inverse of `axis_angle_to_matrix`.
 
-    Through the unit quaternion's largest component, so that it is accurate near 0 and near
-    pi alike. At exactly pi the sign of the axis is arbitrary.
+    Convention: right-hand rule, angles in [0, pi]; at exactly pi the sign of the axis is
+    arbitrary. It goes through the unit quaternion (w, x, y, z) and divides by its largest
+    component, so that it is accurate near 0 and near pi alike.
+
+    Args:
+        matrix: (..., 3, 3) rotation matrices for column vectors.
+
+    Returns:
+        (..., 3) radians.
     """
     m = matrix
     diagonal = m.diagonal(dim1=-2, dim2=-1)
     x, y, z = diagonal.unbind(-1)
     w = x + y + z
-    # Four ways to write 4 * q_i * q, one per component i; the one with the largest q_i is used.
+    # Four ways to write 4 * q_i * q, one for each component i; the largest q_i is used.
     off = (m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1])
     cross = (m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0], m[..., 2, 1] + m[..., 1, 2])
     candidates = torch.stack(
@@ -69,10 +86,19 @@ def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
 
 
 def rot6d_to_matrix(rot6d: Tensor) -> Tensor:
-    """6-D rotations (..., 6) to matrices (..., 3, 3): Gram-Schmidt on two columns.
+    """Convert 6-D rotations to rotation matrices by Gram-Schmidt on two columns.
 
-    The six numbers are a row-major (3, 2) matrix. Its first column is normalised, its second
-    made orthogonal to it and normalised, the third is their cross product (Zhou et al. 2019).
+    Convention: the six numbers are a (3, 2) matrix, row by row: the first two COLUMNS of the
+    rotation matrix, as [r00, r01, r10, r11, r20, r21]. The first column is normalised, the second
+    is made orthogonal to it and normalised, the third is their cross product. From Zhou et al.,
+    "On the Continuity of Rotation Representations in Neural Networks", 2019; the order of the
+    six numbers is SPIN's.
+
+    Args:
+        rot6d: (..., 6); it need not be normalised.
+
+    Returns:
+        (..., 3, 3) rotation matrices for column vectors.
     """
     first, second = rot6d.reshape(*rot6d.shape[:-1], 3, 2).unbind(-1)
     x = normalize(first, dim=-1, eps=1e-6)
@@ -81,21 +107,50 @@ def rot6d_to_matrix(rot6d: Tensor) -> Tensor:
 
 
 def matrix_to_rot6d(matrix: Tensor) -> Tensor:
-    """Matrices (..., 3, 3) to the 6-D form (..., 6) that `rot6d_to_matrix` reads."""
+    """Convert rotation matrices to the 6-D form that `rot6d_to_matrix` reads.
+
+    Convention: the first two columns, row by row: [r00, r01, r10, r11, r20, r21].
+
+    Args:
+        matrix: (..., 3, 3) rotation matrices for column vectors.
+
+    Returns:
+        (..., 6).
+    """
     return matrix[..., :2].flatten(-2)
 
 
 def project(points: Tensor, focal: float, centre: tuple[float, float]) -> Tensor:
-    """Camera-frame points (..., 3), metres, to pixels (..., 2); z must be positive."""
+    """Project points with a pinhole camera.
+
+    Convention: OpenCV's camera frame, x right, y down, z forward; pixels from the image's top
+    left corner: u = focal * x / z + centre_x.
+
+    Args:
+        points: (..., 3) m, camera frame, with z > 0.
+        focal: Focal length, px.
+        centre: (x, y) px of the principal point.
+
+    Returns:
+        (..., 2) px.
+    """
     offset = torch.tensor(centre, dtype=points.dtype, device=points.device)
     return points[..., :2] / points[..., 2:] * focal + offset
 
 
 def project_to_crop(points: Tensor, pred_cam: Tensor) -> Tensor:
-    """Body points (B, N, 3), metres, to the crop's [-1, 1] coordinates (B, N, 2).
+    """Project points with the network's own camera: Pi of Eq. 3 and 10 of the paper.
 
-    pred_cam (B, 3) is (s, tx, ty): near-orthographic, x ~ s * (X + tx); -1 is the crop's left
-    or top edge and +1 its right or bottom edge. Paper, Eq. 3 and 10.
+    Convention: pred_cam (s, tx, ty) is a translation (tx, ty, 2 f / (224 s)) m in front of a
+    pinhole with f = 5000 px, so that the projection is nearly orthographic: x ~ s * (X + tx).
+    In the crop -1 is the left or top edge and +1 the right or bottom edge.
+
+    Args:
+        points: (B, N, 3) m, the body's points with the axes of the camera (x right, y down).
+        pred_cam: (B, 3) s, tx, ty; tx and ty in m.
+
+    Returns:
+        (B, N, 2) x, y in the crop's [-1, 1] coordinates.
     """
     s, tx, ty = pred_cam.unbind(-1)
     depth = 2 * NETWORK_FOCAL / (CROP_PIXELS * s + 1e-9)
@@ -106,11 +161,19 @@ def project_to_crop(points: Tensor, pred_cam: Tensor) -> Tensor:
 def crop_to_image_translation(
     pred_cam: Tensor, box: Tensor, image_size: tuple[int, int], focal: float
 ) -> Tensor:
-    """The crop's camera as a translation in the whole image's camera frame.
+    """Convert the crop's camera to a translation in the whole image's camera frame.
 
-    pred_cam (..., 3) is (s, tx, ty); box (..., 3) the square crop's centre x, y and side, px;
-    image_size (width, height) px; focal in px. Returns (..., 3) metres: depth 2 f / (s b), and
-    the ray through the crop's centre moved by (tx, ty).
+    Convention: the depth is 2 focal / (s * side); x and y are those of the ray through the crop's
+    centre at that depth, moved by (tx, ty). The principal point is the image's centre.
+
+    Args:
+        pred_cam: (..., 3) s, tx, ty as in `project_to_crop`.
+        box: (..., 3) the square crop's centre x, y and side, px of the image.
+        image_size: (width, height) px.
+        focal: Focal length of the image's camera, px.
+
+    Returns:
+        (..., 3) m, camera frame: x right, y down, z forward.
     """
     s, tx, ty = pred_cam.unbind(-1)
     x, y, side = box.unbind(-1)
@@ -129,7 +192,19 @@ def crop_to_image_translation(
 def image_translation_to_crop(
     trans: Tensor, box: Tensor, image_size: tuple[int, int], focal: float
 ) -> Tensor:
-    """The inverse of `crop_to_image_translation`: trans (..., 3) metres to pred_cam (..., 3)."""
+    """Convert a translation in the image's camera frame to the crop's camera.
+
+    Convention: the exact inverse of `crop_to_image_translation`.
+
+    Args:
+        trans: (..., 3) m, camera frame, with z > 0.
+        box: (..., 3) the square crop's centre x, y and side, px of the image.
+        image_size: (width, height) px.
+        focal: Focal length of the image's camera, px.
+
+    Returns:
+        (..., 3) s, tx, ty as in `project_to_crop`.
+    """
     x, y, side = box.unbind(-1)
     width, height = image_size
     scale = 2 * focal / trans[..., 2]  # s * side

@@ -1,11 +1,11 @@
-"""How far a recovered body is from the true one, as HMMR, VIBE, TCMR and this paper measure it.
+"""Distances between a recovered body and the true one, as HMMR, VIBE, TCMR and this paper measure.
 
 Points are float arrays in metres (3D, camera frame) or pixels (2D); F counts frames. "LSP"
-stands for the 14 LSP joints, by the body's own `lsp14_regressor` from the posed mesh: R ankle,
-R knee, R hip, L hip, L knee, L ankle, R wrist, R elbow, R shoulder, L shoulder, L elbow,
-L wrist, neck, head top. The pelvis of all 3D measures is the middle of the two hips among them.
-Every function gives a value a frame (or frame and joint), so that whoever averages says over
-what; NaN marks what cannot be measured and is to be left out.
+stands for the 14 LSP joints, which the body's own `lsp14_regressor` makes of the posed mesh:
+R ankle, R knee, R hip, L hip, L knee, L ankle, R wrist, R elbow, R shoulder, L shoulder, L elbow,
+L wrist, neck, head top. The pelvis of all 3D metrics is the middle of the two hips among them.
+Every function returns one value for each frame (or frame and joint), so that the caller chooses
+what to average over; NaN marks what cannot be measured and must be left out.
 """
 
 import numpy as np
@@ -18,32 +18,72 @@ PCK_SHARE = 0.2  # of the torso's diameter
 
 
 def pelvis(lsp: Float) -> Float:
-    """The middle of the hips of LSP joints (F, 14, 3): (F, 1, 3)."""
+    """Compute the middle of the hips.
+
+    Args:
+        lsp: (F, 14, 3) m.
+
+    Returns:
+        (F, 1, 3) m.
+    """
     middle: Float = (lsp[:, [RIGHT_HIP]] + lsp[:, [LEFT_HIP]]) / 2
     return middle
 
 
 def mpjpe(lsp: Float, true_lsp: Float) -> Float:
-    """Mean distance of the joints (F, 14, 3), both pelvises laid upon each other: (F,) mm."""
+    """Compute the mean distance of the joints after both pelvises are moved to the origin.
+
+    Args:
+        lsp: (F, 14, 3) m, recovered LSP joints.
+        true_lsp: (F, 14, 3) m, true ones.
+
+    Returns:
+        (F,) mm.
+    """
     return _mean_distance(lsp - pelvis(lsp), true_lsp - pelvis(true_lsp))
 
 
 def pa_mpjpe(lsp: Float, true_lsp: Float) -> Float:
-    """Mean distance of the joints (F, 14, 3) after `align`, each frame by itself: (F,) mm."""
+    """Compute the mean distance of the joints after `align`, each frame by itself.
+
+    Args:
+        lsp: (F, 14, 3) m, recovered LSP joints.
+        true_lsp: (F, 14, 3) m, true ones.
+
+    Returns:
+        (F,) mm.
+    """
     return _mean_distance(align(lsp, true_lsp), true_lsp)
 
 
 def pve(vertices: Float, true_vertices: Float, lsp: Float, true_lsp: Float) -> Float:
-    """Mean distance of the vertices (F, V, 3), the pelvises of lsp upon each other: (F,) mm."""
+    """Compute the mean distance of the vertices after both pelvises are moved to the origin.
+
+    Args:
+        vertices: (F, V, 3) m, recovered mesh.
+        true_vertices: (F, V, 3) m, true mesh.
+        lsp: (F, 14, 3) m, recovered LSP joints.
+        true_lsp: (F, 14, 3) m, true ones.
+
+    Returns:
+        (F,) mm.
+    """
     return _mean_distance(vertices - pelvis(lsp), true_vertices - pelvis(true_lsp))
 
 
 def acceleration_error(lsp: Float, true_lsp: Float, frame: Ints) -> Float:
-    """Mean over the joints of |a - a_true|: (F,) mm / frame^2.
+    """Compute the mean over the joints of |a - a_true| (the "Accel" of the tables).
 
-    a[t] = x[t + 1] - 2 x[t] + x[t - 1] of the pelvis-centred joints x (F, 14, 3) at the clip's
-    own frame rate: a difference of frames, not divided by any time. NaN where a neighbour is
-    missing: at both ends and beside gaps in `frame` (F,), which ascends.
+    a[t] = x[t + 1] - 2 x[t] + x[t - 1] of the pelvis-centred joints x at the clip's own frame
+    rate: a difference of frames, not divided by any time.
+
+    Args:
+        lsp: (F, 14, 3) m, recovered LSP joints.
+        true_lsp: (F, 14, 3) m, true ones.
+        frame: (F,) ascending indices of the frames.
+
+    Returns:
+        (F,) mm / frame^2; NaN where a neighbour is missing, at both ends and beside gaps.
     """
     off = (lsp - pelvis(lsp)) - (true_lsp - pelvis(true_lsp))
     error = np.full(len(off), np.nan)
@@ -54,10 +94,17 @@ def acceleration_error(lsp: Float, true_lsp: Float, frame: Ints) -> Float:
 
 
 def align(points: Float, target: Float) -> Float:
-    """Each frame's points (F, N, 3), moved, turned and scaled to lie closest to its target's.
+    """Move, turn and scale the points of each frame to be as close as possible to the target's.
 
-    The least-squares similarity (Procrustes; Umeyama 1991): no reflection, and points that all
-    coincide are only moved.
+    The least-squares similarity transform (Procrustes; Umeyama 1991), without reflection. Points
+    that all coincide are only moved.
+
+    Args:
+        points: (F, N, 3).
+        target: (F, N, 3) in the same unit.
+
+    Returns:
+        (F, N, 3) aligned points.
     """
     middle, target_middle = points.mean(1, keepdims=True), target.mean(1, keepdims=True)
     a, b = points - middle, target - target_middle
@@ -72,10 +119,15 @@ def align(points: Float, target: Float) -> Float:
 
 
 def torso(kp2d: Float) -> Float:
-    """LSP's torso diameter of labelled joints (F, 14, 3: x, y px, weight): (F,) px.
+    """Compute LSP's torso diameter, from the left shoulder to the right hip.
 
-    From the left shoulder to the right hip; where one of these has no weight, from the right
-    shoulder to the left hip; NaN where neither line is labelled.
+    Where one of these has no weight, it is from the right shoulder to the left hip.
+
+    Args:
+        kp2d: (F, 14, 3) labelled LSP joints: x, y px, weight.
+
+    Returns:
+        (F,) px; NaN where neither line is labelled.
     """
     lengths = [
         np.where(
@@ -90,9 +142,14 @@ def torso(kp2d: Float) -> Float:
 
 
 def correct_keypoints(points: Float, kp2d: Float) -> Float:
-    """PCK@0.2: 1 where points (F, 14, 2) px lie within 0.2 torsos of kp2d (F, 14, 3), else 0.
+    """Find the joints within 0.2 torso diameters of their labels (PCK@0.2 is their share).
 
-    (F, 14); NaN for joints without weight, and for frames whose `torso` is not labelled.
+    Args:
+        points: (F, 14, 2) px, recovered LSP joints in the image.
+        kp2d: (F, 14, 3) labelled LSP joints: x, y px, weight.
+
+    Returns:
+        (F, 14) 1 or 0; NaN for joints without weight, and for frames whose `torso` is not labelled.
     """
     within = _distance_2d(points, kp2d) / torso(kp2d)[:, None]
     correct: Float = np.where(np.isnan(within), np.nan, within <= PCK_SHARE)
@@ -100,9 +157,15 @@ def correct_keypoints(points: Float, kp2d: Float) -> Float:
 
 
 def error_2d(points: Float, kp2d: Float, box: Float) -> Float:
-    """Distance of points (F, 14, 2) px from kp2d (F, 14, 3), in longer sides of the box (F, 4).
+    """Compute the distance of the joints from their labels, relative to the person's box.
 
-    (F, 14); NaN for joints without weight.
+    Args:
+        points: (F, 14, 2) px, recovered LSP joints in the image.
+        kp2d: (F, 14, 3) labelled LSP joints: x, y px, weight.
+        box: (F, 4) x1, y1, x2, y2, px.
+
+    Returns:
+        (F, 14) in longer sides of the box; NaN for joints without weight.
     """
     side = (box[:, 2:] - box[:, :2]).max(-1)
     error: Float = _distance_2d(points, kp2d) / side[:, None]
@@ -110,6 +173,7 @@ def error_2d(points: Float, kp2d: Float, box: Float) -> Float:
 
 
 def _distance_2d(points: Float, kp2d: Float) -> Float:
+    """(F, 14) px; NaN for joints without weight."""
     distance = np.linalg.norm(points - kp2d[..., :2], axis=-1)
     labelled: Float = np.where(kp2d[..., 2] > 0, distance, np.nan)
     return labelled

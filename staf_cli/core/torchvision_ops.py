@@ -1,9 +1,9 @@
-"""Makes torchvision importable where its compiled operators do not fit the installed torch.
+"""Make torchvision importable where its compiled operators do not fit the installed torch.
 
 A torchvision wheel built for CUDA cannot load its C++ library beside a CPU torch, and then
-`import torchvision` itself fails: it describes the operator `nms` to torch, and nobody has
-defined it. The networks of this project are plain torch; defining the one missing operator
-in plain torch is all that is needed.
+`import torchvision` itself fails: it registers a Python side for the operator `nms`, which
+nothing has defined. The networks of this project are plain torch; defining the one missing
+operator in plain torch is all that is needed.
 """
 
 import importlib
@@ -16,9 +16,12 @@ SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 def ensure() -> None:
-    """Call before importing torchvision; does nothing where torchvision works by itself.
+    """Make `import torchvision` work; nothing is changed where it works by itself.
 
-    Raises whatever `import torchvision` raises for any other reason.
+    To be called before any import of torchvision.
+
+    Raises:
+        RuntimeError: `import torchvision` fails for any other reason.
     """
     try:
         importlib.import_module("torchvision")
@@ -29,10 +32,15 @@ def ensure() -> None:
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Non-maximum suppression: drop every box that overlaps a better one too much.
+    """Drop every box that overlaps a better one too much (non-maximum suppression).
 
-    boxes (N, 4) x1, y1, x2, y2; scores (N,). Returns the kept indices (K,) int64, best first.
-    A box goes when its IoU with a kept, better box is greater than iou_threshold.
+    Args:
+        boxes: (N, 4) x1, y1, x2, y2, px.
+        scores: (N,)
+        iou_threshold: A box is dropped if its IoU with a kept, better box is greater.
+
+    Returns:
+        (K,) int64 indices of the kept boxes, best first.
     """
     area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
     rest = scores.argsort(descending=True, stable=True)
@@ -48,11 +56,11 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
 
 def _define_nms() -> None:
-    # The failed import leaves half of the package behind; a second one must start afresh.
+    # The failed import leaves half of the package behind; a second one must start anew.
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         del sys.modules[name]
     torch.library.define("torchvision::nms", SCHEMA)
-    torch.library.define("torchvision::qnms", SCHEMA)  # only described at import, never called
+    torch.library.define("torchvision::qnms", SCHEMA)  # only named at import, never called
     torch.library.impl("torchvision::nms", "default", nms)
     importlib.import_module("torchvision")
     # torchvision.ops refuses to call any operator while this answers False.
