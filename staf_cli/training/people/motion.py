@@ -1,4 +1,4 @@
-"""Motions of the open body: clips in one file, mirrored, and short varied sequences of them."""
+"""Recorded motions of the open body: one file of clips, mirroring, random sequences from them."""
 
 import zipfile
 from collections.abc import Iterator
@@ -13,31 +13,34 @@ from torch import Tensor
 from staf_cli.core.errors import DatasetError
 from staf_cli.core.files import atomic
 from staf_cli.core.geometry import axis_angle_to_matrix, matrix_to_axis_angle
+from staf_cli.training.chance import chance, uniform
 
-HELD_OUT_SUBJECTS = ("13", "14")  # CMU's numbers; a clip's name starts with its subject's
-OTHER_SIDE = (0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22)
-SPEEDS = (0.7, 1.5)  # times the speed of the recording
-SHIFTED = 0.5  # share of varied sequences in which some joints are held differently
-SHIFTED_JOINTS = 0.3  # share of the joints in such a sequence
-SHIFT_SIGMA = 0.15  # rad, of each component
-FIXED = (10, 11, 22, 23)  # toes and hands: no recording moves them
+HELD_OUT_SUBJECTS = ("13", "14")  # CMU's subject numbers; a clip's name starts with one
+# For each joint the one on the other side of the body.
+MIRROR_OF = (0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22)
+SPEEDS = (0.7, 1.5)  # range of playback speeds, relative to the recording
+OFFSET_SHARE = 0.5  # share of random sequences in which some joints get a constant offset
+OFFSET_JOINTS = 0.3  # share of the joints that are offset in such a sequence
+OFFSET_SIGMA = 0.15  # rad, standard deviation of each component of an offset
+FIXED = (10, 11, 22, 23)  # toes and hands, which no recording moves
 
 
 @dataclass(frozen=True, eq=False)
 class Motions:
-    """C clips, one after the other in R rows, of one body.
+    """C clips of one body, stored one after the other in R rows, one row per frame.
 
-    Local rotations in SMPL order; joint 0 turns the body's own frame (y up, facing z, left arm
-    along x) into the world (y up). `root` is where the pelvis is; the ground is near y = 0.
+    Rotations are local, in SMPL's joint order. Joint 0 turns the body's own frame (x left, y up,
+    z forward) into the world's (y up). `root` is the pelvis' position; the ground is near y = 0.
     """
 
     names: tuple[str, ...]  # C, each starting with its subject's number and "_"
-    start: NDArray[np.int64]  # (C + 1,) the rows of clip i are start[i] to start[i + 1]
+    start: NDArray[np.int64]  # (C + 1,) clip i has the rows start[i] to start[i + 1]
     rotvec: NDArray[np.float16]  # (R, 24, 3) rad
     root: NDArray[np.float32]  # (R, 3) m
     fps: float
 
     def __post_init__(self) -> None:
+        """Check the arrays' shapes against each other."""
         rows, start = len(self.root), self.start
         if self.rotvec.shape != (rows, 24, 3) or self.root.shape != (rows, 3):
             raise DatasetError(f"motions: {self.rotvec.shape} rotations for {rows} rows")
@@ -46,29 +49,45 @@ class Motions:
             raise DatasetError("motions: the clips' starts do not fit their rows")
 
     def __len__(self) -> int:
+        """Return the number of clips."""
         return len(self.names)
 
     def clip(self, i: int) -> tuple[Tensor, Tensor]:
-        """Clip i: rotation vectors (T, 24, 3), rad, and root (T, 3), m, float32."""
+        """Return one clip.
+
+        Args:
+            i: Number of the clip, 0 to C - 1.
+
+        Returns:
+            Rotation vectors (T, 24, 3) in rad and root positions (T, 3) in m, both float32.
+        """
         rows = slice(int(self.start[i]), int(self.start[i + 1]))
         return torch.from_numpy(self.rotvec[rows]).float(), torch.from_numpy(self.root[rows])
 
     def clips(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Every clip's name, rotation vectors and root."""
+        """Yield every clip's name and what `clip` returns for it."""
         for i, name in enumerate(self.names):
             yield name, *self.clip(i)
 
     @property
     def training(self) -> "Motions":
-        """The clips of the subjects to learn from."""
-        return self._where(False)
+        """The clips of all other subjects, for training.
+
+        Raises:
+            DatasetError: There are none.
+        """
+        return self._with_held_out(False)
 
     @property
     def held_out(self) -> "Motions":
-        """The clips of HELD_OUT_SUBJECTS, never learned from."""
-        return self._where(True)
+        """The clips of HELD_OUT_SUBJECTS, for evaluation.
 
-    def _where(self, held_out: bool) -> "Motions":
+        Raises:
+            DatasetError: There are none.
+        """
+        return self._with_held_out(True)
+
+    def _with_held_out(self, held_out: bool) -> "Motions":
         chosen = [
             i
             for i, name in enumerate(self.names)
@@ -88,7 +107,18 @@ class Motions:
 
 
 def join_clips(clips: list[tuple[str, Tensor, Tensor]], fps: float) -> Motions:
-    """Motions from names, rotation vectors (T, 24, 3) and roots (T, 3)."""
+    """Join single clips into `Motions`.
+
+    Args:
+        clips: For each clip its name, rotation vectors (T, 24, 3) in rad and root (T, 3) in m.
+        fps: Frames per second of all clips.
+
+    Returns:
+        The clips in the given order.
+
+    Raises:
+        DatasetError: The list is empty.
+    """
     if not clips:
         raise DatasetError("motions: there are no clips")
     return Motions(
@@ -101,7 +131,11 @@ def join_clips(clips: list[tuple[str, Tensor, Tensor]], fps: float) -> Motions:
 
 
 def write_motions(motions: Motions, path: Path) -> None:
-    """Write the npz that `read_motions` reads. Raises OutputError where it cannot be written."""
+    """Write motions into the npz file that `read_motions` reads.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
     with atomic(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(
             stream,
@@ -114,7 +148,14 @@ def write_motions(motions: Motions, path: Path) -> None:
 
 
 def read_motions(path: Path) -> Motions:
-    """Read motions.npz. Raises DatasetError where it is missing or something else."""
+    """Read motions from an npz file that `write_motions` wrote.
+
+    Returns:
+        All clips of the file.
+
+    Raises:
+        DatasetError: The file is missing or holds no motions.
+    """
     try:
         with np.load(path, allow_pickle=False) as found:
             return Motions(
@@ -131,24 +172,43 @@ def read_motions(path: Path) -> Motions:
 
 
 def mirror_pose(rotvec: Tensor) -> Tensor:
-    """Left and right exchanged: rotation vectors (..., 24, 3), joint 0 the body's orientation.
+    """Exchange left and right of poses.
 
     The reflection x -> -x turns a rotation by (x, y, z) into one by (x, -y, -z).
+
+    Args:
+        rotvec: (..., 24, 3) rad, joint 0 the body's orientation.
+
+    Returns:
+        The mirrored rotation vectors, (..., 24, 3) rad.
     """
-    return rotvec[..., list(OTHER_SIDE), :] * rotvec.new_tensor([1, -1, -1])
+    return rotvec[..., list(MIRROR_OF), :] * rotvec.new_tensor([1, -1, -1])
 
 
 def mirror_motion(rotvec: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
-    """A motion seen in a mirror: rotation vectors (T, 24, 3) and root (T, 3), x -> -x."""
+    """Reflect a motion, x -> -x.
+
+    Args:
+        rotvec: (T, 24, 3) rad.
+        root: (T, 3) m.
+
+    Returns:
+        The mirrored rotation vectors (T, 24, 3) and root (T, 3).
+    """
     return mirror_pose(rotvec), root * root.new_tensor([-1, 1, 1])
 
 
-def interpolate(rotvec: Tensor, times: Tensor) -> Tensor:
-    """Rotation vectors (T, J, 3) at fractional rows (N,) in [0, T - 1], along the shortest turns.
+def interpolate_rotations(rotvec: Tensor, times: Tensor) -> Tensor:
+    """Interpolate rotations between frames, along the shortest turns.
 
-    Returns (N, J, 3).
+    Args:
+        rotvec: (T, J, 3) rad.
+        times: (N,) fractional rows in [0, T - 1].
+
+    Returns:
+        (N, J, 3) rad.
     """
-    low, high, share = _between(times, len(rotvec))
+    low, high, share = _neighbour_rows(times, len(rotvec))
     first, second = axis_angle_to_matrix(rotvec[low]), axis_angle_to_matrix(rotvec[high])
     turn = matrix_to_axis_angle(first.transpose(-1, -2) @ second)  # (N, J, 3)
     return matrix_to_axis_angle(
@@ -159,45 +219,51 @@ def interpolate(rotvec: Tensor, times: Tensor) -> Tensor:
 def random_sequence(
     motions: Motions, frames: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """A window of `frames` frames at the motions' own rate, varied so that no two are the same.
+    """Draw a window of a motion and vary it, so that no two sequences are the same.
 
-    Its speed is drawn from SPEEDS; half are mirrored; in half some joints are turned by the same
-    small amount in every frame. Clips are drawn in proportion to their length. Returns rotation
-    vectors (frames, 24, 3), rad, and root (frames, 3), m; joint 0 as recorded. Raises
-    DatasetError where no clip is long enough.
+    The speed is drawn from SPEEDS. Half of the sequences are mirrored; in OFFSET_SHARE of them
+    some joints are turned by the same small amount in every frame. Clips are drawn in
+    proportion to the number of windows that fit into them.
+
+    Args:
+        motions: The clips to draw from.
+        frames: Length of the sequence, at the frame rate of the motions.
+        generator: On the CPU.
+
+    Returns:
+        Rotation vectors (frames, 24, 3) in rad, joint 0 as recorded, and root (frames, 3) in m.
+
+    Raises:
+        DatasetError: No clip is long enough.
     """
-    steps = torch.from_numpy(np.diff(motions.start) - 1).double()  # from a clip's first row on
+    steps = torch.from_numpy(np.diff(motions.start) - 1).double()  # (C,) from first row to last
     fastest = float(steps.max()) / max(frames - 1, 1)
     if fastest < SPEEDS[0]:
         raise DatasetError(f"motions: no clip is long enough for {frames} frames; ask for fewer")
-    speed = min(_uniform(*SPEEDS, generator), fastest)
-    room = steps - (frames - 1) * speed
-    i = int(torch.multinomial((room + 1) * (room >= 0), 1, generator=generator))
-    times = _uniform(0, float(room[i]), generator) + speed * torch.arange(frames).double()
+    speed = min(uniform(generator, *SPEEDS), fastest)
+    slack = steps - (frames - 1) * speed  # (C,) rows left over
+    i = int(torch.multinomial((slack + 1) * (slack >= 0), 1, generator=generator))
+    times = uniform(generator, 0, float(slack[i])) + speed * torch.arange(frames).double()
     times = times.clamp(max=float(steps[i]))
     first = int(times[0])
     rows = slice(first, int(times[-1]) + 2)
     times -= first
     whole_rotvec, whole_root = motions.clip(i)
-    rotvec = interpolate(whole_rotvec[rows], times)
-    low, high, share = _between(times, len(whole_root[rows]))
+    rotvec = interpolate_rotations(whole_rotvec[rows], times)
+    low, high, share = _neighbour_rows(times, len(whole_root[rows]))
     root = torch.lerp(whole_root[rows][low], whole_root[rows][high], share[:, None].float())
-    if _uniform(0, 1, generator) < 0.5:
+    if chance(generator, 0.5):
         rotvec, root = mirror_motion(rotvec, root)
-    if _uniform(0, 1, generator) < SHIFTED:
-        shift = SHIFT_SIGMA * torch.randn(24, 3, generator=generator)
-        shift[torch.rand(24, generator=generator) > SHIFTED_JOINTS] = 0
-        shift[[0, *FIXED]] = 0
-        turned = axis_angle_to_matrix(shift) @ axis_angle_to_matrix(rotvec)
+    if chance(generator, OFFSET_SHARE):
+        offset = OFFSET_SIGMA * torch.randn(24, 3, generator=generator)
+        offset[torch.rand(24, generator=generator) > OFFSET_JOINTS] = 0
+        offset[[0, *FIXED]] = 0
+        turned = axis_angle_to_matrix(offset) @ axis_angle_to_matrix(rotvec)
         rotvec = matrix_to_axis_angle(turned)
     return rotvec, root
 
 
-def _between(times: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The rows (N,) before and after fractional rows (N,), and how far each is on its way."""
+def _neighbour_rows(times: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the rows (N,) before and after fractional rows (N,), and the weight of the later."""
     low = times.floor().long().clamp(0, max(rows - 2, 0))
     return low, (low + 1).clamp(max=rows - 1), times - low
-
-
-def _uniform(low: float, high: float, generator: torch.Generator) -> float:
-    return low + (high - low) * float(torch.rand((), generator=generator))

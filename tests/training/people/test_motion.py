@@ -28,7 +28,7 @@ from staf_cli.training.people.retargeting import (
     prepare_motions,
     read_recording,
     retarget,
-    sound_pieces,
+    valid_stretches,
 )
 from tests.support.paths import DATA
 
@@ -193,9 +193,9 @@ def test_a_foot_that_flips_is_bridged_and_nothing_else_moves(body, tmp_path):
     flipped = arrays["rotvec"].copy()
     flipped[10:15, foot] = [0, 3, 0]
     np.savez(tmp_path / "02_01.npz", **arrays | {"rotvec": flipped})
-    sound, _ = retarget(read_recording(FOLDER / "02_01.npz"), body)
-    mended, _ = retarget(read_recording(tmp_path / "02_01.npz"), body)
-    off = (mended - sound).abs().amax((2, 3))  # (T, 24)
+    original, _ = retarget(read_recording(FOLDER / "02_01.npz"), body)
+    filled, _ = retarget(read_recording(tmp_path / "02_01.npz"), body)
+    off = (filled - original).abs().amax((2, 3))  # (T, 24)
     assert off[9:14, 7].max() < 0.2
     off[9:14, 7] = 0
     assert off.max() < 1e-9
@@ -205,14 +205,14 @@ def test_flips_are_cut_out_and_long_pieces_kept():
     smooth = torch.zeros(100, 24, 3, dtype=torch.float64)
     smooth[:, 4, 0] = torch.linspace(0, 2, 100)
     whole = axis_angle_to_matrix(smooth)
-    assert list(sound_pieces(whole)) == [slice(0, 100)]
+    assert list(valid_stretches(whole)) == [slice(0, 100)]
     flipped = smooth.clone()
     flipped[40:70, 1, 1] = 1.0  # jumps at 40 and at 70
-    pieces = list(sound_pieces(axis_angle_to_matrix(flipped)))
+    pieces = list(valid_stretches(axis_angle_to_matrix(flipped)))
     assert pieces == [slice(0, 37), slice(43, 67), slice(73, 100)]
     backward = smooth.clone()
     backward[10:20, 18, 1] = 0.5  # a left elbow bends towards -y
-    assert list(sound_pieces(axis_angle_to_matrix(backward))) == [slice(22, 100)]
+    assert list(valid_stretches(axis_angle_to_matrix(backward))) == [slice(22, 100)]
 
 
 def test_prepared_motions_are_written_read_and_split_by_subject(motions, tmp_path):
