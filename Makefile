@@ -1,38 +1,33 @@
 # make demo        install into .venv, fetch the detector and the example clip, run on it
-# make test        style, types, structure and tests
+# make test        style, types, structure, tests and their coverage
 # make test-full   the tests that take minutes: damage, memory, kills, a cluster
 # make bench       how fast the network is on this machine
+# make format      format the code
+# make clean       remove .venv and everything that was built
+#
+# This file makes the environment; the steps are in tools/tasks.py, which runs without make too.
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+TASK := $(BIN)/python -m tools.tasks
 
 .PHONY: demo test test-full bench format clean
 
 demo: .venv/runtime
-	$(BIN)/staf weights fetch yolo11n-pose example
-	$(BIN)/staf run "$$($(BIN)/staf weights path example)" --side-view
+	$(TASK) $@
 
-# One thread a process: more of them than cores wait for each other.
 test: .venv/test
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/staf weights fetch --quiet yolo11n-pose
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not full and not alone' --numprocesses 2 --dist loadfile
-	$(BIN)/python -m pytest -m 'alone and not full'
+	$(TASK) $@
 
 test-full: .venv/full
-	$(BIN)/staf weights fetch --quiet yolo11n-pose
-	$(BIN)/python -m pytest -m full
+	$(TASK) $@
 
 bench: .venv/runtime
-	$(BIN)/python -m tools.benchmark
+	$(TASK) $@
 
 format: .venv/test
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
+	$(TASK) $@
 
 .venv/runtime: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("staf needs Python 3.11 or newer: make PYTHON=python3.11 demo" if sys.version_info < (3, 11) else 0)'
