@@ -53,11 +53,16 @@ def bare_environment(home, **more):
     return {**kept, "HOME": str(home), "STAF_DATA": str(registry.data_folder()), **more}
 
 
+def send_datagram():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"", ("192.0.2.1", 80))
+
+
 def test_the_block_refuses_and_remembers_in_this_process_and_in_children(refused):
     for attempt in (
         lambda: socket.create_connection(("192.0.2.1", 80), timeout=1),
         lambda: socket.create_connection(("127.0.0.1", 9), timeout=1),
-        lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"", ("192.0.2.1", 80)),
+        send_datagram,
         lambda: socket.getaddrinfo("example.org", 443),
         lambda: urllib.request.urlopen("https://example.org", timeout=1),
     ):
