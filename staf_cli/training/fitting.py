@@ -1,7 +1,7 @@
 """Pseudo-labels: the body fitted to the 2D points of many people, each on their own, at once.
 
 For photos with 2D labels alone (EFT's idea, Joo et al. 2021, by optimisation instead of by
-fine-tuning). Energies are minus log probabilities in plain units, as in refine.py: squared
+fine-tuning). Energies are minus log probabilities in plain units, as in energy.py: squared
 deviations over usual ones. A point is exactly a mixture of the joints' frames, because the
 body's skinning is linear: nothing is skinned.
 
@@ -27,7 +27,8 @@ from staf_cli.body.format import BETAS, JOINT_COUNT
 from staf_cli.body.skinning import Body, forward_kinematics
 from staf_cli.core.errors import BodyError
 from staf_cli.core.geometry import axis_angle_to_matrix, matrix_to_axis_angle, project_to_crop
-from staf_cli.fitting.refine import BETAS_SIGMA, KEYPOINT_SIGMA, RIGHT
+from staf_cli.fitting.energy import BETAS_SIGMA, KEYPOINT_SIGMA
+from staf_cli.fitting.joint_limits import RIGHT
 from staf_cli.training.people.pose_prior import PosePrior
 from staf_cli.training.samples import MARGIN, PIXELS
 
@@ -53,7 +54,7 @@ LEAN_SIGMA = torch.tensor([0.07, 0.1])
 LEAN_BEND = 2.0  # sigmas
 
 # Recorded people hardly ever just stand, those in photos often do. Where joints are then (rad, as
-# in refine.py: left side and middle) and how far off they usually are.
+# in joint_limits.py: left side and middle) and how far off they usually are.
 _STANDING = {
     **dict.fromkeys((1, 7), ((0, 0, 0), (0.15, 0.2, 0.12))),  # hips, ankles
     4: ((0.08, 0, 0), (0.12, 0.05, 0.05)),  # knee

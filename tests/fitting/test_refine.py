@@ -9,11 +9,15 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from staf_cli.body.format import BETAS, JOINT_COUNT, SMPL_PARENTS, BodyArrays
-from staf_cli.body.posing import with_parameters
+from staf_cli.body.posing import rotation_matrices, with_parameters
 from staf_cli.body.skinning import Body
 from staf_cli.core.geometry import image_translation_to_crop
 from staf_cli.core.records import Float, Person, Track
-from staf_cli.fitting import facing, refine
+from staf_cli.fitting import refine
+from staf_cli.fitting.facing import estimate_scale
+from staf_cli.fitting.joint_limits import RIGHT
+from staf_cli.fitting.keypoints import OTHER_SIDE, correct_sides, seen_keypoints
+from staf_cli.fitting.skeleton import reduce_body, relaxed_keypoints
 
 IMAGE = (1280, 720)
 FOCAL = 1400.0
@@ -47,8 +51,8 @@ def small_body() -> Body:
     joints = np.zeros((JOINT_COUNT, 3), np.float32)
     for joint, place in LEFT_AND_MIDDLE.items():
         joints[joint] = place
-        if joint in refine.RIGHT:
-            joints[refine.RIGHT[joint]] = np.array(place) * (-1, 1, 1)
+        if joint in RIGHT:
+            joints[RIGHT[joint]] = np.array(place) * (-1, 1, 1)
     template = np.concatenate([joints, joints[15] + np.array(FACE, np.float32)])
     carriers = [*range(JOINT_COUNT), *[15] * 5]
     shapedirs = np.zeros((len(template), 3, BETAS), np.float32)
@@ -93,7 +97,7 @@ def walk(yaw: Float, fps: float = FPS) -> Truth:
     trans = place - place.mean(0) + np.array([0, 0.1, 6.0])
     person = posed(poses.reshape(frames, 72), trans, time)
     points = small_body().points(small_body().arrays.coco17_regressor)
-    own, _ = points(refine.rotation_matrices(person.poses).float(), torch.zeros(frames, BETAS))
+    own, _ = points(rotation_matrices(person.poses).float(), torch.zeros(frames, BETAS))
     spatial = own.double().numpy() + trans[:, None]
     keypoints = spatial[..., :2] / spatial[..., 2:] * FOCAL + np.array(IMAGE) / 2
     return Truth(person, keypoints, yaw)
@@ -125,7 +129,7 @@ def posed(poses: Float, trans: Float, time: Float) -> Person:
         body=small_body().identity,
         weights="none",
     )
-    rotmats, betas = refine.rotation_matrices(blank.poses).float(), torch.zeros(frames, BETAS)
+    rotmats, betas = rotation_matrices(blank.poses).float(), torch.zeros(frames, BETAS)
     return with_parameters(blank, small_body(), rotmats, betas, torch.from_numpy(trans))
 
 
@@ -222,7 +226,7 @@ def test_skeleton_poses_as_the_body_does() -> None:
     rotmats = rotmats.float().reshape(4, JOINT_COUNT, 3, 3)
     betas = torch.linspace(-1, 1, BETAS)
     points, joints = body.points(body.arrays.coco17_regressor)(rotmats, betas.expand(4, -1))
-    own_joints, own_points = refine._skeleton(body).pose(rotmats, betas)
+    own_joints, own_points = reduce_body(body).pose(rotmats, betas)
     torch.testing.assert_close(own_joints, joints, atol=1e-5, rtol=0)
     torch.testing.assert_close(own_points, points, atol=1e-5, rtol=0)
 
@@ -230,7 +234,7 @@ def test_skeleton_poses_as_the_body_does() -> None:
 def test_a_body_without_keypoint_regressor_gets_usual_keypoints() -> None:
     body = small_body()
     plain = Body("plain", replace(body.arrays, coco17_regressor=None))
-    known, guessed = refine._skeleton(body), refine._skeleton(plain)
+    known, guessed = reduce_body(body), reduce_body(plain)
     torch.testing.assert_close(guessed.offsets[5:], known.offsets[5:])
     assert (guessed.offsets - known.offsets).norm(dim=-1).max() < 0.03
 
@@ -383,16 +387,15 @@ def test_frames_per_second_change_little(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_exchanged_sides_are_put_back() -> None:
     truth = walk(np.full(40, 0.4))
     track = detected(truth, 12)
-    seen = facing.sight(track, IMAGE)
+    seen = seen_keypoints(track, IMAGE)
     mistaken = seen.keypoints.copy()
-    other = facing._OTHER_SIDE
-    mistaken[[5, 6, 20]] = mistaken[[5, 6, 20]][:, other]
+    mistaken[[5, 6, 20]] = mistaken[[5, 6, 20]][:, OTHER_SIDE]
     weight = seen.weight.copy()
-    weight[[5, 6, 20]] = weight[[5, 6, 20]][:, other]
-    zoom = np.full(40, FOCAL / 6)
-    mended = facing.right_sides(replace(seen, keypoints=mistaken, weight=weight), zoom)
+    weight[[5, 6, 20]] = weight[[5, 6, 20]][:, OTHER_SIDE]
+    scale = np.full(40, FOCAL / 6)
+    corrected = correct_sides(replace(seen, keypoints=mistaken, weight=weight), scale)
     shoulders = slice(5, 7)
-    np.testing.assert_array_equal(mended.keypoints[:, shoulders], seen.keypoints[:, shoulders])
+    np.testing.assert_array_equal(corrected.keypoints[:, shoulders], seen.keypoints[:, shoulders])
 
 
 def test_exchanged_sides_do_not_turn_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,13 +403,13 @@ def test_exchanged_sides_do_not_turn_the_person(monkeypatch: pytest.MonkeyPatch)
     truth = walk(np.full(40, 0.2))
     track = detected(truth, 15)
     kp2d = track.kp2d.copy()
-    kp2d[10:17] = kp2d[10:17][:, facing._OTHER_SIDE]
+    kp2d[10:17] = kp2d[10:17][:, OTHER_SIDE]
     refined = refine.refine(mean_pose(truth), replace(track, kp2d=kp2d), small_body())
     assert yaw_error(refined, truth)[10:17].max() < 35
 
 
 def test_scale_is_seen_whatever_the_pose() -> None:
     truth = walk(np.full(60, 1.3))
-    seen = facing.sight(detected(truth, 13), IMAGE)
-    zoom = facing.find_zoom(seen, refine._relaxed_keypoints(refine._skeleton(small_body())))
-    np.testing.assert_allclose(zoom, FOCAL / truth.person.trans[:, 2], rtol=0.12)
+    seen = seen_keypoints(detected(truth, 13), IMAGE)
+    scale = estimate_scale(seen, relaxed_keypoints(reduce_body(small_body())))
+    np.testing.assert_allclose(scale, FOCAL / truth.person.trans[:, 2], rtol=0.12)

@@ -1,0 +1,117 @@
+"""A track's 2D keypoints without guesses, and with left and right as they should be."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from staf_cli.core.records import Bools, Float, Ints, Track
+
+LEAST_CONFIDENCE = 0.2  # a keypoint below it is a guess
+BORDER = 0.01  # of the image's longer side: keypoints of what is cut off are guessed to be there
+USUAL_HEIGHT = 1.7  # m, of the person in a box, where nothing else shows the scale
+
+OTHER_SIDE = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])
+_SWAPPED_TOGETHER = (range(1, 17), range(7, 11), range(11, 17))  # everything, arms, legs
+_JUMP = 0.1  # m: a keypoint that moves so far from frame to frame costs 1/2
+_LARGEST_JUMP = 9.0  # squared, in _JUMP: a longer one costs no more
+_SWAP_COST = 0.5  # of each frame whose sides are exchanged
+
+
+@dataclass(frozen=True)
+class SeenKeypoints:
+    """A track's keypoints as far as they are to be believed, F frames."""
+
+    keypoints: Float  # (F, 17, 2) px
+    weight: Float  # (F, 17) confidence, 0 where not to be believed
+    size: Float  # (F,) px, longer side of the box
+    centre: Float  # (F, 2) px, of the box
+    step: Float  # (F,) s to the next frame; 1 at the end
+    joined: Bools  # (F,) the next frame follows without a gap; False at the end
+    runs: list[slice]  # rows of the frames between gaps
+
+    def frames_in(self, seconds: float) -> float:
+        """Convert a time to frames; 1 where no two frames follow each other."""
+        return seconds / float(np.median(self.step[self.joined])) if self.joined.any() else 1.0
+
+
+def seen_keypoints(track: Track, image_size: tuple[int, int]) -> SeenKeypoints:
+    """Take a track's keypoints; drop guesses and what the image's border cuts off.
+
+    Args:
+        track: F frames.
+        image_size: (width, height) px.
+
+    Returns:
+        F frames.
+    """
+    kp2d = track.kp2d.astype(np.float64)
+    confidence, keypoints = kp2d[..., 2], kp2d[..., :2]
+    low, high = track.box[:, :2], track.box[:, 2:]
+    margin = BORDER * max(image_size)
+    inside = ((keypoints > margin) & (keypoints < np.array(image_size) - margin)).all(-1)
+    joined = np.append(np.diff(track.frame) == 1, False)
+    return SeenKeypoints(
+        keypoints=keypoints,
+        weight=np.where((confidence >= LEAST_CONFIDENCE) & inside, confidence, 0),
+        size=np.maximum((high - low).max(-1), 1),
+        centre=(low + high) / 2,
+        step=np.append(np.maximum(np.diff(track.time), 1e-3), 1.0),
+        joined=joined,
+        runs=track.runs,
+    )
+
+
+def correct_sides(seen: SeenKeypoints, scale: Float) -> SeenKeypoints:
+    """Exchange left and right back where the detector took one for the other.
+
+    In single frames a detector takes a person's front for the back, or one leg for the other;
+    then the keypoints concerned jump, there and back. The sequence of exchanges with the least
+    jumping is found, for the whole body first, then for the arms and for the legs.
+
+    Args:
+        seen: F frames.
+        scale: (F,) px per metre at the person.
+
+    Returns:
+        The same frames, some with keypoints and weights exchanged.
+    """
+    both = np.concatenate([seen.keypoints, seen.weight[..., None]], -1)
+    reach = _JUMP * scale[1:, None, None, None]  # px
+    for group in _SWAPPED_TOGETHER:
+        columns = np.array(group)
+        exchanged = both.copy()
+        exchanged[:, columns] = both[:, OTHER_SIDE[columns]]
+        states = np.stack([both, exchanged], 1)[:, :, columns]  # (F, 2, K, 3)
+        before, after = states[:-1, :, None], states[1:, None]  # (F - 1, 2, 2, K, 3)
+        jump = ((after - before)[..., :2] ** 2).sum(-1) / reach**2
+        sure = np.minimum(after[..., 2], before[..., 2])
+        change = 0.5 * (sure * np.minimum(jump, _LARGEST_JUMP)).sum(-1)
+        change[~seen.joined[:-1]] = 0
+        state = least_cost_path(np.tile([0.0, _SWAP_COST], (len(both), 1)), change)
+        both = np.where((state == 1)[:, None, None], exchanged, both)
+    return replace(seen, keypoints=both[..., :2], weight=both[..., 2])
+
+
+def least_cost_path(cost: Float, change: Float) -> Ints:
+    """Find the sequence of states with the least total cost (Viterbi's algorithm).
+
+    Args:
+        cost: (F, S) of each state in each frame.
+        change: (F - 1, S, S), or (S, S) for all frames, of going from one state to another.
+
+    Returns:
+        (F,) numbers of the states.
+    """
+    changes: Iterator[Float] = iter(np.broadcast_to(change, (len(cost) - 1, *change.shape[-2:])))
+    best = cost[0]
+    came_from: list[NDArray[np.intp]] = []
+    for row, step in zip(cost[1:], changes, strict=True):
+        total = best[:, None] + step
+        came_from.append(total.argmin(0))
+        best = total.min(0) + row
+    path = [int(best.argmin())]
+    for origin in reversed(came_from):
+        path.append(int(origin[path[-1]]))
+    return np.array(path[::-1], np.int64)
