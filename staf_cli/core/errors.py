@@ -1,11 +1,11 @@
-"""Everything that can go wrong, and the exit code each ends with.
+"""The errors of this package, and the exit code that each ends with.
 
 StafError                  1   one line for the user: what, where, what to do next
-├── UsageError             2   options that contradict each other or cannot be meant
+├── UsageError             2   options that contradict each other or have an invalid value
 ├── VideoError             1   a video that is missing, empty, unreadable or not a video
 ├── NobodyFound            1   a readable video in which no person was tracked
 ├── TracksError            1   tracks.csv or a result folder that cannot be used
-├── WeightsError           1   a checkpoint that is missing, altered, foreign or incomplete
+├── WeightsError           1   a checkpoint that is missing, altered, not ours or incomplete
 ├── BodyError              1   a body model that is missing, altered or not in SMPL format
 ├── DatasetError           1   training or evaluation data that are missing, broken or do not fit
 ├── MissingTool            1   ffmpeg, a codec, GL or a device that this machine lacks
@@ -23,14 +23,14 @@ INTERRUPTED = 130
 
 
 def one_line(text: str) -> str:
-    """Text for terminals and tables: control characters and stray bytes are escaped."""
+    """Escape control characters and stray bytes, for terminals and tables."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class StafError(Exception):
-    """Anything a user can be told in one line; the message says what to do next.
+    """An error that is reported to the user in one line; the message says what to do next.
 
-    Names of files, and what stands in them, may hold anything: all is escaped here.
+    Names and contents of files in a message may hold any characters: all is escaped here.
     """
 
     exit_code = FAILED
@@ -40,47 +40,49 @@ class StafError(Exception):
 
 
 class UsageError(StafError):
+    """Options contradict each other or have an invalid value."""
+
     exit_code = USAGE
 
 
 class VideoError(StafError):
-    pass
+    """A video is missing, empty, unreadable or not a video."""
 
 
 class NobodyFound(StafError):
-    pass
+    """No person was tracked in a readable video."""
 
 
 class TracksError(StafError):
-    pass
+    """tracks.csv or a result folder cannot be used."""
 
 
 class WeightsError(StafError):
-    pass
+    """A checkpoint is missing, altered, not ours or incomplete."""
 
 
 class BodyError(StafError):
-    pass
+    """A body model is missing, altered or not in SMPL format."""
 
 
 class DatasetError(StafError):
-    pass
+    """Training or evaluation data are missing, broken or do not fit."""
 
 
 class MissingTool(StafError):
-    pass
+    """This machine lacks ffmpeg, a codec, GL or a device."""
 
 
 class OutOfMemory(StafError):
-    pass
+    """Not even a batch of one fits into the memory of the device."""
 
 
 class OutputError(StafError):
-    pass
+    """A result cannot be written: full disk, read-only folder."""
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a library ran out of memory: CUDA has a class for it, the others only words."""
+    """Whether a library ran out of memory: the words of all libraries; only CUDA has a class."""
     words = ("out of memory", "can't allocate memory")
     return any(word in str(error).lower() for word in words)
 

@@ -1,4 +1,4 @@
-"""Atomic writes, hashes, and where the user's own data lie."""
+"""Atomic writes, hashes, locks, and the folder of the user's own data."""
 
 import errno
 import hashlib
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from staf_cli.core.errors import OutputError, one_line, reason_of
-from staf_cli.core.interrupts import undone_by
+from staf_cli.core.interrupts import cleanup
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-LARGEST_JSON = 8 * 2**20  # bytes, of which hostile ones make forty times as many in memory
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LARGEST_JSON = 8 * 2**20  # bytes, an untrusted file can take forty times as many in memory
 TEMPORARY = ".staf-"  # how the names of unfinished files start; a kill leaves them behind
 
 
 def data_folder() -> Path:
-    """The folder for fetched weights and imported bodies: $STAF_DATA, or the platform's own."""
+    """Return the folder for fetched weights and imported bodies: $STAF_DATA, or the platform's."""
     chosen = os.environ.get("STAF_DATA")
     if chosen:
         return Path(chosen)
@@ -31,13 +31,21 @@ def data_folder() -> Path:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's content, in lower-case hexadecimal."""
+    """Compute the SHA-256 of a file's content, in lower-case hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def digest(folder: Path, pattern: str) -> str | None:
-    """A hash of names and contents of a folder's files like a glob pattern; None without any."""
+    """Compute one hash over the names and contents of some files of a folder.
+
+    Args:
+        folder: Where they are.
+        pattern: A glob pattern that they match.
+
+    Returns:
+        Lower-case hexadecimal; None where no file matches.
+    """
     found = sorted(path for path in folder.glob(pattern) if path.is_file())
     if not found:
         return None
@@ -47,10 +55,10 @@ def digest(folder: Path, pattern: str) -> str | None:
     return total.hexdigest()
 
 
-def sweep(folder: Path) -> None:
-    """Remove what `atomic` could not, because its process was killed, in and below a folder.
+def remove_leftovers(folder: Path) -> None:
+    """Remove what `atomic` could not because its process was killed, in and below a folder.
 
-    Nobody else may be writing there.
+    No other process may be writing there.
     """
     for leftover in folder.rglob(f"{TEMPORARY}*"):
         if leftover.is_file() or leftover.is_symlink():
@@ -58,22 +66,31 @@ def sweep(folder: Path) -> None:
 
 
 def check_links(folder: Path) -> None:
-    """Raise OutputError where a folder inside of this one is a link, through which to write.
+    """Refuse a result folder in which a folder is a link, through which files would be written.
 
-    A result may come from a stranger; where the folder itself lies is the user's own choice.
+    A result may be untrusted; the path of the folder itself is the user's own choice.
+
+    Raises:
+        OutputError: A folder inside of this one is a link.
     """
-    for place in (*folder.glob("*"), *folder.glob("meshes/*")):
-        if place.is_symlink() and place.is_dir():
+    for inner in (*folder.glob("*"), *folder.glob("meshes/*")):
+        if inner.is_symlink() and inner.is_dir():
             raise OutputError(
-                f"{printable(place)}: is a link to another folder; remove the link, "
+                f"{printable(inner)}: is a link to another folder; remove the link, "
                 "so that nothing is written there"
             )
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file says that staf wrote, or that a stranger says so of.
+    """Read a JSON file of ours, which may be untrusted.
 
-    Raises OSError, or ValueError where it is no JSON, larger than any of ours, or too deep.
+    Returns:
+        The content.
+
+    Raises:
+        FileNotFoundError: The file is not there.
+        OSError: The file cannot be read.
+        ValueError: The file is no JSON, larger than any of ours, or nested too deeply.
     """
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
@@ -87,17 +104,24 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary path in the same folder, which becomes `path` only if the block succeeds.
+    """Write a file as a whole or not at all.
 
     The temporary name keeps the suffix (writers choose a format by it). The file is synced
     before it is renamed, so that no reader ever sees a part of it; on any failure, Ctrl-C
     included, it is removed and an older file under `path` stays as it was.
 
-    Raises OutputError where the folder or the file cannot be written.
+    Args:
+        path: The file to write; its folder is made where it is missing.
+
+    Yields:
+        A temporary path in the same folder, which becomes `path` if the block succeeds.
+
+    Raises:
+        OutputError: The folder or the file cannot be written.
     """
     temporary = path.with_name(f"{TEMPORARY}{path.stem}-{secrets.token_hex(4)}{path.suffix}")
     # Before the file is there: an interrupt may come between any two instructions.
-    with undone_by(lambda: temporary.unlink(missing_ok=True)):
+    with cleanup(lambda: temporary.unlink(missing_ok=True)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.touch(exist_ok=False)
@@ -106,7 +130,7 @@ def atomic(path: Path) -> Iterator[Path]:
                 os.fsync(written.fileno())
             temporary.replace(path)
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise OutputError(cannot_write(path, error)) from error
 
 
 @contextmanager
@@ -141,37 +165,53 @@ def locked(folder: Path, lock: str, busy: str) -> Iterator[None]:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """An empty folder outside the user's own, which is gone after the block.
+    """Make an empty folder in the system's temporary one, and remove it after the block.
 
-    Raises OutputError where the system has no room for it.
+    Yields:
+        Its path.
+
+    Raises:
+        OutputError: The system cannot make it.
     """
     folder = Path(tempfile.gettempdir(), f"{TEMPORARY}{secrets.token_hex(8)}")
-    with undone_by(lambda: shutil.rmtree(folder, ignore_errors=True)):
+    with cleanup(lambda: shutil.rmtree(folder, ignore_errors=True)):
         try:
             folder.mkdir(mode=0o700)
         except OSError as error:
-            raise cannot_write(folder, error) from error
+            raise OutputError(cannot_write(folder, error)) from error
         yield folder
 
 
 def printable(path: Path | str) -> str:
-    """A path as text for messages: control characters and stray bytes are escaped."""
+    """Return a path as text for messages: control characters and stray bytes are escaped."""
     return one_line(str(path))
 
 
 def check_writable(folder: Path) -> None:
-    """Try a file in the folder, or in its nearest parent that exists; leave nothing there.
+    """Try to write in a folder, or in its nearest parent that exists; leave nothing there.
 
-    Raises OutputError, so that hours of work do not end at a read-only disk.
+    To be called before hours of work, which should not end at a read-only disk.
+
+    Raises:
+        OutputError: Nothing can be written there.
     """
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
         tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise OutputError(cannot_write(folder, error)) from error
 
 
-def cannot_write(path: Path, error: OSError) -> OutputError:
-    """The one line for a failed write, from the system's own reason."""
-    reason, room = reason_of(error), "free some space or " if error.errno in NO_ROOM else ""
-    return OutputError(f"cannot write {printable(path)}: {reason}; {room}choose another --output")
+def cannot_write(path: Path, error: OSError) -> str:
+    """Word the message of an OutputError after a failed write.
+
+    Args:
+        path: What could not be written.
+        error: The system's error, whose reason is quoted.
+
+    Returns:
+        The message.
+    """
+    advice = "free some space or " if error.errno in NO_SPACE else ""
+    reason = reason_of(error)
+    return f"cannot write {printable(path)}: {reason}; {advice}choose another --output"

@@ -26,7 +26,7 @@ from av.video.reformatter import (
 from staf_cli.core import files
 from staf_cli.core.errors import MissingTool, OutputError, VideoError
 from staf_cli.core.files import printable
-from staf_cli.core.interrupts import undone_by
+from staf_cli.core.interrupts import cleanup
 from staf_cli.core.records import Clip, Frame, Image
 from staf_cli.video.container import (
     audio_streams,
@@ -140,7 +140,8 @@ def _container(temporary: Path, path: Path, time_base: Fraction) -> Iterator[Any
         with av.open(f"file:{temporary}", "w", options=options) as output:
             yield output
     except av.FFmpegError as error:
-        raise files.cannot_write(path, OSError(error.errno, error.strerror)) from error
+        reason = files.cannot_write(path, OSError(error.errno, error.strerror))
+        raise OutputError(reason) from error
 
 
 @contextmanager
@@ -195,7 +196,7 @@ def _own_ffmpeg(
         )
         assert process.stdin is not None
         broken = None
-        with undone_by(lambda: _end(process)):
+        with cleanup(lambda: _end(process)):
             try:
                 # By its number: PyAV loses a Ctrl-C that comes while a Python pipe is written.
                 with (
