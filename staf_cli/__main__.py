@@ -1,48 +1,48 @@
-"""`staf`, and `python -m staf_cli`: ready for Ctrl-C before anything slow is imported."""
+"""`staf`, and `python -m staf_cli`: handles Ctrl-C before anything slow is imported."""
 
 import os
 import sys
 
 from staf_cli.core import interrupts, streams
-from staf_cli.core.errors import DONE, FAILED, INTERRUPTED
+from staf_cli.core.errors import DONE, FAILED, INTERRUPTED, reason_of
 
-FAREWELL = "error: interrupted; every finished file is whole, the same command goes on"
+INTERRUPTED_MESSAGE = "error: interrupted; every finished file is whole, the same command goes on"
 
 
 def main() -> None:
-    """Run the command line in a process whose signals and streams are taken care of."""
-    streams.outlast_readers()
+    """Run the command line with signals handled and standard streams protected."""
+    streams.protect_standard_streams()
     try:
-        interrupts.listen(FAREWELL)
+        interrupts.handle_signals(INTERRUPTED_MESSAGE)
         code = _run()
-        interrupts.ignore()
+        interrupts.ignore_signals()
     except KeyboardInterrupt:
-        print(FAREWELL, file=sys.stderr)
+        print(INTERRUPTED_MESSAGE, file=sys.stderr)
         code = INTERRUPTED
     if code == INTERRUPTED:
-        _leave_at_once()
+        _exit_at_once()
     sys.exit(code)
 
 
 def _run() -> int | str:
-    """The command line's exit code; a failure as well where not all could be printed."""
+    """Return the command line's exit code, a failure's also where not all could be printed."""
     from staf_cli.cli import app
 
     try:
         app.main()
     except SystemExit as end:
         code = end.code or DONE
-    failure = streams.failure_of(sys.stdout)
+    failure = streams.write_failure(sys.stdout)
     if failure is None or code == INTERRUPTED:
         return code
-    reason = (failure.strerror or str(failure)).lower()
+    reason = reason_of(failure)
     print(f"error: cannot write standard output: {reason}; free some space", file=sys.stderr)
     return code or FAILED
 
 
-def _leave_at_once() -> None:
-    """What libraries do when a process ends (threads joined, memory handed back) takes too long."""
-    interrupts.undo_everything()
+def _exit_at_once() -> None:
+    """Skip what libraries do when a process ends (join threads, free memory): it takes too long."""
+    interrupts.run_cleanups()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(INTERRUPTED)

@@ -1,11 +1,12 @@
-"""Many clips: every one tried, each in a folder of its own, and a ledger of how it went.
+"""Many clips in one command: each is tried, each gets its own folder, and a ledger lists them.
 
-shift.py     a whole command on one screen: clips -> crew -> rows -> ledger -> exit code
-clips.py     files, folders and lists -> clips, each with its result folder
-attempt.py   one clip tried: whatever happens becomes one row
+run.py       a whole batch on one screen: jobs -> worker pool -> rows -> ledger -> exit code
+options.py   what can be chosen about a batch: which files of a folder, how many workers
+clips.py     files, folders and lists -> jobs, each with its result folder
+task.py      one clip processed; whatever happens becomes one row
 ledger.py    the rows, in summary.csv and summary.json
-events.py    what a crew tells while it works
-workers.py   a crew of processes on this machine
-cluster.py   a crew on a Ray cluster: the only importer of ray
-board.py     the live table
+events.py    what a worker pool reports while it works
+workers.py   a pool of worker processes on this machine
+cluster.py   a pool on a Ray cluster; the only importer of ray
+display.py   the live table
 """

@@ -1,9 +1,10 @@
-"""What to work on: files, folders and lists become clips, each with a result folder of its own.
+"""Files, folders and lists become jobs: clips that each have their own result folder.
 
-A clip of a folder is mirrored (clips/a/x.mp4 -> OUT/a/x/), one that is named itself is not
-(clips/a/x.mp4 -> OUT/x/). Names that would meet become longer, all of them alike, so that the
-order of the arguments does not matter: by their folders' names where they lie in different ones
-(OUT/a/x/ and OUT/b/x/), by their suffix where they lie side by side (OUT/x.mp4/, OUT/x.mov/).
+A clip found in a folder keeps its place there (clips/a/x.mp4 -> OUT/a/x/), one that is named
+itself does not (clips/a/x.mp4 -> OUT/x/). Where names would be equal all of them become longer,
+so that the order of the arguments does not matter: by their folders' names if they are in
+different ones (OUT/a/x/ and OUT/b/x/), by their suffix if they are side by side (OUT/x.mp4/,
+OUT/x.mov/).
 """
 
 import hashlib
@@ -14,7 +15,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path, PurePath
 
-from staf_cli.core.errors import UsageError, VideoError
+from staf_cli.batch.options import Choice
+from staf_cli.core.errors import UsageError, VideoError, reason_of
 from staf_cli.core.files import printable
 from staf_cli.result.journal import RUN, UNFINISHED
 from staf_cli.video import is_sequence
@@ -25,48 +27,40 @@ VIDEOS = frozenset({
     ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
 })
 # fmt: on
-RESULTS = (RUN, UNFINISHED)  # by which the folder of an earlier result is known
+RESULTS = (RUN, UNFINISHED)  # a folder with one of these is an earlier result
 LEDGER = ("summary.csv", "summary.json")  # names in OUT that no clip may take
 
 
 @dataclass(frozen=True)
 class Job:
-    """One clip to be done: a video, or a folder of numbered pictures, and where to."""
+    """A clip to be processed, and where its results go."""
 
-    video: Path
-    folder: Path
-    name: str  # the folder as seen from OUT, with /
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which files of a folder are meant."""
-
-    recursive: bool = False
-    pattern: str | None = None  # None: files with a video's suffix
+    video: Path  # or a folder of numbered pictures
+    folder: Path  # of its results
+    name: str  # the folder relative to OUT, with /
 
 
 @dataclass(frozen=True)
-class _Named:
-    """A clip and how much of its path its result folder shows."""
+class _NamedClip:
+    """A clip and how much of its path is in the name of its result folder."""
 
     video: Path
-    place: Path  # the video's folder, absolute
+    parent: Path  # the video's folder, absolute
     name: str
     stem: str
-    depth: int  # how many of the place's parts are shown
-    whole: bool = False  # the name with its suffix
-    mark: str = ""  # where nothing else tells two apart
+    depth: int  # how many of the last parts of `parent` are in the name
+    with_suffix: bool = False
+    hash: str = ""  # where nothing else distinguishes two clips
 
     @property
     def path(self) -> PurePath:
-        parts = self.place.parts[1:]  # without the root, or the drive
+        parts = self.parent.parts[1:]  # without the root, or the drive
         shown = parts[max(0, len(parts) - self.depth) :]
-        return PurePath(*shown, (self.name if self.whole else self.stem) + self.mark)
+        return PurePath(*shown, (self.name if self.with_suffix else self.stem) + self.hash)
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What file systems that know no case, accents or final dots take for the same."""
+        """The path as file systems see it that ignore case, accents or final dots."""
         return tuple(
             unicodedata.normalize("NFC", part).casefold().rstrip(". ") for part in self.path.parts
         )
@@ -75,49 +69,79 @@ class _Named:
 def gather(
     arguments: Iterable[Path], lists: Iterable[Path], choice: Choice, output: Path
 ) -> tuple[list[Job], list[str]]:
-    """The clips of a command in a fixed order, none twice, and lines the user should see.
+    """Find the clips of a command, in a fixed order and none twice.
 
-    A file that is not there is a clip all the same: one that will fail, and stop no other.
-    Raises UsageError for a list that cannot be read, VideoError where no clip is found at all.
+    A file that does not exist is a clip as well: one that will fail, and stop no other.
+
+    Args:
+        arguments: videos and folders.
+        lists: text files with a path in every line, relative to the list's folder.
+        choice: which files of a folder are clips.
+        output: the folder of all result folders.
+
+    Returns:
+        The jobs, with different names, and notes for the user.
+
+    Raises:
+        UsageError: a list cannot be read.
+        VideoError: no clip is found at all, or a folder cannot be read or has none.
     """
     notes: list[str] = []
-    named = [found for path in arguments for found in _expand(path, choice, output)]
+    found = [clip for path in arguments for clip in _expand(path, choice, output)]
     for path in lists:
         for number, line in _lines(path):
             if not line.exists():
                 notes.append(f"{printable(path)}, line {number}: no such file {printable(line)}")
-            named += _expand(line, choice, output)
-    unique = {found.place / found.name: found for found in reversed(named)}
+            found += _expand(line, choice, output)
+    unique = {clip.parent / clip.name: clip for clip in reversed(found)}
     jobs = [
-        Job(found.video, output / found.path, found.path.as_posix())
-        for found in _told_apart(list(reversed(unique.values())))
+        Job(clip.video, output / clip.path, clip.path.as_posix())
+        for clip in _with_unique_names(list(reversed(unique.values())))
     ]
     if not jobs:
         raise VideoError("no clip in the lists; write the path of a video in every line")
     return jobs, notes
 
 
-def alone(video: Path, output: Path) -> Job:
-    """The job of a command with a single clip."""
+def single_job(video: Path, output: Path) -> Job:
+    """Make the job of a command with a single clip.
+
+    Args:
+        video: the clip.
+        output: the folder of all result folders.
+
+    Returns:
+        The job, under its shortest name.
+    """
     path = _named(video, 0).path
     return Job(video, output / path, path.as_posix())
 
 
-def is_one(path: Path) -> bool:
-    """Whether an argument is a single clip. Raises VideoError for an unreadable folder."""
-    return not path.is_dir() or is_pictures(path)
+def is_single_clip(path: Path) -> bool:
+    """Whether an argument is one clip: a file, or a folder of pictures.
+
+    Args:
+        path: the argument; it need not exist.
+
+    Returns:
+        False for a folder of videos.
+
+    Raises:
+        VideoError: the folder cannot be read.
+    """
+    return not path.is_dir() or _is_picture_folder(path)
 
 
-def is_pictures(folder: Path) -> bool:
-    """Whether a folder is one clip: it holds pictures and no videos. Raises VideoError."""
+def _is_picture_folder(folder: Path) -> bool:
+    """Whether a folder is one clip: it has pictures and no videos."""
     if not is_sequence(folder):
         return False
-    return not any(_meant(PurePath(path.name), None) for path in folder.iterdir())
+    return not any(_matches(PurePath(path.name), None) for path in folder.iterdir())
 
 
-def _expand(path: Path, choice: Choice, output: Path) -> Iterator[_Named]:
-    """The clips of one argument. Raises VideoError for a folder without any."""
-    if is_one(path):
+def _expand(path: Path, choice: Choice, output: Path) -> Iterator[_NamedClip]:
+    """Yield the clips of one argument."""
+    if is_single_clip(path):
         yield _named(path, 0)
         return
     found = False
@@ -131,21 +155,19 @@ def _expand(path: Path, choice: Choice, output: Path) -> Iterator[_Named]:
 
 
 def _walk(folder: Path, choice: Choice, output: Path) -> Iterator[tuple[Path, int]]:
-    """The clips in a folder, and how many folders deep each lies.
+    """Yield the clips in a folder, each with how many folders deep it is.
 
     Left out: hidden ones, the output folder, earlier results, and folders behind links.
     """
 
     def refuse(error: OSError) -> None:
-        raise VideoError(
-            f"{printable(folder)}: cannot be read: {(error.strerror or str(error)).lower()}"
-        )
+        raise VideoError(f"{printable(folder)}: cannot be read: {reason_of(error)}")
 
     for place, folders, names in os.walk(folder, onerror=refuse):
         here = Path(place)
         depth = len(here.relative_to(folder).parts)
         for name in sorted(names):
-            if not _hidden(name) and _meant(here.relative_to(folder) / name, choice.pattern):
+            if not _hidden(name) and _matches(here.relative_to(folder) / name, choice.pattern):
                 yield here / name, depth
         kept = [
             name
@@ -155,13 +177,13 @@ def _walk(folder: Path, choice: Choice, output: Path) -> Iterator[tuple[Path, in
             and (here / name).resolve() != output
             and not any((here / name / result).exists() for result in RESULTS)
         ]
-        sequences = [name for name in kept if choice.pattern is None and is_pictures(here / name)]
+        sequences = [n for n in kept if choice.pattern is None and _is_picture_folder(here / n)]
         for name in sequences:
             yield here / name, depth
         folders[:] = kept
 
 
-def _meant(path: PurePath, pattern: str | None) -> bool:
+def _matches(path: PurePath, pattern: str | None) -> bool:
     if pattern is None:
         return path.suffix.lower() in VIDEOS
     return PurePath(str(path).casefold()).match(pattern.casefold())
@@ -172,12 +194,12 @@ def _hidden(name: str) -> bool:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Path]]:
-    """The paths in a list, each with the number of its line; relative ones start at the list."""
+    """Yield the paths in a list with their line numbers; relative ones start at the list."""
     try:
         text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UsageError(f"{printable(path)}: the list cannot be read: {reason}") from error
+        message = f"{printable(path)}: the list cannot be read: {reason_of(error)}"
+        raise UsageError(message) from error
     for number, line in enumerate(text.split("\n"), 1):
         name = line.strip()
         if "\0" in name:
@@ -186,60 +208,60 @@ def _lines(path: Path) -> Iterator[tuple[int, Path]]:
             yield number, path.parent / name
 
 
-def _named(video: Path, depth: int) -> _Named:
-    """A clip under its shortest name. A picture folder's is whole; so is one of dots alone."""
+def _named(video: Path, depth: int) -> _NamedClip:
+    """Give a clip its shortest name; folders, and files named by dots alone, keep their suffix."""
     if video.name in ("", ".."):  # of a folder that is named relatively
-        place, name = video.resolve().parent, video.resolve().name
+        parent, name = video.resolve().parent, video.resolve().name
     else:
-        place, name = video.parent.resolve(), video.name
+        parent, name = video.parent.resolve(), video.name
     stem = name if video.is_dir() else PurePath(name).stem
     if not stem.strip(". "):  # "...mp4" would name the folder above
         stem = name
-    return _Named(video, place, name, stem, depth)
+    return _NamedClip(video, parent, name, stem, depth)
 
 
-def _told_apart(clips: Sequence[_Named]) -> list[_Named]:
-    """The same clips under names of which none is another's, or lies inside another's."""
+def _with_unique_names(clips: Sequence[_NamedClip]) -> list[_NamedClip]:
+    """Lengthen names until none is equal to another's, or inside another's folder."""
     named = list(clips)
     while True:
-        longer = _lengthened(named)
+        longer = _lengthen(named)
         if longer == named:
             return named
         named = longer
 
 
-def _lengthened(named: Sequence[_Named]) -> list[_Named]:
-    """Every clip that meets another, or that another's folder would lie in, one step longer."""
-    deeper, whole, marked = set[int](), set[int](), set[int]()
+def _lengthen(named: Sequence[_NamedClip]) -> list[_NamedClip]:
+    """Make names one step longer that are equal, or that another's folder would be inside of."""
+    deeper, with_suffix, hashed = set[int](), set[int](), set[int]()
     by_key: dict[tuple[str, ...], list[int]] = {}
     for index, one in enumerate(named):
         by_key.setdefault(one.key, []).append(index)
     for same in by_key.values():
         for a, b in combinations(same, 2):
-            apart = named[a].place != named[b].place
-            can = [i for i in (a, b) if named[i].depth < len(named[i].place.parts) - 1]
+            apart = named[a].parent != named[b].parent
+            can = [i for i in (a, b) if named[i].depth < len(named[i].parent.parts) - 1]
             if apart and can:
                 deeper.update(can)
-            elif not named[a].whole or not named[b].whole:
-                whole.update((a, b))
+            elif not named[a].with_suffix or not named[b].with_suffix:
+                with_suffix.update((a, b))
             else:
-                marked.update((a, b))
+                hashed.update((a, b))
     above = {one.key[:n] for one in named for n in range(1, len(one.key))} | {(n,) for n in LEDGER}
     for index, one in enumerate(named):
         if one.key in above:
-            (marked if one.whole else whole).add(index)
+            (hashed if one.with_suffix else with_suffix).add(index)
     return [
         replace(
             one,
             depth=one.depth + (index in deeper),
-            whole=one.whole or index in whole,
-            mark=one.mark or _mark(one) * (index in marked),
+            with_suffix=one.with_suffix or index in with_suffix,
+            hash=one.hash or _hash(one) * (index in hashed),
         )
         for index, one in enumerate(named)
     ]
 
 
-def _mark(one: _Named) -> str:
+def _hash(one: _NamedClip) -> str:
     """A few letters that belong to this very path."""
-    path = str(one.place / one.name).encode(errors="surrogateescape")
+    path = str(one.parent / one.name).encode(errors="surrogateescape")
     return "-" + hashlib.sha256(path).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""What a crew tells while it works; a clip is named by its result folder (`Job.name`)."""
+"""What a worker pool reports while it works; a clip is named by its result folder (`Job.name`)."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from staf_cli.batch.ledger import Row
 
-if TYPE_CHECKING:  # torch takes seconds: only who computes imports it
-    from staf_cli.pipeline.passes import Watch
+if TYPE_CHECKING:  # torch takes seconds: only workers import it
+    from staf_cli.recovery.recover import Watch
 
 Item = TypeVar("Item")
 INTERVAL = 0.25  # s between two reports of progress
@@ -17,14 +17,14 @@ INTERVAL = 0.25  # s between two reports of progress
 
 @dataclass(frozen=True)
 class Started:
-    """Somebody has taken up a clip; told again where it has to be begun again."""
+    """A worker has started a clip; reported again where the clip has to be started again."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a pass over a clip has come."""
+    """How much of a pass over a clip is done."""
 
     name: str
     what: str  # the pass
@@ -34,7 +34,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Finished:
-    """A clip is done, or given up."""
+    """A clip is done, or has failed for good."""
 
     name: str
     row: Row
@@ -42,7 +42,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Note:
-    """A line for the user that concerns no clip."""
+    """A line for the user that concerns no single clip."""
 
     text: str
 
@@ -50,15 +50,23 @@ class Note:
 Event = Started | Progress | Finished | Note
 
 
-def reporting(name: str, tell: Callable[[Progress], object]) -> "Watch":
-    """A watch that tells now and then how far a clip has come."""
+def progress_callback(name: str, send: Callable[[Progress], object]) -> "Watch":
+    """Make a progress callback that reports at most once in `INTERVAL`.
+
+    Args:
+        name: the clip.
+        send: called with every report.
+
+    Returns:
+        The callback, for `pipeline.clip.run_clip`.
+    """
 
     def watch(what: str, items: Iterable[Item], total: int | None) -> Iterator[Item]:
-        told = -inf
+        last_report = -inf
         for done, item in enumerate(items):
-            if time.monotonic() - told >= INTERVAL:
-                told = time.monotonic()
-                tell(Progress(name, what, done, total))
+            if time.monotonic() - last_report >= INTERVAL:
+                last_report = time.monotonic()
+                send(Progress(name, what, done, total))
             yield item
 
     return watch

@@ -1,8 +1,7 @@
-"""The ledger of an output folder: one row a clip, in summary.csv for people and spreadsheets and
-in summary.json for programs.
+"""The ledger of an output folder: a row per clip, in summary.csv and summary.json.
 
-Both are written again after every finished clip, so that a kill loses none. Rows of clips that
-other commands brought into the same folder stay as they are.
+Both files are written again after every finished clip, so that a kill loses none. Rows of clips
+that other commands processed into the same folder stay as they are.
 """
 
 import csv
@@ -25,18 +24,22 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """How it went with one clip. Raises ValueError for what no row can be."""
+    """The result of one clip.
+
+    Raises:
+        ValueError: a field has the wrong type, or the status is unknown.
+    """
 
     clip: str  # absolute path
-    folder: str  # of its results, as seen from the output folder, with /
+    folder: str  # of its results, relative to the output folder, with /
     status: str  # done; damaged: done as far as it can be read; nobody: no person seen; failed
-    reused: bool = False  # everything stood already
+    reused: bool = False  # all results were up to date already
     people: int = 0
     frames: int = 0
     damaged: int = 0  # packets, about one a frame; those missing at the end as well
     seconds: float = 0.0  # of computing, in this run or in the one whose results are used
     message: str = ""
-    identity: str = ""  # what was looked through in vain: `pipeline.identity`
+    identity: str = ""  # where nobody was found: `pipeline.clip.tracking_key`
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -49,18 +52,38 @@ class Row:
 
 
 class Ledger:
-    """The rows of an output folder; every change is on the disk before it counts."""
+    """The rows of an output folder.
+
+    Args:
+        output: the folder.
+        rows: those of earlier commands, by clip and folder.
+    """
 
     def __init__(self, output: Path, rows: dict[tuple[str, str], Row]) -> None:
         self.output = output
-        self.rows = rows  # by clip and folder
+        self.rows = rows
 
     def row(self, clip: Path, folder: str) -> Row | None:
-        """What is known of a clip."""
+        """Look up the row of a clip.
+
+        Args:
+            clip: the video.
+            folder: of its results, relative to the output folder.
+
+        Returns:
+            The row, None where there is none.
+        """
         return self.rows.get((str(clip.absolute()), folder))
 
     def add(self, row: Row) -> None:
-        """Put a clip's row in the place of its older one. Raises OutputError."""
+        """Put a clip's row in place of its older one, and write both files.
+
+        Args:
+            row: the clip's result.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
         self.rows[row.clip, row.folder] = row
         rows = [self.rows[key] for key in sorted(self.rows, key=lambda key: (key[1], key[0]))]
         with atomic(self.output / JSON) as temporary:
@@ -78,10 +101,17 @@ class Ledger:
 
 
 @contextmanager
-def opened(output: Path) -> Iterator[Ledger]:
-    """The ledger of an output folder that no other command fills meanwhile.
+def open_ledger(output: Path) -> Iterator[Ledger]:
+    """Open the ledger of an output folder, and keep other commands out of the folder.
 
-    Raises OutputError where another one does.
+    Args:
+        output: the folder; it need not exist.
+
+    Yields:
+        The ledger, with the rows of earlier commands.
+
+    Raises:
+        OutputError: another command is filling the folder.
     """
     busy = "another staf is filling this folder; wait for it, or choose another --output"
     with locked(output, "staf-ledger", busy):
@@ -89,7 +119,7 @@ def opened(output: Path) -> Iterator[Ledger]:
 
 
 def _read(path: Path) -> dict[tuple[str, str], Row]:
-    """The rows of an earlier run; none from a file that cannot be understood."""
+    """Return the rows of earlier commands; none from a file that is not a ledger."""
     try:
         rows = [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["clips"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -1,7 +1,7 @@
-"""A crew of processes on this machine, each with its own copy of everything that is loaded.
+"""A pool of worker processes on this machine, each with its own copy of all that is loaded.
 
-A process that dies (a segmentation fault, the system short of memory) takes one clip with it at
-most. Interrupts are the parent's: the workers hear of them from it, and end when it is gone.
+A process that dies (a segmentation fault, the system short of memory) loses at most one clip.
+Workers ignore Ctrl-C: the parent process ends them, and they end when it is gone.
 """
 
 import os
@@ -17,115 +17,132 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from staf_cli.batch.attempt import Prepare, Task, failed, line
-from staf_cli.batch.events import Event, Finished, Note, Started, reporting
+from staf_cli.batch.events import Event, Finished, Note, Started, progress_callback
+from staf_cli.batch.task import LESS_MEMORY, LoadWorker, Task, failed_row
 from staf_cli.core import files
-from staf_cli.core.errors import DONE, INTERRUPTED, StafError
-from staf_cli.core.interrupts import undone_by
+from staf_cli.core.errors import DONE, INTERRUPTED, StafError, describe
+from staf_cli.core.interrupts import cleanup
 
 GRACE = 0.7  # s for a worker to clean up before it is killed
-KILLED = -9  # the exit code of a process that somebody, or the system, has killed
+KILLED = -9  # the exit code of a process that the system, or a user, has killed
 
 
 @dataclass(frozen=True)
 class _Ready:
+    """Message of a worker: all is loaded."""
+
     notes: list[str]
 
 
 @dataclass(frozen=True)
-class _Refused:
-    """Loading failed: for a reason that a user can mend, and that all workers share, or not."""
+class _LoadFailed:
+    """Message of a worker: loading has failed."""
 
     message: str
-    error: StafError | None
+    error: StafError | None  # one that the user can correct, and that all workers share
 
 
 @dataclass
 class _Worker:
     process: BaseProcess
     pipe: "Connection[Any, Any]"
-    prepare: Prepare
+    load: LoadWorker
     task: Task | None = None
     ready: bool = False
 
 
-def work(tasks: Sequence[Task], prepares: Sequence[Prepare]) -> Generator[Event, None, None]:
-    """Do all tasks with one worker for each of `prepares`; closing it ends the workers.
+@dataclass(frozen=True)
+class ProcessPool:
+    """A worker process for each of `loaders`."""
 
-    A clip whose process was killed is tried once more, after all others: the system kills
-    whoever happens to be largest when memory is short, and fewer are at work by then. Any
-    other death would come again. Raises StafError where nobody can work.
-    """
-    waiting = deque(tasks)
-    killed = set[str]()
-    told = set[str]()
-    failure = "none could be started"
-    workers: list[_Worker] = []
-    with undone_by(lambda: _end(workers)):
-        workers += (_hired(prepare) for prepare in prepares[: len(tasks)])
-        while waiting or any(worker.task for worker in workers):
-            here = [worker for worker in workers if not worker.pipe.closed]
-            if not here:
-                raise StafError(f"no worker process is left ({failure}); try fewer --jobs")
-            heard = wait([worker.pipe for worker in here])
-            for worker in [worker for worker in here if worker.pipe in heard]:
-                try:
-                    message = worker.pipe.recv()
-                except (EOFError, OSError):
-                    failure = _death(worker)
-                    yield from _lost(worker, workers, waiting, killed)
-                    continue
-                if isinstance(message, _Refused):
-                    if message.error is not None:
-                        raise message.error
-                    failure = message.message
-                    workers.remove(worker)
-                    yield Note(f"a worker process could not start: {failure}")
-                    continue
-                if isinstance(message, _Ready):
-                    yield from (Note(note) for note in message.notes if note not in told)
-                    told.update(message.notes)
-                    worker.ready = True
-                else:
-                    yield message
-                if isinstance(message, _Ready | Finished):
-                    worker.task = waiting.popleft() if waiting else None
-                    if worker.task is None:
-                        worker.pipe.close()  # it ends, and what it has loaded is freed
+    loaders: tuple[LoadWorker, ...]
+
+    def submit(self, tasks: Sequence[Task]) -> Generator[Event, None, None]:
+        """Process all tasks; closing the generator ends all workers.
+
+        A clip whose process was killed is tried once more, after all others: where memory is
+        short the system kills the largest process, and fewer are running by then. Any other
+        death would happen again.
+
+        Args:
+            tasks: the clips; they are started in this order.
+
+        Yields:
+            What happens, one `Finished` for each task among it.
+
+        Raises:
+            StafError: no worker can work.
+        """
+        queue = deque(tasks)
+        killed = set[str]()
+        shown = set[str]()
+        failure = "none could be started"
+        workers: list[_Worker] = []
+        with cleanup(lambda: _end(workers)):
+            workers += (_start(load) for load in self.loaders[: len(tasks)])
+            while queue or any(worker.task for worker in workers):
+                alive = [worker for worker in workers if not worker.pipe.closed]
+                if not alive:
+                    raise StafError(f"no worker process is left ({failure}); try {LESS_MEMORY}")
+                readable = wait([worker.pipe for worker in alive])
+                for worker in [worker for worker in alive if worker.pipe in readable]:
+                    try:
+                        message = worker.pipe.recv()
+                    except (EOFError, OSError):
+                        failure = _cause_of_death(worker)
+                        yield from _replace(worker, workers, queue, killed)
+                        continue
+                    if isinstance(message, _LoadFailed):
+                        if message.error is not None:
+                            raise message.error
+                        failure = message.message
+                        workers.remove(worker)
+                        yield Note(f"a worker process could not start: {failure}")
+                        continue
+                    if isinstance(message, _Ready):
+                        yield from (Note(note) for note in message.notes if note not in shown)
+                        shown.update(message.notes)
+                        worker.ready = True
                     else:
-                        _give(worker)
-                        yield Started(worker.task.job.name)
+                        yield message
+                    if isinstance(message, _Ready | Finished):
+                        worker.task = queue.popleft() if queue else None
+                        if worker.task is None:
+                            worker.pipe.close()  # it ends, and what it has loaded is freed
+                        else:
+                            _send_task(worker)
+                            yield Started(worker.task.job.name)
 
 
-def _lost(
-    worker: _Worker, workers: list[_Worker], waiting: deque[Task], killed: set[str]
+def _replace(
+    worker: _Worker, workers: list[_Worker], queue: deque[Task], killed: set[str]
 ) -> Iterator[Event]:
-    """Deal with a process that has died: its clip, and somebody in its place."""
+    """Handle a process that has died: report or queue its clip, and start another worker."""
     workers.remove(worker)
-    how = _death(worker)
+    cause = _cause_of_death(worker)
     if not worker.ready:
-        yield Note(f"a worker process died while loading ({how})")
+        yield Note(f"a worker process died while loading ({cause})")
         return
     if worker.task is not None:
         job = worker.task.job
-        files.sweep(job.folder)
+        files.remove_leftovers(job.folder)
         if worker.process.exitcode == KILLED and job.name not in killed:
             killed.add(job.name)
-            waiting.append(worker.task)
+            queue.append(worker.task)
             yield Note(f"{job.name}: its process was killed; it is tried once more at the end")
         else:
-            hint = "; out of memory? try fewer --jobs" if job.name in killed else ""
-            yield Finished(job.name, failed(job, f"its process died ({how}){hint}"))
-    if waiting:
-        workers.append(_hired(worker.prepare))
+            hint = f"; out of memory? try {LESS_MEMORY}" if job.name in killed else ""
+            yield Finished(job.name, failed_row(job, f"its process died ({cause}){hint}"))
+    if queue:
+        workers.append(_start(worker.load))
 
 
-def _give(worker: _Worker) -> None:
-    with suppress(OSError):  # it has just died: the next look at its pipe tells
+def _send_task(worker: _Worker) -> None:
+    with suppress(OSError):  # it has just died: the next read of its pipe shows that
         worker.pipe.send(worker.task)
 
 
-def _death(worker: _Worker) -> str:
+def _cause_of_death(worker: _Worker) -> str:
     worker.process.join()
     exitcode = worker.process.exitcode
     if exitcode is not None and exitcode < 0:
@@ -133,20 +150,20 @@ def _death(worker: _Worker) -> str:
     return f"exit code {exitcode}"
 
 
-def _hired(prepare: Prepare) -> _Worker:
-    """A new process that is getting ready."""
+def _start(load: LoadWorker) -> _Worker:
+    """Start a process, which begins to load."""
     context = get_context("spawn")  # a fork of a process with threads, or CUDA, may hang
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, prepare), daemon=True)
-    with _interrupts_held():
+    process = context.Process(target=_main, args=(theirs, load), daemon=True)
+    with _interrupts_blocked():
         process.start()
     theirs.close()
-    return _Worker(process, ours, prepare)
+    return _Worker(process, ours, load)
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until after the block; processes started in it never hear it."""
+def _interrupts_blocked() -> Iterator[None]:
+    """Delay Ctrl-C until after the block; processes started in it never get it."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -158,7 +175,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _end(workers: Sequence[_Worker]) -> None:
-    """End all processes, by force if need be, and remove what they leave half written."""
+    """End all processes, by force if need be, and remove their unfinished files."""
     for worker in workers:
         worker.process.terminate()
     deadline = time.monotonic() + GRACE
@@ -169,29 +186,29 @@ def _end(workers: Sequence[_Worker]) -> None:
             worker.process.kill()
             worker.process.join()
         if worker.task is not None:
-            files.sweep(worker.task.job.folder)
+            files.remove_leftovers(worker.task.job.folder)
 
 
-def _serve(pipe: "Connection[Any, Any]", prepare: Prepare) -> None:
-    """A worker's life; what libraries do at a process's end would only take time."""
+def _main(pipe: "Connection[Any, Any]", load: LoadWorker) -> None:
+    """Run a worker process; it skips what libraries do at exit, which takes time."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        _obey(pipe, prepare)
+        _run_tasks(pipe, load)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     except KeyboardInterrupt:
         os._exit(INTERRUPTED)
     os._exit(DONE)
 
 
-def _obey(pipe: "Connection[Any, Any]", prepare: Prepare) -> None:
-    """Get ready, then do one clip after the other until there are no more."""
+def _run_tasks(pipe: "Connection[Any, Any]", load: LoadWorker) -> None:
+    """Load, then process one clip after the other until the pipe is closed."""
     try:
-        attempt, notes = prepare()
+        run_task, notes = load()
     except Exception as error:
         known = error if isinstance(error, StafError) else None
-        pipe.send(_Refused(line(error), known))
+        pipe.send(_LoadFailed(describe(error, LESS_MEMORY), known))
         return
     pipe.send(_Ready(notes))
     while True:
@@ -200,7 +217,7 @@ def _obey(pipe: "Connection[Any, Any]", prepare: Prepare) -> None:
         except EOFError:
             return
         name = task.job.name
-        pipe.send(Finished(name, attempt(task, reporting(name, pipe.send))))
+        pipe.send(Finished(name, run_task(task, progress_callback(name, pipe.send))))
 
 
 def _interrupt(*_: object) -> None:
@@ -209,7 +226,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _end_with_parent() -> None:
-    """Without its parent a worker would go on writing beside the command that comes next."""
+    """Exit with the parent; else a worker would go on writing beside the next command."""
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])

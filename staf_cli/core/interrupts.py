@@ -1,9 +1,9 @@
-"""Ctrl-C and SIGTERM: a process that has ended two seconds later, whatever it was doing.
+"""Ctrl-C and SIGTERM end the process within two seconds, whatever it is doing.
 
-The usual way out is Python's own: KeyboardInterrupt unwinds the stack, and every `with` cleans up
-as it goes. But Python hears a signal only between two of its own instructions: a large batch in
-a network, or a slow disk, keeps it waiting, and a library may swallow the exception. So a thread
-counts the seconds; when they are up it undoes what is half done and ends the process.
+The usual way is Python's own: KeyboardInterrupt unwinds the stack, and every `with` cleans up.
+But Python handles a signal only between two of its own instructions: a large batch in a network,
+or a slow disk, delays it, and a library may swallow the exception. So a thread counts the
+seconds; when they are up it runs the cleanups that are still open and ends the process.
 """
 
 import os
@@ -18,97 +18,100 @@ from staf_cli.core.errors import INTERRUPTED
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
-PATIENCE = 1.5  # s
-SHOW_CURSOR = "\x1b[?25h"  # a bar that was cut off had hidden it
+GRACE = 1.5  # s for the main thread to unwind
+SHOW_CURSOR = "\x1b[?25h"  # a progress bar that was cut off had hidden it
 
-# Of the process, as signals are: what `undo_everything` would call, oldest first.
-_undoings: list[Callable[[], object]] = []
-_unhurried = threading.Event()
-_heard = threading.Event()
+# Of the process, as signals are: what `run_cleanups` would call, oldest first.
+_cleanups: list[Callable[[], object]] = []
+_no_forced_exit = threading.Event()
+_interrupted = threading.Event()
 
 
 @contextmanager
-def undone_by(undo: Callable[[], object]) -> Iterator[None]:
-    """Call `undo` when the block ends, in whatever way it ends: by force as well.
+def cleanup(clean_up: Callable[[], object]) -> Iterator[None]:
+    """Call a function when the block ends, in whatever way it ends: by force as well.
 
-    It may be called twice, the second time from another thread, and may raise OSError where
-    nothing is left to be undone.
+    Args:
+        clean_up: the function. It may be called twice, the second time from another thread, and
+            may raise OSError where nothing is left to be removed.
     """
-    _undoings.append(undo)
+    _cleanups.append(clean_up)
     try:
         yield
     finally:
         with suppress(OSError):
-            undo()
-        _undoings.remove(undo)
+            clean_up()
+        _cleanups.remove(clean_up)
 
 
-def undo_everything() -> None:
-    """Undo what is still half done, the youngest first."""
-    for undo in reversed(_undoings.copy()):
+def run_cleanups() -> None:
+    """Run the cleanups of all blocks that have not ended, the youngest first."""
+    for clean_up in reversed(_cleanups.copy()):
         with suppress(OSError):
-            undo()
+            clean_up()
 
 
 @contextmanager
-def unhurried() -> Iterator[None]:
-    """A block that must not be ended by force: what it saves on its way out takes longer."""
-    _unhurried.set()
+def no_forced_exit() -> Iterator[None]:
+    """Never end the process by force in the block: what it saves after a signal takes longer."""
+    _no_forced_exit.set()
     try:
         yield
     finally:
-        _unhurried.clear()
+        _no_forced_exit.clear()
 
 
-def listen(farewell: str) -> None:
-    """From now on signals interrupt this process; to be called once, by its main thread.
+def handle_signals(message: str) -> None:
+    """Let signals interrupt this process from now on; to be called once, by its main thread.
 
-    farewell: the line for the user, should the process have to be ended by force. Signals that
-    were ignored when it started (nohup, a background job) stay ignored.
+    Signals that were ignored when it started (nohup, a background job) stay ignored.
+
+    Args:
+        message: the line for the user if the process has to be ended by force.
     """
-    wakes, woken = os.pipe()
-    os.set_blocking(woken, False)
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
-    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-    threading.Thread(target=_end_in_time, args=(wakes, farewell), daemon=True).start()
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    threading.Thread(target=_end_in_time, args=(read_end, message), daemon=True).start()
     sys.unraisablehook = _unraisable
 
 
-def heard() -> bool:
+def was_interrupted() -> bool:
     """Whether this process was interrupted, whatever became of the exception."""
-    return _heard.is_set()
+    return _interrupted.is_set()
 
 
 def _interrupt(*_: object) -> None:
-    """Unwind; further signals would only disturb what is cleaned up on the way."""
-    _heard.set()
-    ignore()
+    """Unwind; further signals would only disturb the cleanups."""
+    _interrupted.set()
+    ignore_signals()
     raise KeyboardInterrupt
 
 
-def ignore() -> None:
-    """From now on signals do nothing: all is done, or being cleaned up."""
+def ignore_signals() -> None:
+    """Ignore signals from now on: all is done, or being cleaned up."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _end_in_time(wakes: int, farewell: str) -> None:
+def _end_in_time(read_end: int, message: str) -> None:
     """Wait for a signal, give the main thread its time, then end the process."""
-    while os.read(wakes, 1)[0] not in SIGNALS:
+    while os.read(read_end, 1)[0] not in SIGNALS:
         pass
-    threading.Event().wait(PATIENCE)
-    if _unhurried.is_set():
+    threading.Event().wait(GRACE)
+    if _no_forced_exit.is_set():
         return
-    undo_everything()
+    run_cleanups()
     cursor = SHOW_CURSOR if os.isatty(2) else ""
     with suppress(OSError):
-        os.write(2, f"{cursor}{farewell}\n".encode())
+        os.write(2, f"{cursor}{message}\n".encode())
     os._exit(INTERRUPTED)
 
 
 def _unraisable(happened: "sys.UnraisableHookArgs") -> None:
-    """An interrupt that hit a destructor is lost there; the process still ends in time."""
+    """Ignore an interrupt that was lost in a destructor; the process still ends in time."""
     if not issubclass(happened.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(happened)

@@ -1,4 +1,4 @@
-"""How passes are shown while they run: bars on a terminal, plain lines elsewhere, or nothing."""
+"""Progress callbacks: bars on a terminal, plain lines elsewhere, or nothing."""
 
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -16,7 +16,7 @@ from rich.progress import (
 from rich.text import Text
 
 Item = TypeVar("Item")
-# What passes count by the first word of their name; all others count frames. People are refined
+# What a pass counts, by the first word of its name; all others count frames. People are refined
 # and smoothed in stretches of a few thousand frames.
 UNITS = {"refine": "stretches", "smooth": "stretches", "export": "files"}
 
@@ -27,7 +27,17 @@ class _Rate(ProgressColumn):
 
 
 def watch(console: Console, what: str, items: Iterable[Item], total: int | None) -> Iterator[Item]:
-    """Pass items on under a bar with rate and time left, or followed by one plain line."""
+    """Pass items on and show how many: in a bar with rate and time left, or in one line at the end.
+
+    Args:
+        console: where to; the bar is for terminals only.
+        what: the pass.
+        items: what it works on.
+        total: how many items there are; None: unknown.
+
+    Yields:
+        The items.
+    """
     unit = UNITS.get(what.split()[0], "frames")
     count = 0
     if not console.is_terminal:
@@ -54,5 +64,5 @@ def watch(console: Console, what: str, items: Iterable[Item], total: int | None)
 
 
 def silent(what: str, items: Iterable[Item], total: int | None) -> Iterator[Item]:
-    """Pass items on and say nothing."""
+    """Pass items on and show nothing; the arguments are those of `watch` without a console."""
     return iter(items)

@@ -1,4 +1,4 @@
-"""Standard output and error that never end the work: closed, cut off by `head`, or full."""
+"""Standard output and error whose failures never end the work: closed, cut off, or a full disk."""
 
 import errno
 import io
@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 
-class _Lasting(io.RawIOBase):
-    """A standard stream that takes everything, also when nobody reads it any longer."""
+class _SafeStream(io.RawIOBase):
+    """A standard stream that accepts everything, also after a write has failed."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -32,8 +32,8 @@ class _Lasting(io.RawIOBase):
         return len(data)
 
 
-def outlast_readers() -> None:
-    """Let the process write to its standard streams whatever becomes of them.
+def protect_standard_streams() -> None:
+    """Replace standard output and error by streams that never raise an error.
 
     To be called first of all: a file opened while descriptor 1 is free would be taken for
     standard output, and get what libraries print.
@@ -41,11 +41,11 @@ def outlast_readers() -> None:
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(number)
-    sys.stdout, sys.stderr = _lasting(1, sys.stdout), _lasting(2, sys.stderr)
+    sys.stdout, sys.stderr = _safe(1, sys.stdout), _safe(2, sys.stderr)
 
 
-def _lasting(number: int, stream: io.TextIOBase | Any) -> io.TextIOWrapper:
-    buffer = io.BufferedWriter(_Lasting(number))
+def _safe(number: int, stream: io.TextIOBase | Any) -> io.TextIOWrapper:
+    buffer = io.BufferedWriter(_SafeStream(number))
     return io.TextIOWrapper(
         buffer,
         encoding=getattr(stream, "encoding", None),
@@ -53,8 +53,15 @@ def _lasting(number: int, stream: io.TextIOBase | Any) -> io.TextIOWrapper:
     )
 
 
-def failure_of(stream: Any) -> OSError | None:
-    """Why not everything could be written; a reader who had read enough is no failure."""
+def write_failure(stream: Any) -> OSError | None:
+    """Find out why not everything could be written.
+
+    Args:
+        stream: one that `protect_standard_streams` has made.
+
+    Returns:
+        The first error; None without one, or where the reader has closed the pipe, as `head` does.
+    """
     stream.flush()
     failure: OSError | None = stream.buffer.raw.failure
     return None if failure is None or failure.errno == errno.EPIPE else failure

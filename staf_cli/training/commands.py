@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from staf_cli.core.errors import DONE, UsageError
-from staf_cli.core.interrupts import unhurried
+from staf_cli.core.interrupts import no_forced_exit
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -68,7 +68,7 @@ def run(
         device=choose_device(device),
         start=start,
     )
-    with unhurried():  # the state is saved on the way out
+    with no_forced_exit():  # the state is saved on the way out
         stages.follow(options, _body(), _say)
     return DONE
 

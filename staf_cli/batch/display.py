@@ -1,4 +1,4 @@
-"""What a batch shows while it runs: a live table on a terminal, elsewhere a line a clip."""
+"""What a batch shows while it runs: a live table on a terminal, elsewhere a line per clip."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +19,17 @@ WIDEST = 40  # letters of a clip's name in the table
 
 
 @contextmanager
-def opened(console: Console, clips: int, quiet: bool) -> Iterator[Show]:
-    """Something to show the events of a batch of `clips` clips with."""
+def open_display(console: Console, clips: int, quiet: bool) -> Iterator[Show]:
+    """Show the events of a batch.
+
+    Args:
+        console: where to.
+        clips: how many the batch has.
+        quiet: show nothing.
+
+    Yields:
+        The function to call with every event.
+    """
     if quiet:
         yield lambda event: None
     elif console.is_terminal:
@@ -30,8 +39,8 @@ def opened(console: Console, clips: int, quiet: bool) -> Iterator[Show]:
         yield lambda event: _print(console, event)
 
 
-def told(row: Row) -> str:
-    """A row as one line, without its status."""
+def row_text(row: Row) -> str:
+    """Describe a row in one line, without its status."""
     parts = []
     if row.frames:
         parts.append(f"{_count(row.people, 'person', 'people')}, {_count(row.frames, 'frame')}")
@@ -53,7 +62,7 @@ def _count(number: int, one: str, more: str = "") -> str:
 def _print(console: Console, event: Event) -> None:
     if isinstance(event, Finished):
         style = STYLES.get(event.row.status)
-        text = f"{event.row.status:<8} {told(event.row)}"
+        text = f"{event.row.status:<8} {row_text(event.row)}"
         console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
     elif isinstance(event, Note):
         text = printable(f"note: {event.text}")
@@ -62,7 +71,7 @@ def _print(console: Console, event: Event) -> None:
 
 @contextmanager
 def _table(console: Console, clips: int) -> Iterator[Show]:
-    """A row for every clip at work under one for all; finished ones scroll away above."""
+    """Show a line for all clips, below it one for every started clip; finished ones scroll away."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
@@ -71,27 +80,27 @@ def _table(console: Console, clips: int) -> Iterator[Show]:
     )
     with Progress(*columns, console=console, transient=True) as table:
         counts = {"done": 0, "failed": 0}
-        everything = table.add_task("all clips", total=clips, state=_state(counts, clips))
-        at_work: dict[str, TaskID] = {}
+        all_clips = table.add_task("all clips", total=clips, state=_state(counts, clips))
+        started: dict[str, TaskID] = {}
 
         def show(event: Event) -> None:
-            if isinstance(event, Started) and event.name not in at_work:
+            if isinstance(event, Started) and event.name not in started:
                 name = printable(event.name)
                 shown = name if len(name) <= WIDEST else "…" + name[1 - WIDEST :]
-                at_work[event.name] = table.add_task(shown, total=None, state="")
-            elif isinstance(event, events.Progress) and event.name in at_work:
+                started[event.name] = table.add_task(shown, total=None, state="")
+            elif isinstance(event, events.Progress) and event.name in started:
                 of = f" of {event.total}" if event.total else ""
                 table.update(
-                    at_work[event.name],
+                    started[event.name],
                     total=event.total,
                     completed=event.done,
                     state=f"{event.what} {event.done}{of}",
                 )
             elif isinstance(event, Finished):
-                if event.name in at_work:
-                    table.remove_task(at_work.pop(event.name))
+                if event.name in started:
+                    table.remove_task(started.pop(event.name))
                 counts["failed" if event.row.status == FAILED else "done"] += 1
-                table.update(everything, advance=1, state=_state(counts, clips))
+                table.update(all_clips, advance=1, state=_state(counts, clips))
             _print(table.console, event)
 
         yield show
@@ -104,7 +113,7 @@ def _state(counts: dict[str, int], clips: int) -> str:
 
 
 class _TimeLeft(ProgressColumn):
-    """Of all clips, from the mean pace so far: single clips are too uneven for a recent one."""
+    """For all clips, from the mean pace: clips differ too much in length for a recent one."""
 
     def render(self, task: Task) -> Text:
         if task.id or not task.completed or not task.remaining or not task.elapsed:
