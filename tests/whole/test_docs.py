@@ -1,4 +1,4 @@
-"""The documentation says what is so: keys, commands, options, links and lines of errors."""
+"""The documentation agrees with the program: keys, commands, options, links and lines of errors."""
 
 import ast
 import csv
@@ -26,7 +26,7 @@ from tests.support.staf_child import Child
 FORMATS_PAGE = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
 TROUBLES = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 PAGES = [
-    ROOT / "README.md",
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "weights").glob("*.md")),
     ROOT / "examples" / "README.md",
@@ -60,7 +60,7 @@ def result(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scene():
-    """Somebody with keypoints."""
+    """A person with keypoints."""
     track, body = make_track(1, 12), open_body()
     clip = Clip(Path("clip.mp4"), 640, 480, 29.97, Fraction(1, 30000), 20, False)
     return Scene([track], [make_person(track, body, clip)], body, range(20))
@@ -70,7 +70,7 @@ def scene():
 
 
 def section(title):
-    """What stands under a heading, up to the next one."""
+    """What is under a heading, up to the next one."""
     marks, _, rest = FORMATS_PAGE.partition(f" {title}\n")
     assert rest, f"docs/formats.md has no section {title}"
     assert marks.endswith("#")
@@ -125,14 +125,14 @@ def test_every_column_of_the_tracks_is_described(result):
         keypoints = COCO_KEYPOINTS if name.startswith("KEYPOINT") else [""]
         described += [name.replace("KEYPOINT", keypoint) for keypoint in keypoints]
     assert sorted(described) == sorted(header(result / "tracks.csv"))
-    told = section("tracks.csv").partition("The keypoints are COCO's: ")[2]
-    assert CODE.findall(told) == list(COCO_KEYPOINTS)
+    keypoints = section("tracks.csv").partition("The keypoints are COCO's: ")[2]
+    assert CODE.findall(keypoints) == list(COCO_KEYPOINTS)
 
 
 def test_every_column_of_the_joints_is_described(result):
     assert names("csv") == header(result / "joints.csv")
-    told = section("Frames and units").partition("in SMPL's order: ")[2].partition("Left is")[0]
-    assert CODE.findall(told) == list(JOINT_NAMES)
+    joints = section("Frames and units").partition("in SMPL's order: ")[2].partition("Left is")[0]
+    assert CODE.findall(joints) == list(JOINT_NAMES)
 
 
 def paths_in(value, above=""):
@@ -186,7 +186,7 @@ def test_every_file_and_format_is_described(result):
 
 
 def commands(text):
-    """Whatever a page says of the command line, one list of words each."""
+    """The command lines on a page, one list of words each."""
     blocks = re.findall(r"^```(?:sh)?\n(.*?)^```", text, re.S | re.M)
     blocks += re.findall(r"((?:^ {4}.*\n)+)", text, re.M)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
@@ -280,10 +280,10 @@ def said_by_the_code():
                 yield "".join(parts)
 
 
-def test_every_line_that_is_explained_is_one_that_staf_says():
+def test_every_line_that_is_explained_is_one_that_staf_prints():
     texts = list(said_by_the_code())
     lines = [line for line in TROUBLES.splitlines() if line.startswith("| `")]
     quoted = [code for line in lines for code in CODE.findall(line.split(" | ")[0])]
     assert len(quoted) > 100
     for code in quoted:
-        assert any(code in text for text in texts), f"staf never says {code!r}"
+        assert any(code in text for text in texts), f"staf never prints {code!r}"
