@@ -67,7 +67,7 @@ def pytest_runtest_teardown(item, nextitem):
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
-    """Also what a process did that outlived its test."""
+    """Also what a process did after the end of its test."""
     attempts = ATTEMPTS.new()
     if attempts:
         print("\ntried to reach the network:", *attempts, sep="\n")
@@ -77,28 +77,28 @@ def pytest_sessionfinish(session):
 
 @pytest.fixture
 def refused():
-    """Gives the network's refusals since the last look, for tests that provoke them."""
+    """Return the network's refusals since the last look, for tests that provoke them."""
     return ATTEMPTS.new
 
 
 @pytest.fixture
 def staf(monkeypatch, capsys):
-    """Run the command line in this process; gives exit code, standard output and error."""
+    """Run the command line in this process; returns exit code, standard output and error."""
     from staf_cli.cli import app
 
     def run(*arguments):
         monkeypatch.setattr("sys.argv", ["staf", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             app.main()
-        said = capsys.readouterr()
-        return stop.value.code, said.out, said.err
+        printed = capsys.readouterr()
+        return stop.value.code, printed.out, printed.err
 
     return run
 
 
 @pytest.fixture(scope="session")
 def detector():
-    """Where the detector lies; `make test` fetches it first."""
+    """Where the detector is; `make test` fetches it first."""
     from staf_cli.checkpoints import registry
     from staf_cli.core.errors import WeightsError
 

@@ -57,14 +57,14 @@ def recovery(network, body=None):
 
 
 @pytest.fixture(scope="module")
-def standing():
-    """The network that says the mean pose whatever it sees."""
+def mean_pose_tools():
+    """A network whose answer is always the mean pose."""
     return recovery(StandIn())
 
 
 @pytest.fixture
 def tools(monkeypatch):
-    """Tools for `run`: somebody in the middle of every frame, and a network that sees colours."""
+    """Tools for `run`: a person in the middle of every frame, and a network that sees colours."""
     monkeypatch.setattr(detection, "load_detector", lambda _: None)
     monkeypatch.setattr(detection, "find_people", find_one)
     monkeypatch.setattr(detection, "look_closer", lambda sightings, *_: sightings)
@@ -128,7 +128,7 @@ def test_public_classes_say_what_they_are(name):
 
 
 @pytest.mark.parametrize(("name", "function"), public_functions())
-def test_public_functions_tell_shapes_units_and_errors(name, function):
+def test_public_functions_document_shapes_units_and_errors(name, function):
     text = function.__doc__
     assert text
     words = " ".join(map(str, inspect.get_annotations(function).values()))
@@ -164,20 +164,20 @@ def test_types_are_seen_from_outside(tmp_path):
     done = subprocess.run(
         [*mypy, "--cache-dir", cache, program], capture_output=True, text=True, cwd=tmp_path
     )
-    said = done.stdout.splitlines()
-    assert re.search(r"Revealed type is .*ndarray\[.*floating\[.*_32Bit", said[0])
-    assert 'no attribute "nonsense"' in said[1]
-    assert 'Unexpected keyword argument "speed"' in said[2]
-    assert said[-1].startswith("Found 2 errors")
+    printed = done.stdout.splitlines()
+    assert re.search(r"Revealed type is .*ndarray\[.*floating\[.*_32Bit", printed[0])
+    assert 'no attribute "nonsense"' in printed[1]
+    assert 'Unexpected keyword argument "speed"' in printed[2]
+    assert printed[-1].startswith("Found 2 errors")
 
 
-def test_recover_puts_people_where_their_boxes_are(standing):
+def test_recover_puts_people_where_their_boxes_are(mean_pose_tools):
     """Against the crop's camera written out, and the body's template, which is the mean pose."""
     frame = np.array([1, 2, 3, 7])
     two = [boxes(10), boxes(4, left=30.0, frame=frame, name="Jo")]
     focal = 100.0
     result = staf.recover(
-        iter(images(10)), two, fps=25, options=staf.Options(focal=focal), tools=standing
+        iter(images(10)), two, fps=25, options=staf.Options(focal=focal), tools=mean_pose_tools
     )
     assert result.frames == range(10)
     assert result.folder is None
@@ -200,7 +200,7 @@ def test_recover_puts_people_where_their_boxes_are(standing):
     assert np.abs(second.pixels(second.motion.joints3d) - second.motion.joints2d).max() < 1e-9
 
 
-def test_recover_says_what_run_says_and_load_reads_it(clip, tools, tmp_path):
+def test_recover_agrees_with_run_and_load_reads_it(clip, tools, tmp_path):
     options = staf.Options(refine=False, export=("csv",))
     result = staf.run(clip, tmp_path / "out", options, tools)
     assert result.folder == tmp_path / "out" / "clip"
@@ -225,7 +225,7 @@ def test_recover_says_what_run_says_and_load_reads_it(clip, tools, tmp_path):
         assert same(replace(motion, fps=human.motion.fps), human.motion)
 
 
-def test_frames_are_looked_at_one_by_one_and_no_more_than_needed(standing):
+def test_frames_are_looked_at_one_by_one_and_no_more_than_needed(mean_pose_tools):
     alive = 0
     most = 0
 
@@ -243,12 +243,12 @@ def test_frames_are_looked_at_one_by_one_and_no_more_than_needed(standing):
             yield image
             del image
 
-    result = staf.recover(endless(), [boxes(200)], fps=25, tools=standing)
+    result = staf.recover(endless(), [boxes(200)], fps=25, tools=mean_pose_tools)
     assert len(result.people[0].motion.frame) == 200
     assert most <= 3
 
 
-def test_passes_are_watched(standing):
+def test_passes_report_their_progress(mean_pose_tools):
     seen = []
 
     def watch(what, items, total):
@@ -257,7 +257,9 @@ def test_passes_are_watched(standing):
         return iter(items)
 
     options = staf.Options(smooth=0.1, constant_shape=True)
-    staf.recover(images(12), [boxes(9)], fps=25, options=options, tools=standing, watch=watch)
+    staf.recover(
+        images(12), [boxes(9)], fps=25, options=options, tools=mean_pose_tools, watch=watch
+    )
     assert seen == [("recover", 9, 9), ("smooth", 1, 1)]
 
 
@@ -278,7 +280,7 @@ def test_keypoints_refine(monkeypatch):
     assert error(refine=True) < 0.2 * error()  # these weights are refined only where it is asked
 
 
-def test_smoothing_and_one_shape_are_obeyed(tools):
+def test_smoothing_and_one_shape_are_applied(tools):
     rng = np.random.default_rng(0)
     noise = [np.full((48, 64, 3), rng.integers(256), np.uint8) for _ in range(30)]
 
@@ -333,16 +335,16 @@ MEANINGLESS = {
 
 
 @pytest.mark.parametrize("message", MEANINGLESS)
-def test_what_cannot_be_meant_is_refused(standing, message):
+def test_what_cannot_be_meant_is_refused(mean_pose_tools, message):
     with pytest.raises(staf.UsageError, match=message.rstrip()):
-        MEANINGLESS[message](standing)
+        MEANINGLESS[message](mean_pose_tools)
 
 
 @pytest.fixture
-def recovered(standing):
+def recovered(mean_pose_tools):
     names = {"name": "Jo"}
     two = [boxes(4, frame=np.array([0, 1, 2, 9])), boxes(12, left=30.0, **names)]
-    return staf.recover(images(12), two, fps=25, tools=standing)
+    return staf.recover(images(12), two, fps=25, tools=mean_pose_tools)
 
 
 def test_a_saved_result_is_loaded_and_exported(recovered, tmp_path):
@@ -435,13 +437,13 @@ def test_foreign_folders_and_files_are_refused_in_one_line(tmp_path):
 
 def test_lines_for_the_user_are_warnings(clip, tools, tmp_path, monkeypatch):
     monkeypatch.setattr(api, "load_recovery", lambda _: (tools, ["untrained"]))
-    with pytest.warns(UserWarning, match="untrained") as said:
+    with pytest.warns(UserWarning, match="untrained") as warned:
         staf.prepare_recovery()
-    assert said[0].filename == __file__
+    assert warned[0].filename == __file__
     made_clips.overwrite(clip, 20, seed=1, start=0.1, end=0.6)
-    with pytest.warns(UserWarning, match=r"clip\.mp4: is damaged") as said:
+    with pytest.warns(UserWarning, match=r"clip\.mp4: is damaged") as warned:
         result = staf.run(clip, tmp_path / "out", tools=tools)
-    assert said[0].filename == __file__
+    assert warned[0].filename == __file__
     assert result.people[0].motion.damaged_packets > 0
 
 
@@ -451,9 +453,9 @@ def test_the_example_runs(detector, tmp_path, monkeypatch, capsys):
     shutil.copy(ROOT / "examples" / "held_out" / "gesturing.mp4", held_out)
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(ROOT / "examples" / "python_api.py"), run_name="__main__")
-    said = capsys.readouterr().out
-    assert "1 person in 9 frames" in said
-    assert "VideoError: no_such_video.mp4" in said
+    printed = capsys.readouterr().out
+    assert "1 person in 9 frames" in printed
+    assert "VideoError: no_such_video.mp4" in printed
     obj = trimesh.load(tmp_path / "out" / "python_api" / "frame_4.obj", process=False)
     assert len(obj.vertices) == 6900
     assert np.ptp(obj.vertices[:, 1]) > 1.3  # m; upright

@@ -68,7 +68,7 @@ def test_a_folder_s_clips_are_mirrored(put):
     assert names("clips/a/y.MOV", "./clips/x.mp4") == {"clips/a/y.MOV": "y", "clips/x.mp4": "x"}
 
 
-def test_a_pattern_says_which_files(put):
+def test_a_pattern_selects_the_files(put):
     put("clips/x.mp4", "clips/a/take.MP4", "clips/a/raw.dat")
     assert set(names("clips", choice=Choice(True, "*.mp4"))) == {"clips/x.mp4", "clips/a/take.MP4"}
     assert set(names("clips", choice=Choice(True, "a/*"))) == {
@@ -170,12 +170,14 @@ def test_no_two_results_ever_meet(put):
     root = put(*found)
     for three in combinations(found, 3):
         chosen = [str(root / name) for name in three]
-        told = [PurePosixPath(name) for name in names(*chosen).values()]
-        assert len(told) == 3
-        same = [tuple(normalize("NFC", part.casefold()) for part in name.parts) for name in told]
+        reported = [PurePosixPath(name) for name in names(*chosen).values()]
+        assert len(reported) == 3
+        same = [
+            tuple(normalize("NFC", part.casefold()) for part in name.parts) for name in reported
+        ]
         for one, other in permutations(same, 2):
-            assert other[: len(one)] != one, (three, told)
-        assert all(".." not in name.parts and not name.is_absolute() for name in told)
+            assert other[: len(one)] != one, (three, reported)
+        assert all(".." not in name.parts and not name.is_absolute() for name in reported)
     assert len(set(names(str(root)).values())) == len(found) - 2  # hidden ones
 
 
@@ -259,14 +261,14 @@ def test_two_commands_never_fill_one_folder(tmp_path):
 
 
 @pytest.fixture
-def diary(tmp_path):
-    folder = tmp_path / "diary"
+def log(tmp_path):
+    folder = tmp_path / "log"
     folder.mkdir()
     return folder
 
 
-def hands(diary, number, greeting=""):
-    return [partial(scripted_workers.prepare, diary, greeting)] * number
+def preparers(log, number, start=""):
+    return [partial(scripted_workers.prepare, log, start)] * number
 
 
 def rows_of(events):
@@ -284,16 +286,16 @@ def gone(pid):
 def wait_for(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "waited too long"
         time.sleep(0.02)
 
 
-def test_no_bad_clip_stops_the_others(tmp_path, diary):
+def test_no_bad_clip_stops_the_others(tmp_path, log):
     tasks = scripted_workers.tasks(
         tmp_path, good="done", bad="fail", killed="kill", once="kill once", crashed="crash",
         raised="raise", last="done",
     )  # fmt: skip
-    events = list(workers.work(tasks, hands(diary, 2, "welcome")))
+    events = list(workers.work(tasks, preparers(log, 2, "welcome")))
     rows = rows_of(events)
     assert [event.text for event in events if isinstance(event, Note)].count("welcome") == 1
     assert len(rows) == len([e for e in events if isinstance(e, Finished)]) == len(tasks)
@@ -302,51 +304,51 @@ def test_no_bad_clip_stops_the_others(tmp_path, diary):
     assert rows["crashed"].message == "its process died (signal 11)"
     assert rows["raised"].message == "its process died (exit code 1)"
     assert rows["bad"].message == "no good"
-    begun = scripted_workers.noted(diary)
+    begun = scripted_workers.count_events(log)
     assert begun.pop("ready") <= 2 + 5  # nobody is replaced who has not died
     assert begun == dict.fromkeys(rows, 1) | {"killed": 2, "once": 2}
-    assert all(gone(pid) for pid in scripted_workers.pids(diary))
+    assert all(gone(pid) for pid in scripted_workers.worker_pids(log))
 
 
-def test_progress_comes_from_the_workers(tmp_path, diary):
+def test_progress_comes_from_the_workers(tmp_path, log):
     tasks = scripted_workers.tasks(tmp_path, a="slow 6", b="done")
-    seen = list(workers.work(tasks, hands(diary, 1)))
+    seen = list(workers.work(tasks, preparers(log, 1)))
     assert seen[:2] == [Started("a"), Progress("a", "track", 0, 6)]
-    told = [event.done for event in seen if isinstance(event, Progress)]
-    assert len(told) >= 2
-    assert told == sorted(set(told))
+    reported = [event.done for event in seen if isinstance(event, Progress)]
+    assert len(reported) >= 2
+    assert reported == sorted(set(reported))
     assert [event.name for event in seen if isinstance(event, Finished)] == ["a", "b"]
-    assert scripted_workers.noted(diary)["ready"] == 1
+    assert scripted_workers.count_events(log)["ready"] == 1
 
 
-def test_what_nobody_can_do_is_told_once(tmp_path, diary):
+def test_work_that_no_worker_can_do_is_reported_once(tmp_path, log):
     tasks = scripted_workers.tasks(tmp_path, a="done", b="done", c="done")
     with pytest.raises(WeightsError, match="no weights here"):
-        list(workers.work(tasks, hands(diary, 2, "refuse")))
-    for greeting, reason in [("break", "CUDA out of memory"), ("die", "signal 11")]:
-        told = []
+        list(workers.work(tasks, preparers(log, 2, "refuse")))
+    for start, reason in [("break", "CUDA out of memory"), ("die", "signal 11")]:
+        reported = []
         with pytest.raises(StafError, match=f"no worker process is left .*{reason}"):
-            for event in workers.work(tasks, hands(diary, 1, greeting)):
-                told.append(event)
-        assert [type(event) for event in told] == [Note]
+            for event in workers.work(tasks, preparers(log, 1, start)):
+                reported.append(event)
+        assert [type(event) for event in reported] == [Note]
 
 
 @pytest.mark.alone
-def test_closing_ends_all_workers_at_once(tmp_path, diary):
+def test_closing_ends_all_workers_at_once(tmp_path, log):
     tasks = scripted_workers.tasks(
         tmp_path, a=f"slow {scripted_workers.SLOW}", b=f"slow {scripted_workers.SLOW}"
     )
-    with closing(workers.work(tasks, hands(diary, 2))) as events:
+    with closing(workers.work(tasks, preparers(log, 2))) as events:
         started = {next(event.name for event in events if isinstance(event, Started)) for _ in "12"}
         assert started == {"a", "b"}
         wait_for(lambda: len(list((tmp_path / "out").rglob(".staf-*"))) == 2)
         start = time.monotonic()
     assert time.monotonic() - start < 2
-    assert all(gone(pid) for pid in scripted_workers.pids(diary))
+    assert all(gone(pid) for pid in scripted_workers.worker_pids(log))
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
 
 
-def test_workers_end_when_their_parent_is_killed(tmp_path, diary):
+def test_workers_end_when_their_parent_is_killed(tmp_path, log):
     code = """if __name__ == "__main__":
         import sys
         from functools import partial
@@ -355,7 +357,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path, diary):
         from tests.support import scripted_workers
         folder = Path(sys.argv[1])
         tasks = scripted_workers.tasks(folder, a="slow 200")
-        list(workers.work(tasks, [partial(scripted_workers.prepare, folder / "diary")]))
+        list(workers.work(tasks, [partial(scripted_workers.prepare, folder / "log")]))
     """
     script = tmp_path / "script.py"
     script.write_text(code)
@@ -364,14 +366,14 @@ def test_workers_end_when_their_parent_is_killed(tmp_path, diary):
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     wait_for(lambda: list((tmp_path / "out").rglob(".staf-*")))
-    (worker,) = scripted_workers.pids(diary)
+    (worker,) = scripted_workers.worker_pids(log)
     assert not gone(worker)
     parent.kill()
     parent.wait()
     wait_for(lambda: gone(worker), 2)
 
 
-# --- a shift
+# --- a batch
 
 
 @pytest.fixture
@@ -379,15 +381,15 @@ def screens():
     return Console(file=io.StringIO(), width=200), Console(file=io.StringIO(), width=200)
 
 
-def batch(tmp_path, diary, screens, quiet=False, number=1, **files):
+def batch(tmp_path, log, screens, quiet=False, number=1, **files):
     tasks = scripted_workers.tasks(tmp_path, **files)
-    work = partial(workers.work, prepares=hands(diary, number))
+    work = partial(workers.work, prepares=preparers(log, number))
     code = shift.run([task.job for task in tasks], tmp_path / "out", work, *screens, quiet)
     return code, *(screen.file.getvalue() for screen in screens)
 
 
-def test_a_shift_says_how_it_went(tmp_path, diary, screens):
-    code, out, err = batch(tmp_path, diary, screens, a="done", b="fail", c="done done")
+def test_a_batch_reports_how_it_went(tmp_path, log, screens):
+    code, out, err = batch(tmp_path, log, screens, a="done", b="fail", c="done done")
     assert code == 1
     assert out.splitlines()[0] == "done     a: 1 person, 1 frame"
     assert "failed   b: no good" in out
@@ -397,8 +399,8 @@ def test_a_shift_says_how_it_went(tmp_path, diary, screens):
         assert [row.status for row in book.rows.values()] == ["done", "failed", "done"]
 
 
-def test_quiet_says_failures_only(tmp_path, diary, screens):
-    assert batch(tmp_path, diary, screens, True, a="done", b="fail") == (
+def test_quiet_reports_failures_only(tmp_path, log, screens):
+    assert batch(tmp_path, log, screens, True, a="done", b="fail") == (
         1,
         "",
         "error: b: no good\n",
@@ -429,7 +431,7 @@ def test_exit_codes(tmp_path, screens, statuses, code):
     assert shift.run(jobs, tmp_path / "out", scripted(*rows), *screens, True) == code
 
 
-def test_who_was_sought_in_vain_is_remembered(tmp_path, screens):
+def test_clips_without_people_are_remembered(tmp_path, screens):
     tasks = scripted_workers.tasks(tmp_path, a="", b="")
     seen = []
 
@@ -458,9 +460,9 @@ def heard():
         signal.signal(number, handler)
 
 
-def test_an_interrupted_shift_keeps_what_is_finished(tmp_path, diary, screens, heard):
+def test_an_interrupted_batch_keeps_what_is_finished(tmp_path, log, screens, heard):
     tasks = scripted_workers.tasks(tmp_path, a="done", b=f"slow {scripted_workers.SLOW}", c="done")
-    work = partial(workers.work, prepares=hands(diary, 1))
+    work = partial(workers.work, prepares=preparers(log, 1))
 
     def interrupt():
         wait_for(lambda: list((tmp_path / "out").rglob(".staf-part*")))
@@ -471,13 +473,13 @@ def test_an_interrupted_shift_keeps_what_is_finished(tmp_path, diary, screens, h
     with pytest.raises(KeyboardInterrupt) as stop:
         shift.run([task.job for task in tasks], tmp_path / "out", work, *screens, False)
     assert stop.value.__notes__ == ["1 of 3 clips are finished"]
-    assert all(gone(pid) for pid in scripted_workers.pids(diary))
+    assert all(gone(pid) for pid in scripted_workers.worker_pids(log))
     assert not list((tmp_path / "out").rglob(".staf-*"))
     with ledger.opened(tmp_path / "out") as book:
         assert [row.folder for row in book.rows.values()] == ["a"]
 
 
-def test_impossible_crews_are_refused():
+def test_impossible_worker_pools_are_refused():
     for crew in [{"jobs": 0}, {"jobs": 1, "devices": (0, 1)}, {"devices": (0,), "ray": "local"}]:
         with pytest.raises(UsageError):
             shift.Crew(**crew)
@@ -517,21 +519,21 @@ def test_the_table_shows_clips_at_work(monkeypatch):
     assert "\x1b[2J" not in text
 
 
-def test_progress_is_told_now_and_then(monkeypatch):
+def test_progress_is_reported_now_and_then(monkeypatch):
     times = iter(np.arange(100) * 0.1)
     monkeypatch.setattr("staf_cli.batch.events.time.monotonic", lambda: next(times))
-    told = []
-    watch = reporting("a", told.append)
+    reported = []
+    watch = reporting("a", reported.append)
     assert list(watch("track", "abcdefgh", None)) == list("abcdefgh")
-    assert 2 <= len(told) < 8
-    assert told[0] == Progress("a", "track", 0, None)
+    assert 2 <= len(reported) < 8
+    assert reported[0] == Progress("a", "track", 0, None)
 
 
 # --- the command
 
 
 def test_the_command_does_a_folder(staf, detector, tmp_path):
-    """An empty room and a text, with the real detector: told, remembered, and done no other way."""
+    """An empty room and a text, with the real detector: both are reported and remembered."""
     (tmp_path / "clips" / "a").mkdir(parents=True)
     made_clips.make_clip(tmp_path / "clips" / "room.mp4", range(4))
     (tmp_path / "clips" / "a" / "text.mp4").write_text("no video")

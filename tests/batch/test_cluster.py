@@ -17,7 +17,7 @@ from tests.support import scripted_workers
 HEAD, *NODES = "127.0.0.2", "127.0.0.3", "127.0.0.4"  # Ray takes 127.0.0.1 for any machine's own
 
 
-def test_without_ray_one_line_says_how_to_get_it(tmp_path, monkeypatch):
+def test_without_ray_one_line_explains_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     work = cluster.work(scripted_workers.tasks(tmp_path, a="done"), list, "local", None, "cpu")
     with pytest.raises(MissingTool, match=r"pip install 'staf-cli\[ray\]'"):
@@ -48,11 +48,11 @@ def nodes(monkeypatch, tmp_path):
 @pytest.mark.loopback
 def test_a_node_dies_in_mid_clip(tmp_path, nodes):
     made, two = nodes
-    diary = tmp_path / "diary"
-    diary.mkdir()
+    log = tmp_path / "log"
+    log.mkdir()
     contents = {"a": "slow 60", "b": "slow 60", "c": "fail", "d": "done", "e": "slow 5"}
     tasks = scripted_workers.tasks(tmp_path, **contents)
-    prepare = partial(scripted_workers.prepare, diary)
+    prepare = partial(scripted_workers.prepare, log)
     killed = False
 
     def work(given):
@@ -69,12 +69,12 @@ def test_a_node_dies_in_mid_clip(tmp_path, nodes):
     assert code == 1
     assert err.file.getvalue() == "error: c: no good\n"
     rows = json.loads((tmp_path / "out" / "summary.json").read_text())["clips"]
-    told = [(row["folder"], row["status"]) for row in rows]
-    assert told == [(name, "failed" if name == "c" else "done") for name in contents]
+    statuses = [(row["folder"], row["status"]) for row in rows]
+    assert statuses == [(name, "failed" if name == "c" else "done") for name in contents]
     assert {path.parent.name for path in (tmp_path / "out").rglob(scripted_workers.RESULT)} == set(
         "abde"
     )
-    begun = scripted_workers.noted(diary)
+    begun = scripted_workers.count_events(log)
     assert begun["a"] + begun["b"] == 3  # the one that was lost, once more; the other one never
     assert [begun[name] for name in "cde"] == [1, 1, 1]
 
@@ -82,11 +82,20 @@ def test_a_node_dies_in_mid_clip(tmp_path, nodes):
 @pytest.mark.full
 @pytest.mark.loopback
 def test_the_command_starts_a_cluster_of_its_own(tmp_path):
-    """The results are those of a crew of processes, and nothing is left running."""
+    """The results are those of worker processes, and nothing is left running."""
     pytest.importorskip("ray")
-    clips = scripted_workers.walks(tmp_path / "clips")
-    for output, crew in (("alone", ()), ("cluster", ("--ray", "local", "--jobs", "1"))):
-        command = [sys.executable, "-m", "staf_cli", "run", clips, "-o", tmp_path / output, *crew]
+    clips = scripted_workers.make_walking_clips(tmp_path / "clips")
+    for output, options in (("alone", ()), ("cluster", ("--ray", "local", "--jobs", "1"))):
+        command = [
+            sys.executable,
+            "-m",
+            "staf_cli",
+            "run",
+            clips,
+            "-o",
+            tmp_path / output,
+            *options,
+        ]
         done = subprocess.run(
             command,
             capture_output=True,
@@ -96,6 +105,6 @@ def test_the_command_starts_a_cluster_of_its_own(tmp_path):
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert "clips:   2 done" in done.stdout
-    assert scripted_workers.arrays(tmp_path / "cluster") == scripted_workers.arrays(
+    assert scripted_workers.person_arrays(tmp_path / "cluster") == scripted_workers.person_arrays(
         tmp_path / "alone"
     )

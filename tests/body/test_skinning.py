@@ -63,7 +63,7 @@ def test_sparse_rows_become_a_matrix():
     assert dense.tolist() == [[0, 0.75, 0], [1, 0, 0]]
 
 
-def test_a_body_without_samples_says_so():
+def test_a_body_without_samples_is_reported():
     arrays = {**vars(golden.body()), "sample_index": None, "sample_weight": None}
     with pytest.raises(BodyError, match="no sampled vertices"):
         Body("smpl", type(golden.body())(**arrays)).sample_points()

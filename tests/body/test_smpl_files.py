@@ -1,4 +1,4 @@
-"""Official SMPL files, made by hand as Python 2 and chumpy wrote them; and hostile ones.
+"""Official SMPL files, made by hand as Python 2 and chumpy wrote them; and untrusted ones.
 
 The arrays are the golden seed's; none of the licensed numbers is here.
 """
@@ -267,7 +267,7 @@ class Canary:
         return self.call
 
 
-def hostile(folder):
+def untrusted(folder):
     """Pickles that make the folder's `canary` when read by an ordinary unpickler."""
     canary = str(folder / "canary")
     made = f"__import__('os').mkdir({canary!r})"
@@ -286,7 +286,7 @@ def hostile(folder):
 
 
 def test_the_canaries_sing_for_an_ordinary_unpickler(tmp_path):
-    for content in hostile(tmp_path):
+    for content in untrusted(tmp_path):
         try:
             pickle.loads(content, encoding="latin1")
         except ModuleNotFoundError as error:
@@ -297,7 +297,7 @@ def test_the_canaries_sing_for_an_ordinary_unpickler(tmp_path):
 
 def test_no_hostile_pickle_is_run(tmp_path):
     path = tmp_path / NAME
-    for content in hostile(tmp_path):
+    for content in untrusted(tmp_path):
         assert "nothing was run" in refusal(path, content)
         assert not (tmp_path / "canary").exists()
 
@@ -466,7 +466,7 @@ def test_random_damage_never_ends_in_a_traceback(tmp_path):
         refusal(tmp_path / NAME, bytes(damaged))
 
 
-def test_other_models_and_unknown_names_are_told_apart(tmp_path):
+def test_other_models_and_unknown_names_are_distinguished(tmp_path):
     arrays = pickle.loads(quick_pickle())
     path = tmp_path / NAME
     larger = arrays | {"v_template": np.zeros((10475, 3))}

@@ -120,7 +120,7 @@ def left_behind():
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
-def test_the_real_manifest_is_complete_and_shipped_files_are_what_it_says():
+def test_the_real_manifest_is_complete_and_shipped_files_match_it():
     entries = registry.entries()
     assert len({entry.name for entry in entries}) == len(entries)
     assert {"yolo11n-pose", "yolov8n", "example", "open-body"} <= {e.name for e in entries}
@@ -215,7 +215,7 @@ def test_a_member_of_a_source_archive(manifest, monkeypatch, member):
             registry.fetch("it")
 
 
-def test_an_altered_file_is_refused_named_and_mended(manifest, address):
+def test_an_altered_file_is_refused_named_and_fetched_again(manifest, address):
     manifest({"url": f"{address}/good"})
     with pytest.raises(WeightsError, match="not on this machine yet; run `staf weights fetch it`"):
         registry.locate("it")

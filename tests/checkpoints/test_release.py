@@ -88,7 +88,7 @@ def test_every_number_arrives_under_our_name(imported, state, encoder):
     assert ours["tcfm.fuse"].shape == (2,) and ours["mean.pose"].shape == (144,)
 
 
-def test_it_says_what_it_is_for(imported):
+def test_it_names_its_architecture_body_and_licence(imported):
     checkpoint = load_checkpoint(imported)
     assert checkpoint.architecture == {"encoder": "resnet50", "apm": True, "tcfm": 1, "safm": 2}
     assert checkpoint.body == f"smpl-neutral {golden.body().hash}"

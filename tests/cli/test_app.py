@@ -68,7 +68,7 @@ def test_parameters_lie_on_the_walking_person(finished):
     assert np.abs(overlay.image[y, x].astype(int) - source.image[y, x]).max() > 40
 
 
-def test_run_json_tells_what_was_done(walking, finished):
+def test_run_json_records_what_was_done(walking, finished):
     run = json.loads((finished.folder / "run.json").read_text())
     assert run["frames"] == FRAMES
     assert run["damage"] == {"packets": 0, "missing": 0}
@@ -196,7 +196,7 @@ def test_impossible_options_end_with_code_2(staf, walking, tmp_path, arguments, 
         (["--codec", "no_such_codec"], "codec"),
     ],
 )
-def test_missing_parts_are_told_before_any_work(
+def test_missing_parts_are_reported_before_any_work(
     staf, walking, detector, tmp_path, arguments, complaint
 ):
     code, _, err = staf("run", walking, "-o", tmp_path / "out", *arguments)
@@ -270,7 +270,7 @@ def test_a_result_that_was_changed_by_hand_is_refused(staf, finished, tmp_path):
         (folder / name).write_text(whole)
 
 
-def test_tracks_are_mended_from_the_command_line(staf, walking, finished, tmp_path):
+def test_tracks_are_edited_from_the_command_line(staf, walking, finished, tmp_path):
     folder = tmp_path / "walk"
     shutil.copytree(finished.folder, folder, ignore=shutil.ignore_patterns("meshes"))
     before = (folder / "person_1.npz").read_bytes()
@@ -284,17 +284,17 @@ def test_tracks_are_mended_from_the_command_line(staf, walking, finished, tmp_pa
         code, _, err = staf("tracks", folder, *edit)
         assert code in (1, 2)
         assert err.count("\n") == 1
-    mended = tmp_path / "mended.csv"
-    mended.write_text(table.read_text().replace("\n1,3,", "\n1,2,"))
-    code, _, err = staf("run", walking, "-o", tmp_path, "--tracks", mended)
+    edited = tmp_path / "edited.csv"
+    edited.write_text(table.read_text().replace("\n1,3,", "\n1,2,"))
+    code, _, err = staf("run", walking, "-o", tmp_path, "--tracks", edited)
     assert code == 1
     assert "line 5: frames of a person must ascend" in err
-    code, _, err = staf("run", walking, finished.folder, "-o", tmp_path, "--tracks", mended)
+    code, _, err = staf("run", walking, finished.folder, "-o", tmp_path, "--tracks", edited)
     assert code == 2
     assert "one video" in err
     shorter = table.read_text().splitlines(keepends=True)[:-3]
-    mended.write_text("".join(shorter))
-    code, out, err = staf("run", walking, "-o", tmp_path, "--tracks", mended, "--refine")
+    edited.write_text("".join(shorter))
+    code, out, err = staf("run", walking, "-o", tmp_path, "--tracks", edited, "--refine")
     assert code == 0, err
     assert len(person_npz.load(folder / "person_1.npz").frame) == FRAMES - 3
 
@@ -329,7 +329,9 @@ def test_help_is_quick_and_complete(staf):
         assert option in out
 
 
-def test_doctor_says_what_is_there_and_how_to_mend_the_rest(staf, detector, monkeypatch, tmp_path):
+def test_doctor_reports_what_is_there_and_how_to_fix_the_rest(
+    staf, detector, monkeypatch, tmp_path
+):
     code, out, _ = staf("doctor")
     assert code == 0
     assert "open-body" in out

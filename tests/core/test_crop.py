@@ -1,4 +1,4 @@
-"""The crop's pixels and its affine map say the same, to a hundredth of a pixel."""
+"""The crop's pixels and its affine map agree, to a hundredth of a pixel."""
 
 import cv2
 import numpy as np
@@ -34,7 +34,7 @@ def test_corners_of_the_square_are_the_crop_s_corners_and_the_way_back_is_exact(
 
 @pytest.mark.parametrize("square", SQUARES)
 def test_pixels_follow_the_map(square):
-    """The grey of a linear ramp tells where each pixel of the crop comes from."""
+    """The grey of a linear ramp shows where each pixel of the crop comes from."""
     rows, columns = np.mgrid[0:180, 0:240] + 0.5
     image = np.stack([columns, rows, 0 * rows], -1)
     crop = crop_image(np.round(image).astype(np.uint8), np.array(square)).astype(float)

@@ -26,8 +26,8 @@ def test_file_appears_whole_or_not_at_all(tmp_path):
 
 def test_what_cannot_be_written_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
-    told = r"cannot write .*: file exists; choose another --output"
-    complaint = pytest.raises(OutputError, match=told)
+    message = r"cannot write .*: file exists; choose another --output"
+    complaint = pytest.raises(OutputError, match=message)
     with complaint, atomic(tmp_path / "file" / "result.txt"):
         pass
 

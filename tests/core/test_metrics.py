@@ -139,7 +139,7 @@ def test_torso_is_left_shoulder_to_right_hip_or_the_other_diagonal():
 
 def test_keypoints_within_a_fifth_of_the_torso_are_correct():
     kp2d = labelled(2)
-    kp2d[1, [2, 3], 2] = 0  # no torso: nothing can be said of this frame
+    kp2d[1, [2, 3], 2] = 0  # no torso: nothing can be computed for this frame
     kp2d[0, 0, 2] = 0
     points = kp2d[..., :2].copy()
     points[:, 4] += [12, 15.9]  # 19.92 px

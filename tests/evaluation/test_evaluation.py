@@ -1,4 +1,4 @@
-"""Evaluation with stand-in networks whose errors are known, and the command from end to end."""
+"""Evaluation with stub networks whose errors are known, and the command from end to end."""
 
 import csv
 import json
@@ -138,7 +138,7 @@ def test_a_person_elsewhere_is_off_in_2d_only(dataset, truth, small, answer):
 
 
 def test_shaking_is_measured_in_closed_form(tmp_path, truth, small, answer):
-    """Somebody stands still; the answer turns to and fro: |a| is twice the error of a turn."""
+    """A person stands still; the answer turns to and fro: |a| is twice the error of a turn."""
     still = replace(
         truth.pose,
         poses=np.tile(truth.pose.poses[:1], (FRAMES, 1)),

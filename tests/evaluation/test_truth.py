@@ -1,4 +1,4 @@
-"""Datasets read back as they were written, and every fault of theirs told in one line."""
+"""Datasets read back as they were written, and every fault reported in one line."""
 
 import numpy as np
 import pytest

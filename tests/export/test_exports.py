@@ -44,7 +44,7 @@ def z_up(points):
 
 
 def make_scene(body: Body) -> Scene:
-    """Somebody with a gap and a changing shape, a late one with uneven times, one who spins."""
+    """A person with a gap and a changing shape, a late one with uneven times, one who spins."""
     one = make_track(1, 12)
     kept = [0, 1, 2, 3, 7, 8, 9, 10, 11]
     names = ("frame", "time", "box", "score", "interpolated", "kp2d")
@@ -147,7 +147,7 @@ def test_amass_has_what_its_readers_ask_for(folder, scene, body, model, numbers)
         assert not data["poses"][:, 66:].any()
         assert np.abs(np.diff(data["time"]) - 1 / FPS).max() < 1e-9
 
-        if person.id == 2:  # its times are uneven: the rows lie between its frames
+        if person.id == 2:  # its times are uneven: the rows are between its frames
             continue
         mesh = _amass_mesh(data, body)[person.frame - person.frame[0]]
         want = z_up(posed(person, body, data["betas"], hands=False)[0])
@@ -278,7 +278,7 @@ def skinned(gltf, name):
     return times, (blend @ homogeneous[:, :, None])[..., :3, 0]
 
 
-def test_glb_moves_everybody_as_recovered(gltf, scene, body):
+def test_glb_moves_all_people_as_recovered(gltf, scene, body):
     for person in scene.people:
         times, mesh = skinned(gltf, f"person_{person.id}")
         assert np.array_equal(times, np.float32(person.time))
@@ -414,7 +414,7 @@ def test_bvh_angles_never_jump(folder):
     assert np.abs(np.diff(angles, axis=0)).max() < 180
 
 
-def test_steady_keeps_frames_that_come_evenly(scene):
+def test_frames_that_come_evenly_are_kept(scene):
     """A container's rounding to milliseconds is no change of rate."""
     person = scene.people[2]
     rounded = replace(person, time=person.time.round(3))
@@ -424,7 +424,7 @@ def test_steady_keeps_frames_that_come_evenly(scene):
     assert steady(alone, FPS) is alone
 
 
-def test_joints_table_says_what_was_recovered(folder, scene):
+def test_joints_table_has_what_was_recovered(folder, scene):
     with (folder / "joints.csv").open(newline="") as stream:
         lines = list(csv.DictReader(stream))
     wanted = [
@@ -481,7 +481,7 @@ def test_a_span_of_a_clip_keeps_the_clips_frames(scene, tmp_path):
 
 
 def test_openpose_invents_nothing(scene, tmp_path):
-    """Half-seen shoulders give no neck, bridged frames nobody, a detector of boxes an error."""
+    """Half-seen shoulders make no neck, bridged frames nobody, a detector of boxes an error."""
     track = scene.tracks[2]
     kp2d = track.kp2d.copy()
     kp2d[0, 5, 2] = 0
@@ -534,7 +534,7 @@ def test_meshes_are_those_that_were_recovered(folder, scene, body, suffix, read)
             assert np.abs(points - want).max() < 2e-5
 
 
-def test_all_formats_tell_of_the_same_people_and_frames(folder, gltf, scene):
+def test_all_formats_hold_the_same_people_and_frames(folder, gltf, scene):
     for person in scene.people:
         name, frames = f"person_{person.id}", person.frame.tolist()
         for suffix in ("obj", "ply"):

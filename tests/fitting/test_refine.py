@@ -160,7 +160,7 @@ def detected(truth: Truth, seed: int) -> Track:
 
 
 def mean_pose(truth: Truth) -> Person:
-    """What an untrained network answers: standing, facing the camera, at a usual distance."""
+    """What an untrained network answers: upright, facing the camera, at a usual distance."""
     poses = np.zeros((len(truth.facing), JOINT_COUNT, 3))
     poses[:, 0, 0] = np.pi
     poses[:, 16, 2], poses[:, 17, 2] = -1.1, 1.1
@@ -261,7 +261,7 @@ def test_walk_from_a_good_start() -> None:
     assert (refined.betas == refined.betas[0]).all()
 
 
-def test_somebody_who_turns_around_is_followed() -> None:
+def test_a_person_who_turns_around_is_followed() -> None:
     truth = walk(np.linspace(-0.3, 2 * np.pi - 0.3, 90))
     refined = refine.refine(mean_pose(truth), detected(truth, 3), small_body())
     assert np.median(yaw_error(refined, truth)) < 20
@@ -289,7 +289,7 @@ def test_gaps_and_missing_keypoints() -> None:
     kp2d[20:30, :, 2] = 0
     frame = np.where(np.arange(70) < 50, np.arange(70), np.arange(70) + 200)
     time = frame / FPS
-    kp2d[50:, :, 0] += 250  # somebody else's place after the gap
+    kp2d[50:, :, 0] += 250  # another person's place after the gap
     box = track.box + np.where(np.arange(70) < 50, 0, 250)[:, None] * [1, 0, 1, 0]
     track = replace(track, kp2d=kp2d, frame=frame, time=time, box=box)
     start = replace(mean_pose(truth), frame=frame, time=time)
@@ -366,7 +366,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_frames_per_second_change_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half the frames of the same motion give the same joints: the smoothness is per second."""
+    """Half the frames of the same motion have the same joints: the smoothness is per second."""
     monkeypatch.setattr(refine, "STEPS", 120)
     truth = walk(np.full(60, 0.9))
     track = detected(truth, 11)

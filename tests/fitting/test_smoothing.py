@@ -53,8 +53,8 @@ def body() -> Body:
     return open_body()
 
 
-def standing(frames: int) -> Person:
-    """Somebody who keeps a pose, 5 m away."""
+def standing_person(frames: int) -> Person:
+    """A person who keeps a pose, 5 m away."""
     person = make_person(make_track(1, frames), body(), CLIP)
     one = torch.from_numpy(Rotation.from_rotvec(person.poses[0].reshape(-1, 3)).as_matrix())
     trans = torch.tensor([0.3, -0.2, 5.0]).expand(frames, 3)
@@ -84,7 +84,7 @@ def uneven(frames, seed=0):
 
 @pytest.mark.parametrize("speed", [0.0, 3.0, 20.0])
 @pytest.mark.parametrize("strength", [0.03, 0.15])
-def test_a_steady_turn_is_kept_to_its_ends(speed, strength):
+def test_a_uniform_turn_is_kept_to_its_ends(speed, strength):
     """20 rad/s is more than half a turn within reach of a fit."""
     time = uneven(60)
     axis = np.array([0.6, 0.0, 0.8])
@@ -118,7 +118,7 @@ def test_time_may_run_backwards():
 
 
 def test_small_turns_are_fitted_by_quadratics():
-    """numpy's weighted least squares gives the same value at every frame."""
+    """numpy's weighted least squares has the same value at every frame."""
     rng, time, strength = np.random.default_rng(3), uneven(40), 0.08
     vectors = 1e-4 * rng.normal(size=(40, 3))
     smooth = smoothed(Rotation.from_rotvec(vectors), time, strength).as_rotvec()
@@ -131,7 +131,7 @@ def test_small_turns_are_fitted_by_quadratics():
 
 
 @pytest.mark.parametrize(("times_strength", "left"), [(0.1, 0.99), (0.316, 0.5)])
-def test_the_cutoff_is_what_the_strength_says(times_strength, left):
+def test_the_strength_sets_the_cutoff(times_strength, left):
     strength, fps = 0.1, 200
     time = np.arange(2 * fps) / fps
     swing = 0.01 * np.sin(2 * np.pi * times_strength / strength * time)[:, None] * [1, 0, 0]
@@ -169,7 +169,7 @@ def test_three_frames_alone_stay():
 
 
 def test_frames_at_one_moment_share_their_value():
-    """Some files give two frames the same time."""
+    """Some files have two frames at the same time."""
     turns = Rotation.from_rotvec([[0.2, 0, 0], [-0.2, 0, 0]])
     assert apart(smoothed(turns, np.zeros(2)), Rotation.identity(2)) < 1e-7
 
@@ -181,14 +181,14 @@ def test_strength_0_changes_nothing():
         assert np.array_equal(getattr(same, field.name), getattr(person, field.name))
 
 
-def test_somebody_who_stands_still_stays():
-    person = standing(40)
+def test_a_person_who_stands_still_stays():
+    person = standing_person(40)
     assert_same(smooth(person, body(), 0.1), person, 1e-5)
 
 
 def test_free_flight_stays():
     """A jump at one depth, turning over evenly: a parabola in the image."""
-    person, time = standing(30), SECOND[:, None]
+    person, time = standing_person(30), SECOND[:, None]
     trans = np.array([0.3, -0.2, 5.0]) + time * [0.8, -4.0, 0] + 9.81 / 2 * time**2 * [0, 1, 0]
     poses = person.poses.copy()
     turned = Rotation.from_rotvec(6 * time * [1, 0, 0]) * Rotation.from_rotvec(poses[:, :3])
@@ -233,7 +233,7 @@ def test_in_the_image_a_walk_stays_where_it_is():
     truth = walk(np.full(90, 0.7)).person
     after = smooth(truth, small_body(), 0.05)
     shift = np.linalg.norm(after.joints2d - truth.joints2d, axis=-1)
-    assert shift.mean() < 0.2 and shift.max() < 2  # px, of somebody 400 px tall
+    assert shift.mean() < 0.2 and shift.max() < 2  # px, of a person 400 px tall
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_one_shape_looks_as_tall():
     assert same.joints3d[:, 0, 2] == pytest.approx(various.joints3d[:, 0, 2] * larger, rel=1e-5)
 
 
-def test_one_shape_stands_where_it_stood():
+def test_one_shape_stays_where_it_stood():
     person = make_person(make_track(1, 20), body(), CLIP)
     rng = np.random.default_rng(5)
     various = moved(person, betas=person.betas + rng.normal(0, 1, (20, 10)))
@@ -329,7 +329,7 @@ def test_one_shape_stands_where_it_stood():
 
 def test_effect_in_closed_form():
     """Falling freely in 3D, then 2 px to the right; a gap counts for nothing."""
-    person, time = standing(30), SECOND[:, None]
+    person, time = standing_person(30), SECOND[:, None]
     frame = np.arange(30) + 10 * (np.arange(30) >= 12)
     trans = person.trans + 9.81 / 2 * time**2 * [0, 1, 0]
     trans[12:, 0] += 1

@@ -47,7 +47,7 @@ def test_maps_are_ultralytics_s(ours, theirs):
 
 @torch.no_grad()
 def test_one_map_holds_all_three(ours):
-    """Cell (i, j) of the 7 x 7 map lists the pixels that lie in it, finest first."""
+    """Cell (i, j) of the 7 x 7 map lists the pixels in it, finest first."""
     images = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     joined = ours((images - mean[:, None, None]) / std[:, None, None])

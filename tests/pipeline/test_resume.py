@@ -1,4 +1,4 @@
-"""A clip that is run again: what stands is kept, what depends on a change is done anew."""
+"""A clip that is run again: what is up to date is kept, what depends on a change is done anew."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def tools(detector):
 
 @pytest.fixture(scope="module")
 def remembered(walking, tools):
-    """What detector and network say of the walk, asked once: these tests are about files."""
+    """What detector and network find in the walk, asked once: these tests are about files."""
     device = tools.settings.device
     clip = video.probe(walking)
     seen = list(detect(video.frames(clip, Damage()), tools.detector, device=device))
@@ -39,7 +39,7 @@ def remembered(walking, tools):
 
 @pytest.fixture
 def again(walking, tools, remembered, tmp_path, monkeypatch):
-    """Run the walk into the same folder with other options; gives the summary and the passes."""
+    """Run the walk into the same folder with other options; returns the summary and the passes."""
     seen, answers = remembered
 
     def replay(frames, *_, **__):
@@ -57,7 +57,7 @@ def again(walking, tools, remembered, tmp_path, monkeypatch):
     monkeypatch.setattr("staf_cli.pipeline.passes.detect", replay)
     monkeypatch.setattr(engine, "recover", recover)
 
-    def run(mended=None, **changes):
+    def run(edited=None, **changes):
         passes = []
 
         def watch(what, items, total):
@@ -65,7 +65,7 @@ def again(walking, tools, remembered, tmp_path, monkeypatch):
             return iter(items)
 
         options = replace(clip_pipeline.Options(refine=False), **changes)
-        summary = clip_pipeline.run(walking, tmp_path / "walk", options, tools, watch, mended)
+        summary = clip_pipeline.run(walking, tmp_path / "walk", options, tools, watch, edited)
         return summary, passes
 
     return run
@@ -128,20 +128,20 @@ def test_a_table_edited_by_hand_is_not_thrown_away(again):
     assert again(force=True)[1] == ["track", "recover", "show"]
 
 
-def test_mended_tracks_stand_until_somebody_says_otherwise(again):
+def test_edited_tracks_are_kept_until_others_are_given(again):
     summary, _ = again()
     before = content(summary.folder)
     tracks = tracks_csv.load(summary.folder / "tracks.csv")
     halves = apply_edits(tracks, parse_edits([], ["1@15"], [], ["1=anna"]))
-    summary, passes = again(mended=halves)
+    summary, passes = again(edited=halves)
     assert passes == ["recover", "show"]
     assert [one.id for one in summary.people] == [1, 2]
-    assert again(mended=halves)[0].reused
-    assert again()[0].reused  # the same command as before keeps what was mended
+    assert again(edited=halves)[0].reused
+    assert again()[0].reused  # the same command as before keeps what was edited
     named = apply_edits(halves, parse_edits([], [], [], ["2=bo"]))
-    assert again(mended=named)[1] == ["show"]  # a name is drawn, not recovered
+    assert again(edited=named)[1] == ["show"]  # a name is drawn, not recovered
     dropped = apply_edits(named, parse_edits([], [], ["2"], []))
-    summary, passes = again(mended=dropped)
+    summary, passes = again(edited=dropped)
     assert passes == ["show"]  # who stays is as before
     assert not (summary.folder / "person_2.npz").exists()
     with pytest.raises(TracksError, match="changed by hand"):
@@ -149,7 +149,7 @@ def test_mended_tracks_stand_until_somebody_says_otherwise(again):
     assert len(tracks_csv.load(summary.folder / "tracks.csv")) == 1
     late = [replace(tracks[0], frame=tracks[0].frame + 1)]
     with pytest.raises(TracksError, match="frames 1 to 30, the video has 0 to 29"):
-        again(mended=late)
+        again(edited=late)
     assert again(force=True)[1] == ["track", "recover", "show"]
     assert content(summary.folder) == before
 
@@ -193,7 +193,7 @@ def test_damage_is_counted_once(again, monkeypatch):
 # ── the journal itself ────────────────────────────────────────────────────────────────────
 
 
-def test_a_pass_stands_while_key_and_files_agree(tmp_path):
+def test_a_pass_is_up_to_date_while_key_and_files_agree(tmp_path):
     (tmp_path / "meshes").mkdir()
     (tmp_path / "meshes" / "a.obj").write_text("a")
     (tmp_path / "tracks.csv").write_text("t")

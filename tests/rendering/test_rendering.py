@@ -326,7 +326,7 @@ def test_light_is_smooth_and_comes_from_above_left():
     assert shown[80, 120].sum() > shown[160, 200].sum() + 60
 
 
-def test_colours_are_stable_and_told_apart_by_colour_blind_eyes():
+def test_colours_are_stable_and_distinct_for_colour_blind_eyes():
     assert [person_colour(i) for i in range(1, 9)] == list(PALETTE)
     assert person_colour(9) == person_colour(1)
     # Simulation of missing cones: Machado, Oliveira, Fernandes 2009, severity 1.
@@ -397,7 +397,7 @@ def test_boxes_carry_box_label_and_keypoints():
     for x, y in ((100, 130), (220, 130), (160, 60), (160, 200)):
         drawn = shown[y - 1 : y + 1, x - 1 : x + 1].reshape(-1, 3).astype(int)  # either side
         assert np.abs(drawn - person_colour(3)).max(-1).min() < 90
-    assert (shown[40:60, 100:115] != 40).any()  # the label stands on the box
+    assert (shown[40:60, 100:115] != 40).any()  # the label is on the box
     assert (shown[139:141, 149:151] != 40).all()  # elbow
     assert (shown[118:123, 168:173] == 40).all()  # wrist, not confident
     off = overlay(image, [figure], FACES, CAMERA, CPU, Style())

@@ -1,4 +1,4 @@
-"""What is measured of a result, against closed forms; and what is said of it, word by word."""
+"""What is measured of a result, against closed forms; and its remarks, word by word."""
 
 import statistics
 from dataclasses import replace
@@ -19,7 +19,7 @@ NAMES = list(LIMBS)
 
 
 def flawless(frames=150, person=1, fps=30.0):
-    """Somebody of whom there is nothing to say."""
+    """A person without a flaw."""
     n, limbs = frames, len(LIMBS)
     return Measures(
         id=person,
@@ -47,7 +47,7 @@ def marked(where, *limbs, frames=150):
     return mask
 
 
-def said(*people, packets=0, missing=0):
+def remarks(*people, packets=0, missing=0):
     return [doubt.text for doubt in quality.judge(people, packets, missing).doubts]
 
 
@@ -179,7 +179,7 @@ def test_worst_frames_are_apart():
     assert quality.worst([blind], 1, 0.25) == [(0, 33)]
 
 
-# ── what is said ──────────────────────────────────────────────────────────────────────────────
+# ── remarks ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_where_nothing_is_wrong_nothing_is_doubted():
@@ -229,33 +229,33 @@ def test_where_nothing_is_wrong_nothing_is_doubted():
     ],
 )
 def test_each_flaw_has_its_words(flaw, text):
-    assert said(replace(flawless(), **flaw)) == [text]
+    assert remarks(replace(flawless(), **flaw)) == [text]
 
 
 def test_named_people_are_called_by_their_names(walker):
     track, person = walker
     one = quality.measure(replace(track, name="anna"), [person])
-    assert all(text.startswith("Anna") for text in said(one))
-    assert said(one)
+    assert all(text.startswith("Anna") for text in remarks(one))
+    assert remarks(one)
 
 
 def test_arms_at_different_times_are_two_remarks():
     mask = marked(slice(0, 31), "left arm") | marked(slice(90, 121), "right arm")
-    first, second = said(replace(flawless(), outside=mask))
+    first, second = remarks(replace(flawless(), outside=mask))
     assert "left arm reaches" in first
     assert "right arm reaches" in second
 
 
-def test_short_spells_are_not_told_and_near_ones_are_one():
+def test_short_spells_are_not_reported_and_near_ones_are_one():
     mask = marked(slice(30, 34), "head") | marked(slice(60, 67), "body")
     mask |= marked(slice(70, 80), "body")
-    assert said(replace(flawless(), outside=mask)) == [
+    assert remarks(replace(flawless(), outside=mask)) == [
         "Person 1's body reaches out of the picture from 2.0 s to 2.6 s: guessed there."
     ]
 
 
-def test_damage_is_told():
-    texts = said(flawless(), packets=3, missing=20)
+def test_damage_is_reported():
+    texts = remarks(flawless(), packets=3, missing=20)
     assert "damaged in 3 places" in texts[0]
     assert "20 pictures are missing at the end" in texts[1]
 

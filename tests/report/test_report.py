@@ -32,13 +32,13 @@ from tests.support.made_people import make_person, make_track, open_body
 SIZE = (320, 240)
 FRAMES = 40
 RATE = 30
-HOSTILE = '</script><script>alert(1)</script><img src=x onerror=alert(1)>"\u202e\x1b[31m.mp4'
+UNTRUSTED = '</script><script>alert(1)</script><img src=x onerror=alert(1)>"\u202e\x1b[31m.mp4'
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 
 
-def account(path="clip.mp4", start=0.0):
+def run_record(path="clip.mp4", start=0.0):
     """As much of run.json as the report needs."""
     return {
         "staf": "1",
@@ -87,7 +87,7 @@ def folder(tmp_path, tracks, body):
 
 
 class Scripts(HTMLParser):
-    """What a browser would run, and what else a page says."""
+    """What a browser would run, and what else a page has."""
 
     def __init__(self, page):
         super().__init__()
@@ -123,7 +123,7 @@ def test_three_js_comes_without_the_viewer_around_it():
     assert code.endswith(three.LOADER)
 
 
-def test_a_trimesh_without_three_js_is_told(monkeypatch):
+def test_a_trimesh_without_three_js_is_reported(monkeypatch):
     monkeypatch.setattr(three, "PARTS", (*three.PARTS, "THREE.NoSuchThing="))
     with pytest.raises(MissingTool, match="trimesh"):
         three.library()
@@ -232,8 +232,8 @@ def test_bodies_of_long_clips_are_thinned(folder, tracks, body, monkeypatch):
 # ── the page ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_report_says_what_the_files_say(folder, tracks, body):
-    path = report.write(folder, tracks, range(FRAMES), body, folder / "overlay.mp4", account())
+def test_report_agrees_with_the_files(folder, tracks, body):
+    path = report.write(folder, tracks, range(FRAMES), body, folder / "overlay.mp4", run_record())
     assert path == folder / "report.html"
     assert path.stat().st_size < 5e6
     data = data_of(path)
@@ -255,7 +255,7 @@ def test_report_says_what_the_files_say(folder, tracks, body):
     assert any("damaged in 2 places" in doubt["text"] for doubt in data["verdict"]["doubts"])
     assert "not for people" not in data["account"]
     again = path.read_bytes()
-    report.write(folder, tracks, range(FRAMES), body, folder / "overlay.mp4", account())
+    report.write(folder, tracks, range(FRAMES), body, folder / "overlay.mp4", run_record())
     assert path.read_bytes() == again
 
 
@@ -265,32 +265,37 @@ def test_an_overlay_of_a_stretch_has_its_own_clock(folder, tracks, body):
     for track in later:
         path = person_npz.path_of(folder, track.id)
         person_npz.save(path, replace(person_npz.load(path), frame=track.frame, time=track.time))
-    said = account(start=99.4 / RATE)
+    record = run_record(start=99.4 / RATE)
     overlay = folder / "overlay.mp4"
-    data = data_of(report.write(folder, later, range(100, 100 + FRAMES), body, overlay, said))
+    data = data_of(report.write(folder, later, range(100, 100 + FRAMES), body, overlay, record))
     assert data["clip"]["offset"] == pytest.approx(100 / RATE)
     assert data["clip"]["end"] == pytest.approx((99 + FRAMES) / RATE)
     assert data["people"][0]["there"][0][0] == pytest.approx(100 / RATE, abs=1e-3)
 
 
-def test_what_smoothing_did_is_told(folder, tracks, body):
-    said = {**account(), "smoothing": {"acceleration_before": 43.52, "acceleration_after": 13.6}}
+def test_what_smoothing_did_is_reported(folder, tracks, body):
+    record = {
+        **run_record(),
+        "smoothing": {"acceleration_before": 43.52, "acceleration_after": 13.6},
+    }
     overlay = folder / "overlay.mp4"
-    shown = gather(folder, tracks, range(FRAMES), body, overlay, said)
+    shown = gather(folder, tracks, range(FRAMES), body, overlay, record)
     settings = dict(shown["settings"])
     assert settings["Acceleration, smoothed"] == "43.5 m/s² before, 13.6 after"
     assert "Jitter, smoothed" not in settings
     for strange in ("much", [1], {"acceleration_before": "x", "acceleration_after": 1}):
-        shown = gather(folder, tracks, range(FRAMES), body, overlay, {**said, "smoothing": strange})
+        shown = gather(
+            folder, tracks, range(FRAMES), body, overlay, {**record, "smoothing": strange}
+        )
         assert "Acceleration, smoothed" not in dict(shown["settings"])
 
 
-def test_names_from_strangers_stay_names(folder, tracks, body):
-    said = {**account(path=HOSTILE), "weights": HOSTILE, "detector": {"file": HOSTILE}}
-    named = [replace(one, name=HOSTILE) for one in tracks]
-    path = report.write(folder, named, range(FRAMES), body, folder / "overlay.mp4", said)
+def test_untrusted_names_stay_names(folder, tracks, body):
+    record = {**run_record(path=UNTRUSTED), "weights": UNTRUSTED, "detector": {"file": UNTRUSTED}}
+    named = [replace(one, name=UNTRUSTED) for one in tracks]
+    path = report.write(folder, named, range(FRAMES), body, folder / "overlay.mp4", record)
     page = Scripts(path.read_text(encoding="utf-8"))
-    plain = report.write(folder, tracks, range(FRAMES), body, folder / "overlay.mp4", account())
+    plain = report.write(folder, tracks, range(FRAMES), body, folder / "overlay.mp4", run_record())
     assert page.tags == Scripts(plain.read_text(encoding="utf-8")).tags
     data = json.loads(page.scripts[0])
     weights = dict(data["settings"])["Weights"]
@@ -307,17 +312,19 @@ def test_names_from_strangers_stay_names(folder, tracks, body):
 
 
 def test_any_run_json_makes_a_page(folder, tracks, body):
-    """What `staf render` reads may come from a stranger, or from an older staf."""
-    video_said = {"path": "x", "start": "soon", "fps": [float("nan")], "end": {}}
-    said = {"video": video_said, "damage": {"packets": 0, "missing": 0}, "weights": None}
-    data = data_of(report.write(folder, tracks, range(FRAMES), body, folder / "overlay.mp4", said))
+    """What `staf render` reads may be untrusted, or from an older staf."""
+    video_record = {"path": "x", "start": "soon", "fps": [float("nan")], "end": {}}
+    record = {"video": video_record, "damage": {"packets": 0, "missing": 0}, "weights": None}
+    data = data_of(
+        report.write(folder, tracks, range(FRAMES), body, folder / "overlay.mp4", record)
+    )
     assert data["clip"]["offset"] == 0
 
 
 def test_foreign_people_are_refused(folder, tracks, body):
     person_npz.path_of(folder, 2).write_bytes(b"no zip")
     with pytest.raises(TracksError, match="person_2"):
-        report.write(folder, tracks, range(FRAMES), body, folder / "overlay.mp4", account())
+        report.write(folder, tracks, range(FRAMES), body, folder / "overlay.mp4", run_record())
     assert not (folder / "report.html").exists()
 
 
@@ -373,8 +380,8 @@ def opened(chromium, folder, tracks, body):
     named = folder.with_name("<img src=x onerror=alert(1)>&amp;")
     folder.rename(named)
     overlay = named / "overlay.mp4"
-    said = {**account(path=HOSTILE), "body": HOSTILE}
-    path = report.write(named, tracks, range(FRAMES), body, overlay, said)
+    record = {**run_record(path=UNTRUSTED), "body": UNTRUSTED}
+    path = report.write(named, tracks, range(FRAMES), body, overlay, record)
     page = chromium.new_page(viewport={"width": 1280, "height": 720})
     page.complaints, page.asked = [], []
     page.on("console", lambda message: page.complaints.append(message.text))
@@ -401,7 +408,7 @@ def until(page, condition):
 def drawn(page):
     """How many pixels of the 3D view are a person's, and a hash of all."""
     shot = np.asarray(Image.open(io.BytesIO(page.locator("#canvas").screenshot())).convert("RGB"))
-    vivid = np.ptp(shot[:-60].astype(int), axis=-1) > 60  # the buttons lie below
+    vivid = np.ptp(shot[:-60].astype(int), axis=-1) > 60  # the buttons are below
     return int(vivid.sum()), hashlib.sha256(shot.tobytes()).hexdigest()
 
 
@@ -466,7 +473,7 @@ def test_report_fits_every_width(opened, width):
 @pytest.mark.full
 def test_report_works_without_its_video(chromium, folder, tracks, body):
     overlay = folder / "overlay.mp4"
-    path = report.write(folder, tracks, range(FRAMES), body, overlay, account())
+    path = report.write(folder, tracks, range(FRAMES), body, overlay, run_record())
     overlay.unlink()
     page = chromium.new_page()
     page.goto(path.as_uri())

@@ -38,7 +38,7 @@ def people(tracks, body):
 
 
 def test_parameters_land_on_the_image(people, body):
-    """The file's own promise: Body(poses, betas) + trans, projected, gives joints2d."""
+    """The file's own promise: Body(poses, betas) + trans, projected, are joints2d."""
     for person in people:
         rotations = Rotation.from_rotvec(person.poses.reshape(-1, 3)).as_matrix()
         rotmats = torch.from_numpy(rotations).float().reshape(-1, 24, 3, 3)
@@ -136,17 +136,17 @@ def test_folder_is_finished_only_with_its_run(tmp_path, tracks, people):
     write_tables(tmp_path, tracks, people)
     with pytest.raises(TracksError, match="no finished result"):
         result_folder.load(tmp_path)
-    account = {
+    record = {
         "video": {"path": "clip.mp4", "sha256": "0"},
         "frames": 20,
         "damage": {"packets": 0, "missing": 0},
         "body_file": "open-body",
         "options": {},
     }
-    journal.read(tmp_path).finish(account)
+    journal.read(tmp_path).finish(record)
     back, run = result_folder.load(tmp_path)
     assert [person.id for person in back.people] == [1, 2]
-    assert run == {**account, "passes": {}}
+    assert run == {**record, "passes": {}}
     person_npz.path_of(tmp_path, 2).unlink()
     with pytest.raises(TracksError, match="person_2"):
         result_folder.load(tmp_path)

@@ -1,7 +1,7 @@
 """Damaged videos, the same at every call: small clips of many kinds, each harmed in many ways.
 
 A clip's bytes are flipped, zeroed, taken out, put in or cut off, its packets are dropped, its
-index or its length is made to lie. Beside them lie files that never were a video.
+index or its length is made wrong. There are also files that never were a video.
 """
 
 import random
@@ -172,7 +172,7 @@ def take_out(start: float, share: float) -> Harm:
 
 
 def swap_blocks(content: bytes, _: random.Random) -> bytes:
-    """Two blocks in each other's place, as a failing disk may give them back."""
+    """Two blocks in each other's place, as a failing disk may return them."""
     a, b, n = int(0.4 * len(content)), int(0.6 * len(content)), len(content) // 10
     one, other = content[a : a + n], content[b : b + n]
     return content[:a] + other + content[a + n : b] + one + content[b + n :]
@@ -204,7 +204,7 @@ HARMS: dict[str, Harm] = {
 
 
 def rename(mark: bytes) -> Harm:
-    """The last place of a mark in the file no longer says so."""
+    """The last place of a mark in the file gets another mark."""
 
     def harm(content: bytes, _: random.Random) -> bytes:
         at = content.rindex(mark)
@@ -326,8 +326,8 @@ def corpus(folder: Path) -> Iterator[Damaged]:
         target = folder / f"{name.replace('.', '_')}{suffix}"
         target.write_bytes(sound[name].read_bytes())
         yield Damaged(target, "wrong_name", sound[name])
-    for path in strangers(folder, sound["h264.mp4"].read_bytes()):
-        yield Damaged(path, "stranger", None)
+    for path in other_files(folder, sound["h264.mp4"].read_bytes()):
+        yield Damaged(path, "no_video", None)
 
 
 def harmed(folder: Path, kind: Kind, harms: dict[str, Harm]) -> Iterator[Damaged]:
@@ -346,9 +346,9 @@ def _named(folder: Path, name: str, harm: str) -> Path:
     return folder / f"{stem}_{suffix}_{harm}.{suffix}"
 
 
-def strangers(folder: Path, clip: bytes) -> Iterator[Path]:
-    """Files that are no video at all, hardly one, or have a name that says other things."""
-    chosen = random.Random("strangers")
+def other_files(folder: Path, clip: bytes) -> Iterator[Path]:
+    """Files that are no video at all, hardly one, or have another kind's name."""
+    chosen = random.Random("other_files")
     contents = {
         "empty.mp4": b"",
         "one_byte.mp4": b"\0",

@@ -1,7 +1,7 @@
 """The seeded network, body and window behind data/golden_seed0.npz, in the authors' layout.
 
 Nothing here is licensed: every array is drawn from a generator that is seeded with the array's
-own name, so that the numbers do not depend on the order of calls. `expected` gives what the
+own name, so that the numbers do not depend on the order of calls. `expected` returns what the
 authors' network computed from them for one window; tests compare ours with it.
 """
 
@@ -124,7 +124,7 @@ def learned(key: str, shape: tuple[int, ...]) -> Array:
         return noise + np.float32(part[2] == "weight")
     if part[-1] == "bias":
         return _scaled(key, 0.05, *shape)
-    # A transposed convolution k4 s2 gives each output pixel 2 x 2 taps of every input channel.
+    # A transposed convolution k4 s2 reads for each output pixel 2 x 2 taps of every input channel.
     fan_in = 4 * shape[0] if part[0] == "deconv_layers" else math.prod(shape[1:])
     gain = 1.0
     if part[0] == "regressor" and part[2].startswith("dec"):
@@ -196,7 +196,7 @@ def write_release(
     state: dict[str, torch.Tensor],
     encoder: dict[str, torch.Tensor],
 ) -> Path:
-    """Save the two files as the authors' training code did; gives the folder."""
+    """Save the two files as the authors' training code did; returns the folder."""
     torch.save(
         {"epoch": 20, "performance": np.float64(48.0), "gen_state_dict": OrderedDict(state)},
         folder / CHECKPOINT,

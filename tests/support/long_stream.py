@@ -36,8 +36,8 @@ SIZE = (64, 48)  # width, height, px
 SECOND_PERSON = 1500  # frames for which a second person is there, and then as long away
 
 
-class StandingNetwork:
-    """Answers that everybody stands upright, whatever the crop shows."""
+class UprightNetwork:
+    """Recovers an upright person, whatever the crop shows."""
 
     def encoder(self, crops):
         return crops.mean((2, 3))
@@ -119,7 +119,7 @@ def main(count: int, folder: Path) -> None:
         detector=Path("none.pt"),
         detector_sha256="0",
         body=small_body(),
-        network=StandingNetwork(),
+        network=UprightNetwork(),
         weights="standing 0",
         crop_scale=1.1,
         settings=engine.Settings(torch.device("cpu"), half=False),

@@ -48,7 +48,7 @@ def make_wardrobe(body: Body) -> Wardrobe:
 
 
 def write_scenery(data: Path, body: Body) -> None:
-    """What scenes are made of: somebody who sways and walks, clothes, grey backgrounds."""
+    """What scenes are made of: a person who sways and walks, clothes, grey backgrounds."""
     rng = np.random.default_rng(0)
     clips = []
     for name in ("01_01", "13_01"):

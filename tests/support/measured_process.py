@@ -1,4 +1,4 @@
-"""A watched process in which the command line is given files that may be hostile.
+"""A process in which the command line gets untrusted files.
 
 It measures each command's time and memory, and records every program started and every
 connection tried. What a library opens by itself is asked of the kernel (`opened_files`).
@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.support.paths import ROOT
 
 HANGS = 240  # s after which the child is ended
-ROOM = 6 * 2**30  # bytes of address space for the child beyond what its libraries take
+ADDRESS_SPACE = 6 * 2**30  # bytes of address space for the child beyond what its libraries take
 IN_OPEN = 0x20
 DANGEROUS = (
     *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen"),
@@ -43,29 +43,29 @@ class Outcome:
 
 
 def attempt(commands: Sequence[Sequence[str]], folder: Path) -> list[Outcome]:
-    """Run `staf` with each of these arguments in one child, and tell what happened.
+    """Run `staf` with each of these arguments in one child, and return what happened.
 
     Fewer outcomes than commands: the child crashed, or hung, in the first that is missing.
     """
-    told = folder / "outcomes.jsonl"
-    told.touch()
+    outcomes = folder / "outcomes.jsonl"
+    outcomes.touch()
     data = folder / "data"
     data.mkdir(exist_ok=True)
     with contextlib.suppress(subprocess.TimeoutExpired):
         subprocess.run(
-            [sys.executable, "-m", "tests.support.measured_process", str(told)],
+            [sys.executable, "-m", "tests.support.measured_process", str(outcomes)],
             input=json.dumps([[str(a) for a in command] for command in commands]),
             text=True,
             timeout=HANGS,
             cwd=ROOT,
             env=os.environ | {"STAF_DATA": str(data), "OMP_NUM_THREADS": "1"},
         )
-    return [Outcome(**json.loads(line)) for line in told.read_text().splitlines()]
+    return [Outcome(**json.loads(line)) for line in outcomes.read_text().splitlines()]
 
 
 @contextlib.contextmanager
 def opened_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """Collects, from the kernel, that one of these was opened by anybody, libraries included."""
+    """Collect, from the kernel, which of these files are opened, also by libraries."""
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = libc.inotify_init1(os.O_NONBLOCK)
     watches = {libc.inotify_add_watch(descriptor, os.fsencode(p), IN_OPEN): p for p in paths}
@@ -80,7 +80,7 @@ def opened_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
         os.close(descriptor)
 
 
-def _child(told: Path, commands: Sequence[Sequence[str]]) -> None:
+def _child(outcomes: Path, commands: Sequence[Sequence[str]]) -> None:
     from staf_cli.cli import (
         app,
     )
@@ -88,25 +88,25 @@ def _child(told: Path, commands: Sequence[Sequence[str]]) -> None:
 
     _import_ultralytics()
     events: list[str] = []
-    watching = False
+    recording = False
 
     def notice(event: str, arguments: object) -> None:
-        if watching and event in DANGEROUS:
+        if recording and event in DANGEROUS:
             events.append(f"{event} {arguments!r:.200}")
 
     sys.addaudithook(notice)
-    watching = True
+    recording = True
     sys.audit("os.system", "a trial")
-    watching = False
+    recording = False
     assert len(events) == 1
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (held + ROOM, held + ROOM))
-    with told.open("a") as lines:
+    resource.setrlimit(resource.RLIMIT_AS, (held + ADDRESS_SPACE, held + ADDRESS_SPACE))
+    with outcomes.open("a") as lines:
         for command in commands:
             events.clear()
-            watching = True
+            recording = True
             outcome = _measured(app, command, events)
-            watching = False
+            recording = False
             lines.write(json.dumps(asdict(outcome)) + "\n")
             lines.flush()
 

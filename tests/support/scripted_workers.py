@@ -1,4 +1,4 @@
-"""Crews without a network: what is to happen with a clip is written in its file."""
+"""Workers without a network: what happens with a clip is written in its file."""
 
 import os
 import signal
@@ -7,9 +7,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from staf_cli.batch.attempt import Task, failed
 
 from staf_cli import video
-from staf_cli.batch.attempt import Task, failed
 from staf_cli.batch.clips import Job
 from staf_cli.batch.ledger import Row
 from staf_cli.core import files
@@ -27,24 +27,29 @@ def tasks(folder: Path, **clips: str) -> list[Task]:
     return [Task(Job(folder / name, folder / "out" / name, name)) for name in clips]
 
 
-def prepare(diary: Path, greeting: str = ""):
-    """Gets ready to obey; everything that is begun is noted in the folder `diary`."""
-    if greeting == "refuse":
+def prepare(log: Path, start: str = ""):
+    """Prepare a worker, as `batch.workers` wants it; what it begins is recorded in the folder `log`.
+
+    Args:
+        log: A folder, which gets a file for each event.
+        start: How preparing ends: "refuse", "break" or "die"; any other text is a note.
+    """
+    if start == "refuse":
         raise WeightsError("no weights here; fetch them")
-    if greeting == "break":
+    if start == "break":
         raise RuntimeError("CUDA out of memory")
-    if greeting == "die":
+    if start == "die":
         os.kill(os.getpid(), signal.SIGSEGV)
-    note(diary, "ready")
-    return (lambda task, watch: obey(diary, task, watch)), [greeting] if greeting else []
+    record(log, "ready")
+    return (lambda task, watch: process(log, task, watch)), [start] if start else []
 
 
-def obey(diary: Path, task: Task, watch) -> Row:
-    """done; fail; raise; kill once; kill; crash; slow N"""
+def process(log: Path, task: Task, watch) -> Row:
+    """Do what the clip's file orders: done; fail; raise; kill once; kill; crash; slow N."""
     job = task.job
-    note(diary, job.name)
+    record(log, job.name)
     words = job.video.read_text().split()
-    begun = sum(1 for entry in diary.iterdir() if entry.name.startswith(f"{job.name}-"))
+    begun = sum(1 for entry in log.iterdir() if entry.name.startswith(f"{job.name}-"))
     match words:
         case ["fail"]:
             return failed(job, "no good")
@@ -64,11 +69,10 @@ def obey(diary: Path, task: Task, watch) -> Row:
     return Row(str(job.video.absolute()), job.name, "done", people=1, frames=len(words))
 
 
-def walks(folder: Path) -> Path:
-    """Two clips of somebody walking, for real crews; gives the folder."""
-    from tests.support.made_people import (
-        open_body,  # torch takes seconds: crews without a network go without
-    )
+def make_walking_clips(folder: Path) -> Path:
+    """Write two clips of a walking person, for real workers; returns the folder."""
+    # Imports torch, which takes seconds: workers without a network do not need it.
+    from tests.support.made_people import open_body
     from tests.support.walking_person import FPS, SIZE, film
 
     folder.mkdir(parents=True)
@@ -79,7 +83,7 @@ def walks(folder: Path) -> Path:
     return folder
 
 
-def arrays(output: Path) -> dict[str, dict[str, bytes]]:
+def person_arrays(output: Path) -> dict[str, dict[str, bytes]]:
     """Every person's arrays in the results of a folder."""
     found = {}
     for path in sorted(output.rglob("person_*.npz")):
@@ -88,17 +92,17 @@ def arrays(output: Path) -> dict[str, dict[str, bytes]]:
     return found
 
 
-def note(diary: Path, what: str) -> None:
-    """A new file in the diary, named after what happened and the process."""
-    (diary / f"{what}-{os.getpid()}-{time.monotonic_ns()}").touch()
+def record(log: Path, event: str) -> None:
+    """Make a new file in the log, named after the event and the process."""
+    (log / f"{event}-{os.getpid()}-{time.monotonic_ns()}").touch()
 
 
-def noted(diary: Path) -> dict[str, int]:
-    """How often each thing happened."""
-    names = [entry.name.rsplit("-", 2)[0] for entry in diary.iterdir()]
+def count_events(log: Path) -> dict[str, int]:
+    """How often each event happened."""
+    names = [entry.name.rsplit("-", 2)[0] for entry in log.iterdir()]
     return {name: names.count(name) for name in names}
 
 
-def pids(diary: Path) -> set[int]:
-    """Of all processes that were ever ready."""
-    return {int(entry.name.split("-")[1]) for entry in diary.glob("ready-*")}
+def worker_pids(log: Path) -> set[int]:
+    """The ids of all processes that were ever ready."""
+    return {int(entry.name.split("-")[1]) for entry in log.glob("ready-*")}

@@ -1,7 +1,7 @@
 """`staf` in a child process that stays, with a detector and a network that cost nothing.
 
 Everything else is real: the file is decoded, followed, drawn and encoded, and results are written.
-A child that dies or hangs in a run is noticed, told, and replaced by the next one.
+A child that dies or hangs in a run is noticed, reported, and replaced by the next one.
 """
 
 import json
@@ -99,7 +99,7 @@ class StandIn(nn.Module):
 
 
 def find_one(frames: Iterable[Frame], *_: object) -> Iterator[tuple[Frame, Detections]]:
-    """Somebody in the middle of every frame, seen by nobody else."""
+    """Find one person in the middle of every frame."""
     for frame in frames:
         height, width = frame.image.shape[:2]
         box = np.array([[0.3 * width, 0.1 * height, 0.7 * width, 0.9 * height]])
@@ -139,8 +139,8 @@ def _serve() -> None:
                 app.main()
             except SystemExit as stop:
                 code = stop.code
-            said = [_taken(sys.stdout, out), _taken(sys.stderr, err)]
-            outcome = Outcome(code, *said, time.perf_counter() - begun)
+            printed = [_taken(sys.stdout, out), _taken(sys.stderr, err)]
+            outcome = Outcome(code, *printed, time.perf_counter() - begun)
             print(json.dumps(asdict(outcome)), file=answers, flush=True)
 
 

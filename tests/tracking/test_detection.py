@@ -91,7 +91,7 @@ from pathlib import Path
 import cv2, numpy as np, torch
 
 def refuse(*_, **__):
-    raise SystemExit("somebody asked for the network")
+    raise SystemExit("something asked for the network")
 
 socket.socket.connect = socket.getaddrinfo = refuse
 torch.set_num_threads(2)
@@ -218,7 +218,7 @@ def test_a_detector_without_keypoints_gives_confidence_zero():
     assert not seen.kp2d.any()
 
 
-def test_a_device_that_is_too_small_is_said_so():
+def test_a_device_that_is_too_small_is_reported():
     class Greedy(SeesRed):
         def predict(self, images, **_):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")

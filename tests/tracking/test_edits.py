@@ -119,12 +119,14 @@ def test_names_stay_in_the_table(walks, tmp_path):
     [
         ("x2", "-5", "line 4: the box"),
         ("frame", "0", "line 4: frames of a person must ascend"),
-        ("name", "somebody else", "line 4: person 1 is 'somebody else' here"),
+        ("name", "another one", "line 4: person 1 is 'another one' here"),
         ("name", "x" * 41, "line 4: a name has"),
         ("score", "high", "line 4: could not convert"),
     ],
 )
-def test_a_bad_edit_of_the_table_is_told_with_its_line(walks, tmp_path, column, value, complaint):
+def test_a_bad_edit_of_the_table_is_reported_with_its_line(
+    walks, tmp_path, column, value, complaint
+):
     path = tmp_path / "tracks.csv"
     tracks_csv.save(path, walks)
     lines = path.read_text().splitlines()

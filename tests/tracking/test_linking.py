@@ -62,7 +62,7 @@ def size(track):
     return track.box[:, 2:] - track.box[:, :2]
 
 
-def test_somebody_seen_all_the_time_is_one_track_as_detected():
+def test_a_person_seen_all_the_time_is_one_track_as_detected():
     (track,) = tracks_of(lambda i: [Seen(7, 100 + 3 * i)])
     assert track.id == 1
     assert track.frame.tolist() == list(range(90))
@@ -113,12 +113,12 @@ def test_bridges_follow_time_and_not_frame_numbers():
     assert len(track.runs) == 2
 
 
-def test_somebody_who_returns_after_a_second_is_somebody_new():
+def test_a_person_who_returns_after_a_second_is_a_new_one():
     tracks = tracks_of(lambda i: [] if 30 <= i < 63 else [Seen(1 if i < 40 else 2, 200)])
     assert [track.id for track in tracks] == [1, 2]
 
 
-def test_somebody_who_appears_elsewhere_is_somebody_new():
+def test_a_person_who_appears_elsewhere_is_a_new_one():
     tracks = tracks_of(lambda i: [Seen(1, 100)] if i < 40 else [Seen(2, 500)])
     assert [track.frame.tolist() for track in tracks] == [list(range(40)), list(range(40, 90))]
 
@@ -225,7 +225,7 @@ def test_two_boxes_on_one_body_are_one_person():
 
 
 def test_two_bodies_in_nearly_the_same_box_are_two_people():
-    """The poses tell them apart."""
+    """The poses distinguish them."""
     assert len(tracks_of(lambda i: [Seen(1, 200), Seen(2, 205, flipped=True)])) == 2
 
 

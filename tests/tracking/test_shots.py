@@ -41,7 +41,7 @@ def test_a_hard_cut_is_found_at_its_first_frame(pair):
     ]
 
 
-def test_cuts_that_follow_closely_and_stand_at_the_ends():
+def test_cuts_that_follow_closely_and_are_at_the_ends():
     pictures = [0] * 2 + [1] * 9 + [2] * 3 + [3] * 8 + [4] * 2
     assert cuts_in([view(scene(k)) for k in pictures]) == [2, 11, 14, 22]
 
@@ -79,7 +79,7 @@ def test_a_shaken_camera_is_no_cut():
     assert cuts_in([view(scene(7), 100 + x, 60 + y) for x, y in shakes]) == []
 
 
-def test_somebody_who_rushes_past_is_no_cut():
+def test_a_person_who_rushes_past_is_no_cut():
     images = [view(scene(8)) for _ in range(30)]
     for i in range(30):
         left = -200 + 40 * i

@@ -73,7 +73,7 @@ def test_turned_and_mirrored_poses_land_on_turned_and_mirrored_points(body):
 
 @pytest.mark.parametrize("mirror", [False, True])
 def test_points_stay_on_their_pixels(mirror):
-    """A white square in the image is found in the crop where its label says."""
+    """A white square in the image is found in the crop where its label is."""
     rng = np.random.default_rng(0)
     places = rng.uniform(110, 180, (SAMPLES, 2))
     images = np.zeros((SAMPLES, 1, PIXELS, PIXELS, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""The fields that point features are taught: what they say, and that a pose can be read off."""
+"""The fields that point features are taught: what they hold, and that a pose can be read off."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from staf_cli.training.losses import Target
 PEOPLE = 3
 
 
-def somebody(seed: int = 0) -> Target:
+def some_people(seed: int = 0) -> Target:
     """Points anywhere in the crop, each at a depth of its own."""
     generator = torch.Generator().manual_seed(seed)
     kp2d = torch.rand(PEOPLE, 31, 3, generator=generator) * 1.6 - 0.8
@@ -25,7 +25,7 @@ def somebody(seed: int = 0) -> Target:
 @pytest.mark.parametrize("level", [1, 2, 3])
 def test_a_field_is_the_sum_of_its_spots(level):
     """Against the definition in plain loops."""
-    field, target = Fields(), somebody()
+    field, target = Fields(), some_people()
     points = torch.rand(PEOPLE, 4, 2, generator=torch.Generator().manual_seed(1)) * 2 - 1
     found = field(level, target, points)
     colours = field.colours[level - 1].numpy()
@@ -48,7 +48,7 @@ def test_a_field_is_the_sum_of_its_spots(level):
 
 
 def test_what_is_not_seen_leaves_no_spot():
-    target = somebody()
+    target = some_people()
     unseen = target.kp2d * torch.tensor([1.0, 1, 0])
     dark = Target(unseen, target.kp3d, target.rotmats, target.betas, target.smpl_weight)
     assert Fields()(1, dark, sampling_grid().expand(PEOPLE, -1, -1)).abs().max() == 0
@@ -63,18 +63,18 @@ def test_every_spot_has_channels_of_its_own():
 
 
 def test_only_known_poses_count():
-    said, goal = torch.zeros(PEOPLE, 7, 5), torch.ones(PEOPLE, 7, 5)
-    said[0] += 100
-    target = somebody()
+    answer, goal = torch.zeros(PEOPLE, 7, 5), torch.ones(PEOPLE, 7, 5)
+    answer[0] += 100
+    target = some_people()
     known = torch.tensor([0.0, 1, 0.5])
     some = Target(target.kp2d, target.kp3d, target.rotmats, target.betas, known)
-    assert field_loss(said, goal, some).item() == pytest.approx(fields.FIELD)
+    assert field_loss(answer, goal, some).item() == pytest.approx(fields.FIELD)
     nobody = Target(target.kp2d, target.kp3d, target.rotmats, target.betas, known * 0)
-    assert field_loss(said, goal, nobody).item() == 0
+    assert field_loss(answer, goal, nobody).item() == 0
 
 
 def test_points_lie_around_the_joints_and_some_anywhere():
-    target = somebody()
+    target = some_people()
     points = near_spots(target, 400, torch.Generator().manual_seed(0))
     assert points.shape == (PEOPLE, 400, 2)
     off = (points[:, :, None] - target.kp2d[:, None, :14, :2]).norm(dim=-1).amin(-1)

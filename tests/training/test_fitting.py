@@ -141,7 +141,7 @@ def test_who_is_unseen_is_not_believed():
 
 
 def test_left_and_right_decide_who_faces_the_camera():
-    """Faces hidden, somebody's front and the mirrored back look the same but for the names."""
+    """Faces hidden, a person's front and the mirrored back look the same but for the names."""
     forward = fits().rotmats[:, 0, 2, 2]  # z in the camera's frame of the body's own z
     truth = crowd().rotmats[:2, 0, 2, 2]
     assert (forward[:2] * truth > 0).all()

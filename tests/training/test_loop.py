@@ -65,7 +65,7 @@ def test_interrupted_and_resumed_is_the_same_as_in_one_go(tmp_path):
     assert [e["off"] for e in progress.errors] == [e["off"] for e in straight.errors]
 
 
-def test_time_limit_stops_saves_and_says_how_to_go_on(tmp_path):
+def test_time_limit_stops_saves_and_reports_how_to_go_on(tmp_path):
     progress, lines = train(tmp_path, Line(), time_limit=0)
     assert progress.step == 1
     begun, stopped = lines

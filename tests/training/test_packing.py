@@ -84,7 +84,7 @@ def test_what_is_unpacked_already_is_not_missing(packed, tmp_path):
     assert not any("missing" in line for line in unpack(packed, tmp_path / "copy"))
 
 
-def test_a_missing_piece_is_told_and_the_rest_is_unpacked(packed, tmp_path):
+def test_a_missing_piece_is_reported_and_the_rest_is_unpacked(packed, tmp_path):
     next(packed.glob("*/motions.npz.01")).unlink()
     lines = unpack(packed, tmp_path / "copy")
     assert lines[-1] == (

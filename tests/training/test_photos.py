@@ -17,7 +17,7 @@ from tests.training.test_fitting import simple_prior
 
 CPU = torch.device("cpu")
 
-# Somebody upright who faces the camera, px: the person's left is the image's right.
+# A person upright who faces the camera, px: the person's left is the image's right.
 STANDING = {
     "right_ankle": (90, 230),
     "right_knee": (92, 190),
@@ -155,7 +155,7 @@ def test_a_detector_that_sees_nobody_leaves_the_labels():
     assert (sample.kp2d[14:] == 0).all()
 
 
-def test_somebody_unlabelled_is_the_largest_person_or_nobody():
+def test_an_unlabelled_person_is_the_largest_one_or_nobody():
     small = np.array([0.0, 0, 40, 80])
     sample = photos.make_sample(
         photo(labels=None), seen(DETECTED * 0.4, DETECTED, boxes=[small, BOX])
@@ -177,7 +177,7 @@ def test_guesses_and_points_outside_of_the_photo_have_no_weight():
     assert sample.kp2d[0].tolist() == [0, 0, 0]
 
 
-def test_somebody_upside_down_is_looked_at_upright(monkeypatch):
+def test_a_person_upside_down_is_looked_at_upright(monkeypatch):
     """The made-up detector sees a red dot, a whole person, only above a blue one."""
     labels = LABELS.copy()
     labels[:, :2] = (200, 300) - labels[:, :2]
@@ -238,7 +238,7 @@ def test_a_sample_set_is_read_back(tmp_path):
         assert back.labels.kp2d[row, 0] == pytest.approx(sample.kp2d, abs=1e-4)
         assert back.labels.box[row, 0] == pytest.approx(sample.box, abs=1e-4)
     assert ((back.labels.smpl_weight >= 0) & (back.labels.smpl_weight <= 1)).all()
-    # Somebody upright who faces the camera: y down, z away from it.
+    # A person upright who faces the camera: y down, z away from it.
     turned = torch.from_numpy(back.labels.poses[0, 0, :3])
     assert turned.abs().max() == pytest.approx(np.pi, abs=0.4)
     assert turned.abs().argmax() == 0

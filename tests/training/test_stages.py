@@ -163,7 +163,7 @@ def test_stage_2_moves_all_but_the_encoder(runs):
     shipped = load_checkpoint(runs / "staf-open-full.safetensors").tensors
     scale = full["regressor.2.fc1.weight"].abs().amax(1, keepdim=True)
     off = (shipped["regressor.2.fc1.weight"] - full["regressor.2.fc1.weight"]).abs()
-    assert (off <= scale / 253 + 2**-25).all()  # half of what tells float16s near 0 apart
+    assert (off <= scale / 253 + 2**-25).all()  # half the distance of float16s near 0
 
 
 def test_stopped_by_the_time_limit_and_gone_on_with_it_is_the_same_checkpoint(data, runs, tmp_path):

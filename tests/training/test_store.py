@@ -26,7 +26,7 @@ def array(tmp_path) -> np.ndarray:
 @pytest.mark.parametrize("device", DEVICES)
 def test_it_takes_frames_of_rows(array, device, kept, monkeypatch):
     store = Store(array, device)
-    if kept:  # as on a GPU with room for it
+    if kept:  # as on a GPU with memory for it
         monkeypatch.setitem(vars(store), "_kept", torch.from_numpy(array.copy()).to(device))
     elif device.type == "cuda":
         monkeypatch.setitem(vars(store), "_kept", None)
@@ -41,7 +41,7 @@ def test_it_takes_frames_of_rows(array, device, kept, monkeypatch):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_with_room_keeps_all_rows_and_one_without_none(array, monkeypatch):
+def test_a_gpu_with_memory_keeps_all_rows_and_one_without_none(array, monkeypatch):
     from staf_cli.training import store
 
     monkeypatch.setattr(store, "CHUNK", 2 * array[:1].nbytes)

@@ -121,7 +121,7 @@ def test_prores_4444_is_laid_on_black(tmp_path):
 
 @pytest.mark.parametrize("codec", ["mpeg2video", "libx264"])
 def test_interlaced_pictures_stay_whole(tmp_path, codec):
-    """Both fields of a frame lie in one picture; nothing is lost, nothing deinterlaced."""
+    """Both fields of a frame are in one picture; nothing is lost, nothing deinterlaced."""
     flags = av.codec.context.Flags.interlaced_dct | av.codec.context.Flags.interlaced_me
     options = {"x264-params": "interlaced=1"} if codec == "libx264" else {}
     made = []
@@ -216,19 +216,19 @@ print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[
 
 
 def measured(path: Path) -> tuple[str, int]:
-    """What reading a file says, and the memory of the process, MB."""
+    """What reading a file prints, and the memory of the process, MB."""
     command = [sys.executable, "-c", MEASURED, str(path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.stderr == ""
-    said, megabytes = done.stdout.splitlines()
-    return said, int(megabytes)
+    printed, megabytes = done.stdout.splitlines()
+    return printed, int(megabytes)
 
 
 def test_a_header_that_claims_a_huge_picture_costs_no_memory(tmp_path):
     """The size in the header of a small AVI is overwritten."""
     path = make_clip(tmp_path / "v.avi", range(3), codec="rawvideo")
     content = bytearray(path.read_bytes())
-    for width, height, said in [
+    for width, height, expected in [
         (16384, 16384, "larger than 150 million pixels"),
         (12300, 12300, "larger than 150 million pixels"),
         (2**31 - 1, 64, "v.avi"),
@@ -238,7 +238,7 @@ def test_a_header_that_claims_a_huge_picture_costs_no_memory(tmp_path):
         content[at : at + 8] = width.to_bytes(4, "little") + height.to_bytes(4, "little")
         path.write_bytes(content)
         line, megabytes = measured(path)
-        assert said in line and megabytes < 300, line
+        assert expected in line and megabytes < 300, line
 
 
 def test_a_picture_of_256_million_pixels_is_refused_unopened(tmp_path):
@@ -254,5 +254,5 @@ def test_real_8k_frames_fit(tmp_path):
         pixel_format="yuvj420p", time_base=MILLISECONDS,
         picture=lambda index, width, height: np.full((height, width, 3), 90 * index, np.uint8),
     )  # fmt: skip
-    said, megabytes = measured(path)
-    assert said == "2" and megabytes < 1000
+    printed, megabytes = measured(path)
+    assert printed == "2" and megabytes < 1000

@@ -214,7 +214,7 @@ def test_folders_that_are_no_clip_are_refused_in_one_line(tmp_path):
         probe(tmp_path)
 
 
-def test_the_first_readable_picture_tells_the_size(tmp_path):
+def test_the_first_readable_picture_sets_the_size(tmp_path):
     folder = make_pictures(tmp_path / "shot", 3)
     (folder / "frame0.png").write_bytes(b"gone")
     assert probe(folder).image_size == SIZE

@@ -85,7 +85,7 @@ def test_a_span_has_the_frames_of_the_whole(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_what_lies_before_is_not_decoded_where_packets_count_frames(tmp_path, name, monkeypatch):
+def test_frames_before_are_not_decoded_where_packets_count_frames(tmp_path, name, monkeypatch):
     path = made(tmp_path, name)
     clip = probe(path, Span(1.6))
     with av.open(str(path)) as container:
@@ -162,7 +162,7 @@ def test_damage_counts_within_the_span_only(tmp_path):
 @pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
 def test_what_is_missing_counts_within_the_span_only(tmp_path, name):
     path = make_clip(tmp_path / name, range(100))
-    if name == "v.mp4":  # only an index at the front survives; ours lies there
+    if name == "v.mp4":  # only an index at the front survives; ours is there
         clip = probe(path)
         write(path, clip, list(frames(clip, Damage())))
     truncate(path, 0.6)

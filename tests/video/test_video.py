@@ -315,9 +315,9 @@ def test_damaged_bytes_are_counted_and_the_frames_still_come(tmp_path, seed):
 
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
-def test_a_truncated_file_gives_its_frames_and_tells_what_is_missing(tmp_path, name):
+def test_a_truncated_file_gives_its_frames_and_reports_what_is_missing(tmp_path, name):
     path = make_clip(tmp_path / name, range(100))
-    if name == "v.mp4":  # only an index at the front survives; ours lies there
+    if name == "v.mp4":  # only an index at the front survives; ours is there
         clip = probe(path)
         write(path, clip, list(frames(clip, Damage())))
     clip = probe(truncate(path, 0.6))
@@ -372,7 +372,7 @@ def test_the_sound_starts_where_it_did(tmp_path):
     assert [f.time for f in all_frames(tmp_path / "o.mp4")[1]] == [f.time for f in shown]
 
 
-def test_sound_that_mp4_cannot_hold_becomes_aac_and_is_told(tmp_path):
+def test_sound_that_mp4_cannot_hold_becomes_aac_and_is_reported(tmp_path):
     source = make_clip(
         tmp_path / "v.mkv", range(0, 1000, 40), time_base=MILLISECONDS, audio="pcm_s16le"
     )
@@ -457,7 +457,7 @@ def test_an_unwritable_place_is_one_line(tmp_path):
 
 
 def test_a_full_disk_is_one_line(tmp_path):
-    """A limit on the size of files stands for a disk that fills up while frames are written."""
+    """A limit on the size of files acts like a disk that fills up while frames are written."""
     path = make_clip(tmp_path / "v.mp4", range(30), width=320, height=240)
     program = f"""
 import resource, signal
@@ -551,7 +551,7 @@ def test_the_users_ffmpeg_is_given_times_and_sound(tmp_path, fake_ffmpeg):
     assert (tmp_path / "o.mp4").read_bytes() == b"encoded"
 
 
-def test_a_failing_ffmpeg_is_told_with_its_own_reason(tmp_path, fake_ffmpeg):
+def test_a_failing_ffmpeg_is_reported_with_its_own_reason(tmp_path, fake_ffmpeg):
     clip, shown = all_frames(make_clip(tmp_path / "v.mp4", range(30), width=640, height=480))
     for codec in ("nonsense", "late_failure"):
         with pytest.raises(OutputError, match=f"with {codec}") as caught:
@@ -590,7 +590,7 @@ def test_an_interruption_ends_ffmpeg(tmp_path, fake_ffmpeg, monkeypatch):
     assert not (tmp_path / "o.mp4").exists()
 
 
-def test_without_ffmpeg_the_user_is_told_before_any_work(tmp_path, monkeypatch):
+def test_a_missing_ffmpeg_is_reported_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingTool, match="not in PATH"):
         check_codec("hevc_nvenc")

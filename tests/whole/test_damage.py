@@ -1,6 +1,6 @@
 """Damaged files from end to end: a whole result or one line, and no damage passed over.
 
-The judge is FFmpeg's plain decoding, and what it says meanwhile, against the clip as it was
+The judge is FFmpeg's plain decoding, and what it logs meanwhile, against the clip as it was
 before: the same bytes always decode to the same pictures, so any other picture is damage.
 """
 
@@ -29,7 +29,7 @@ LIMIT = 60  # s for one file
 CHILDREN = 2
 A_DAY = 86400  # s
 
-# Damage that no decoder can tell: the file is then another legal video. None has checksums.
+# Damage that no decoder can find: the file is then another legal video. None has checksums.
 ANOTHER_PICTURE = {
     "flip_bit",
     "flip_1_early",
@@ -48,9 +48,9 @@ SHIFTING = {
     "swap_blocks",
 }
 ANOTHER_INDEX = {"all_frames_at_once", "a_frame_lasts_days", "a_sample_of_nothing"}
-ENDLESS = {"h264.ts", "mpeg2.mpg"}  # say nowhere how long they are
+ENDLESS = {"h264.ts", "mpeg2.mpg"}  # do not hold their length
 HARMLESS = {"none", "wrong_name", "foreign_letters"}
-LEAST_TOLD = 0.75  # of the files with lost or changed pictures
+LEAST_REPORTED = 0.75  # of the files with lost or changed pictures
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def play(path: Path) -> Seen:
     pictures: Counter[str] = Counter()
     av.logging.set_skip_repeated(False)
     av.logging.set_level(av.logging.ERROR)
-    with av.logging.Capture() as said:
+    with av.logging.Capture() as logged:
         try:
             with av.open(f"file:{path}", metadata_errors="replace") as container:
                 stream = container.streams.video[0]
@@ -83,7 +83,7 @@ def play(path: Path) -> Seen:
             own = set()
             complaints.append(f"not opened: {error}")
     av.logging.set_level(None)
-    complaints += [f"{who}: {message.strip()}" for _, who, message in said if who in own]
+    complaints += [f"{who}: {message.strip()}" for _, who, message in logged if who in own]
     return Seen(tuple(times), pictures, tuple(complaints))
 
 
@@ -158,13 +158,13 @@ def faults(one: Damaged, outcome: Outcome, output: Path) -> Iterator[str]:
 
 def _wrong_frames(one: Damaged, outcome: Outcome, path: Path) -> Iterator[str]:
     """Every frame that plays is in the overlay, at its time; and the damage is counted."""
-    told = json.loads(path.read_text())
-    if bool(sum(told["damage"].values())) != (outcome.code == 3):
-        yield f"exit code {outcome.code}, damage {told['damage']}"
+    record = json.loads(path.read_text())
+    if bool(sum(record["damage"].values())) != (outcome.code == 3):
+        yield f"exit code {outcome.code}, damage {record['damage']}"
     seen, shown = play(one.path), play(path.parent / "overlay.mp4")
-    if not told["frames"] == len(seen.times) == len(shown.times):
+    if not record["frames"] == len(seen.times) == len(shown.times):
         yield (
-            f"{len(seen.times)} frames play, run.json has {told['frames']}, "
+            f"{len(seen.times)} frames play, run.json has {record['frames']}, "
             f"the overlay {len(shown.times)}"
         )
     elif _ascends(seen.times):
@@ -174,7 +174,7 @@ def _wrong_frames(one: Damaged, outcome: Outcome, path: Path) -> Iterator[str]:
 
 
 def _ascends(times: tuple[float | None, ...]) -> bool:
-    """Whether the times are such that none has to be mended."""
+    """Whether the times are such that none has to be corrected."""
     return None not in times and all(0 < b - a < A_DAY for a, b in pairwise(times))
 
 
@@ -190,7 +190,7 @@ def is_damaged(one: Damaged) -> bool:
     return is_harmed(one) or (one.sound is not None and bool(play(one.path).complaints))
 
 
-def can_be_told(one: Damaged) -> bool:
+def can_be_found(one: Damaged) -> bool:
     """Whether damage of this sort leaves a trace; what FFmpeg complains of nearly always does."""
     if one.harm.startswith("drop_"):  # a decoder may complain, and still make every picture
         return False
@@ -211,7 +211,7 @@ def check(files: list[Damaged], folder: Path, children: int) -> list[tuple[Damag
     wrong = []
     for number, (one, outcome) in enumerate(done):
         found = list(faults(one, outcome, folder / str(number)))
-        if outcome.code == 0 and is_damaged(one) and can_be_told(one):
+        if outcome.code == 0 and is_damaged(one) and can_be_found(one):
             found.append(f"damage passed over: {play(one.path).complaints or 'other pictures'}")
         if one.harm in HARMLESS and outcome.code != 0:
             found.append(f"nothing is damaged: {outcome.err}")
@@ -231,7 +231,7 @@ def check(files: list[Damaged], folder: Path, children: int) -> list[tuple[Damag
         ("vp9.webm", "cut_last_byte"),
         ("h264.flv", "zero_end"),
         ("picture.gif", "cut_to_60"),  # no trailer
-        ("mpeg4.avi", "cut_to_95"),  # shorter than its header says
+        ("mpeg4.avi", "cut_to_95"),  # shorter than in its header
         ("h264.ts", "cut_to_40"),  # within a packet
         ("h264.mp4", "fewer_samples"),
     ],
@@ -267,7 +267,7 @@ def test_some_damaged_files(tmp_path):
         for one in damaged_videos.harmed(source, kinds[name], harms)
     ]
     clip = (source / "h264.mkv").read_bytes()
-    files += [Damaged(path, "stranger", None) for path in damaged_videos.strangers(source, clip)]
+    files += [Damaged(path, "no_video", None) for path in damaged_videos.other_files(source, clip)]
     done = check(files, tmp_path / "out", 1)
     assert Counter(outcome.code for _, outcome in done).keys() == {0, 1, 3}
 
@@ -280,11 +280,11 @@ def test_all_damaged_files(tmp_path):
     assert len(files) >= 300 and len({one.path for one in files}) == len(files)
     done = check(files, tmp_path / "out", CHILDREN)
     harmed = [(one, outcome) for one, outcome in done if is_harmed(one)]
-    told = [one for one, outcome in harmed if outcome.code != 0]
+    reported = [one for one, outcome in harmed if outcome.code != 0]
     codes = Counter(outcome.code for _, outcome in done)
     slowest = max(outcome.seconds for _, outcome in done)
     print(
         f"\n{len(files)} files, exit codes {dict(codes)}, slowest {slowest:.1f} s; "
-        f"{len(harmed)} with lost or changed pictures, {len(told)} of them told"
+        f"{len(harmed)} with lost or changed pictures, {len(reported)} of them reported"
     )
-    assert len(told) >= LEAST_TOLD * len(harmed)
+    assert len(reported) >= LEAST_REPORTED * len(harmed)

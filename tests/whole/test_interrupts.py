@@ -137,7 +137,7 @@ def test_a_signal_while_packages_are_imported(walk, tmp_path, number):
 
 
 @needs_proc
-def test_a_signal_in_mid_run_says_what_is_kept(walk, tmp_path):
+def test_a_signal_in_mid_run_reports_what_is_kept(walk, tmp_path):
     child = Child(tmp_path, "run", walk, "-o", tmp_path / "out", "--no-refine")
     child.wait_until(lambda child: "\nrecover: " in child.out)
     assert_gone_cleanly(child, child.send(signal.SIGINT), tmp_path / "out")
@@ -179,7 +179,7 @@ def test_a_signal_at_any_moment(walk, tmp_path):
 
 
 def program(folder, body):
-    """A Python program that listens as `staf` does and then does `body`; says READY before."""
+    """A Python program that listens as `staf` does and then does `body`; prints READY before."""
     setup = (
         "import hashlib, os, signal, subprocess, sys, time\n"
         "from pathlib import Path\n"
@@ -311,7 +311,7 @@ def test_what_libraries_print_never_gets_into_a_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
-def test_output_that_cannot_be_written_is_told():
+def test_output_that_cannot_be_written_is_reported():
     with Path("/dev/full").open("w") as full:
         done = staf("weights", "list", stdout=full)
     assert done.returncode == 1
@@ -403,7 +403,7 @@ def test_a_disk_that_is_full_or_read_only_and_then_is_not(walk, tmp_path):
 @pytest.mark.full
 @needs_proc
 def test_an_output_folder_removed_in_mid_run(walk, tmp_path):
-    """One line, or whole results; never a folder that says it is finished and is not."""
+    """One line, or whole results; never a folder that looks finished and is not."""
     arguments = ("run", walk, "-o", tmp_path / "out", "--no-refine")
     for line in ("track: ", "recover: "):
         child = Child(tmp_path / "child", *arguments)

@@ -1,4 +1,4 @@
-"""Long clips in little memory: passes in stretches give what they give of the whole."""
+"""Long clips in little memory: passes in stretches compute what they compute of the whole."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ from tests.fitting.test_refine import (
     small_body,
     walk,
 )
-from tests.support.long_stream import StandingNetwork, stream
+from tests.support.long_stream import UprightNetwork, stream
 from tests.support.made_people import make_person, make_track
 
 CLIP = Clip(Path("clip.mp4"), 640, 480, 30.0, Fraction(1, 30), 20, False)
@@ -43,13 +43,13 @@ TWO_MINUTES, TEN_MINUTES, TWO_HOURS = (minutes * 60 * 25 for minutes in (2, 10, 
 
 
 def run_stream(frames, folder):
-    """What a process of its own says of a run over so many frames."""
+    """Run over so many frames in a process of its own; returns what it printed."""
     folder.mkdir()
     command = [sys.executable, "-m", "tests.support.long_stream", str(frames), str(folder)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["frames"] == said["written"] == frames
-    return said
+    printed = json.loads(done.stdout.splitlines()[-1])
+    assert printed["frames"] == printed["written"] == frames
+    return printed
 
 
 @pytest.mark.full
@@ -132,7 +132,7 @@ def test_damaged_and_foreign_persons_are_refused_in_stretches_too(tmp_path, monk
         read()
 
 
-def test_everybody_attends_the_frames_they_are_in():
+def test_each_frame_has_the_people_who_are_in_it():
     tracks = [make_track(4, 9), make_track(1, 30), make_track(2, 1), make_track(3, 12)]
     tracks[1] = select_rows(tracks[1], np.r_[0:5, 9:30])
     image = np.zeros((1, 1, 3), np.uint8)
@@ -146,9 +146,9 @@ def test_everybody_attends_the_frames_they_are_in():
 def test_the_engine_gives_out_stretches_in_order(monkeypatch):
     monkeypatch.setattr(engine, "STRETCH_FRAMES", 8)
     tracks = [make_track(1, 40), make_track(2, 9), make_track(3, 3)]
-    whole = engine.recover(stream(60), tracks, StandingNetwork(), 1.1, CPU)
+    whole = engine.recover(stream(60), tracks, UprightNetwork(), 1.1, CPU)
     rows = [0, 0, 0]
-    for number, some, estimate in engine.stretches(stream(60), tracks, StandingNetwork(), 1.1, CPU):
+    for number, some, estimate in engine.stretches(stream(60), tracks, UprightNetwork(), 1.1, CPU):
         assert some.start == rows[number]
         rows[number] = some.stop
         assert some.stop - some.start == len(estimate.box) <= 8

@@ -27,7 +27,7 @@ from tests.support.walking_person import FPS, SIZE, film
 FRAMES = 16
 PACKAGE = Path(video.__file__).parents[1]
 
-# Several commands in one process, as importing torch takes seconds. Says what each ended with.
+# Several commands in one process, as importing torch takes seconds. Prints what each ended with.
 COMMANDS = """
 import sys
 from staf_cli.cli import app
@@ -112,7 +112,7 @@ def test_only_fetching_can_speak_http():
                     found.setdefault(path.relative_to(PACKAGE).as_posix(), set()).add(name)
     assert found == {
         "weights.py": {"http.client", "urllib.request"},
-        "cli.py": {"webbrowser"},  # `staf view` shows a page that lies on the disk
+        "cli.py": {"webbrowser"},  # `staf view` shows a page from the disk
     }
 
 
@@ -187,7 +187,7 @@ def test_strace_would_see_a_connection(tmp_path):
 
 @pytest.fixture
 def visits():
-    """A server on this machine; gives its address and the paths that somebody asked for."""
+    """A server on this machine; yields its address and the paths that were asked for."""
     asked = []
 
     class Server(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Every hostile file is refused quickly, in one line and little memory, and nothing in it is run.
+"""Untrusted files are refused quickly, in one line and little memory, and nothing in them is run.
 
 The command line runs in a process that measures itself (support/measured_process.py); the files
 are made by support/untrusted/.
@@ -38,7 +38,7 @@ EVIL = "\x1b[2J[red]\u202e:smile:"  # clears, colours and turns what it is print
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
     """What became of every attack, with its folder; one child is given all of them."""
-    root = tmp_path_factory.mktemp("hostile")
+    root = tmp_path_factory.mktemp("untrusted")
     (root / "data" / "weights").mkdir(parents=True)
     (root / "data" / "weights" / f"{EVIL}.safetensors").touch()
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.MonkeyPatch.context() as patch:
@@ -83,9 +83,9 @@ def test_hostile_files_are_refused(outcomes, attack):
 @pytest.mark.parametrize("name", ["list", "usage"])
 def test_tables_and_usage_show_no_escapes(outcomes, name):
     outcome, _ = outcomes[name]
-    said = outcome.out + outcome.err
-    assert all(line.isprintable() for line in said.splitlines())
-    assert "\\x1b[2J[red]\\u20" in said  # a table may cut it off
+    printed = outcome.out + outcome.err
+    assert all(line.isprintable() for line in printed.splitlines())
+    assert "\\x1b[2J[red]\\u20" in printed  # a table may cut it off
 
 
 # --- the same files do harm where nobody is careful ---------------------------------------------
@@ -135,7 +135,7 @@ def test_videos_that_refer_to_others_open_them_for_an_ordinary_player(tmp_path, 
 
 @pytest.fixture(scope="module")
 def run():
-    """Run `staf` with somebody in every frame, whom it costs nothing to find."""
+    """Run `staf` with a detector that finds a person in every frame at once."""
     child = Child()
     yield lambda *arguments: child.run(*arguments, limit=120)
     child.close()
@@ -170,7 +170,7 @@ def test_folders_behind_links_are_neither_emptied_nor_filled(run, tmp_path):
     assert outcome.code == 1 and outcome.err.count("\n") == 1
     assert "meshes: is a link to another folder" in outcome.err
     result_folder.tidy(folder, ())
-    files.sweep(folder)
+    files.remove_leftovers(folder)
     with pytest.raises(OutputError, match="is a link"):
         files.check_links(folder)
     assert sorted(p for p in outside.rglob("*") if p.is_file()) == sorted(precious)

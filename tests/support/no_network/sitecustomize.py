@@ -1,6 +1,6 @@
 """No network: imported by the tests, and by every Python that they start (it is on PYTHONPATH).
 
-Python tells its audit hooks of every connection before it is made. This one refuses it, and
+Python calls its audit hooks before every connection is made. This one refuses it, and
 leaves a line in the file $STAF_TEST_SOCKETS, so that no `except` can hide the attempt. Tests
 marked `loopback` may reach this machine, but no other. What C libraries do behind Python's
 back is seen by strace only: test_offline.py.
@@ -12,7 +12,7 @@ import sys
 
 ATTEMPTS = "STAF_TEST_SOCKETS"
 LOOPBACK = "STAF_TEST_LOOPBACK"
-ADDRESS_AT = {  # which argument of an event says where it goes
+ADDRESS_AT = {  # which argument of an event is the address
     "socket.bind": 1,
     "socket.connect": 1,
     "socket.sendmsg": 1,

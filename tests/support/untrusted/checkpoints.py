@@ -26,7 +26,9 @@ def about(**changes: object) -> dict[str, str]:
     return {"staf": json.dumps(good | changes)}
 
 
-def with_weights(folder: Path, header: object, data: bytes = b"", length: int | None = None):
+def with_weights(
+    folder: Path, header: object, data: bytes = b"", length: int | None = None
+) -> Arguments:
     return run_with(
         folder, "--weights", safetensors(folder / "w.safetensors", header, data, length)
     )

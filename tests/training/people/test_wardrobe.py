@@ -273,7 +273,7 @@ def test_what_is_held_out_is_never_among_the_training_clothes(piece):
 
 
 @pytest.mark.parametrize(
-    ("member", "change", "told"),
+    ("member", "change", "complaint"),
     [
         ("skins", None, "skins"),
         ("skins", lambda a: a[:, :-1], "hides"),
@@ -289,7 +289,9 @@ def test_what_is_held_out_is_never_among_the_training_clothes(piece):
         ("kept/colours", lambda a: a[:-1], "kept/colours"),
     ],
 )
-def test_a_file_that_is_no_wardrobe_is_refused_in_one_line(tmp_path, piece, member, change, told):
+def test_a_file_that_is_no_wardrobe_is_refused_in_one_line(
+    tmp_path, piece, member, change, complaint
+):
     path = tmp_path / "w.npz"
     write_wardrobe(wardrobe(piece), path)
     with np.load(path) as archive:
@@ -302,7 +304,7 @@ def test_a_file_that_is_no_wardrobe_is_refused_in_one_line(tmp_path, piece, memb
     with pytest.raises(BodyError) as caught:
         read_wardrobe(path)
     message = str(caught.value)
-    assert told in message and str(path) in message and "\n" not in message
+    assert complaint in message and str(path) in message and "\n" not in message
 
 
 def test_a_missing_or_foreign_file_is_refused(tmp_path):

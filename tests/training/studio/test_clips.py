@@ -1,4 +1,4 @@
-"""Filmed clips: opened as evaluation opens them, people are where the truth says, seeded."""
+"""Filmed clips: opened as evaluation opens them, people are where the truth has them, seeded."""
 
 from dataclasses import replace
 
@@ -90,7 +90,7 @@ def test_walls_and_keypoints_of_whoever_is_in_the_box(
     studio: Studio, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def find_people(frames, model, conf, device):
-        """Somebody in the corner, and in the second frame the person, who is 3 everywhere."""
+        """Another person in the corner, and in the second frame the person, who is 3 everywhere."""
         for frame in frames:
             box = np.array([[0.0, 0, 20, 20]])
             if frame.index == 1:

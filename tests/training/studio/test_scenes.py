@@ -1,4 +1,4 @@
-"""Scenes: labels against body.py and the pictures, and the same seed gives the same bytes."""
+"""Scenes: labels against body.py and the pictures, and the same seed makes the same bytes."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +23,7 @@ COUNT, FRAMES = 6, 4
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory):
-    """Prepared data as scenes read them: two clips of somebody who sways and walks."""
+    """Prepared data as scenes read them: two clips of a person who sways and walks."""
     data = tmp_path_factory.mktemp("data")
     write_scenery(data, BODY)
     return data
@@ -68,15 +68,15 @@ def test_points_are_body_py_s_through_the_whole_image_and_the_square(made: Scene
 def test_pictures_show_the_person_where_the_body_is(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same scenes in a white and in a black room: what stays the same is the person."""
+    """The same scenes before a white and a black background: what stays the same is the person."""
     for share in ("HIDDEN", "ACCOMPANIED"):
         monkeypatch.setattr(scenes, share, 0.0)
-    rooms = []
+    renderings = []
     for shade in (0, 255):
-        room = replace(studio, backgrounds=np.full((1, 8, 8, 3), shade, np.uint8))
-        rooms.append(render_sequences(room, 5, 1, torch.Generator().manual_seed(5)))
-    made = rooms[0]
-    same = (rooms[0].images == rooms[1].images).all(-1)
+        changed = replace(studio, backgrounds=np.full((1, 8, 8, 3), shade, np.uint8))
+        renderings.append(render_sequences(changed, 5, 1, torch.Generator().manual_seed(5)))
+    made = renderings[0]
+    same = (renderings[0].images == renderings[1].images).all(-1)
     width, height = scenes.IMAGE_SIZE
     vertices, _ = BODY(rotmats_of(made.labels.poses), torch.from_numpy(made.labels.betas[:, 0]))
     for n in range(5):
@@ -89,11 +89,11 @@ def test_pictures_show_the_person_where_the_body_is(
             cv2.fillConvexPoly(mask, np.round((triangle - 0.5) * 16).astype(np.int32), 1, shift=4)
         ends = (np.array([width, height]) - [left, top]) * PIXELS / side
         y, x = np.mgrid[:PIXELS, :PIXELS] + 0.5
-        room = (x > -left * PIXELS / side + 1) & (y > -top * PIXELS / side + 1)
-        room &= (x < ends[0] - 1) & (y < ends[1] - 1)
-        seen = same[n, 0] & room
+        inside_image = (x > -left * PIXELS / side + 1) & (y > -top * PIXELS / side + 1)
+        inside_image &= (x < ends[0] - 1) & (y < ends[1] - 1)
+        seen = same[n, 0] & inside_image
         inner = cv2.erode(mask, np.ones((3, 3))) > 0
-        assert seen[inner & room].mean() > 0.995
+        assert seen[inner & inside_image].mean() > 0.995
         # Clothes are wider than the body, but no more than that.
         thick = cv2.dilate(mask, np.ones((13, 13)))
         assert not (seen & (thick == 0)).any()
