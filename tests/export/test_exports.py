@@ -22,7 +22,7 @@ from staf_cli.body.skinning import Body
 from staf_cli.core.errors import UsageError
 from staf_cli.core.records import Clip
 from staf_cli.export import FORMATS, Scene, bvh, glb
-from staf_cli.export.motion import JOINT_NAMES, motion_of, steady
+from staf_cli.export.motion import JOINT_NAMES, motion_of, resample
 from tests.support.made_people import make_person, make_track, open_body
 
 FPS = 29.97
@@ -113,7 +113,7 @@ def test_files_are_those_that_were_announced(name, scene, folder, tmp_path):
     written = list(form.write(tmp_path, scene))
     assert len(written) == form.count(scene)
     everything = sorted(path for path in tmp_path.rglob("*") if path.is_file())
-    assert everything == sorted(written) == sorted(tmp_path.glob(form.FILES))
+    assert everything == sorted(written) == sorted(tmp_path.glob(form.files))
     for path in written:
         assert path.read_bytes() == (folder / path.relative_to(tmp_path)).read_bytes()
 
@@ -284,8 +284,8 @@ def test_glb_moves_all_people_as_recovered(gltf, scene, body):
         assert np.array_equal(times, np.float32(person.time))
         want = y_up(posed(person, body, person.betas.mean(0))[0])
         assert np.abs(mesh - want).max() < MILLIMETRE
-    steady_shape = y_up(vertices(scene.people[2], body, slice(None)))
-    assert np.abs(mesh - steady_shape).max() < MILLIMETRE
+    constant_shape = y_up(vertices(scene.people[2], body, slice(None)))
+    assert np.abs(mesh - constant_shape).max() < MILLIMETRE
 
 
 def test_glb_has_named_joints_and_a_closed_skin(gltf, scene, body):
@@ -397,7 +397,7 @@ def test_bvh_bridges_gaps_evenly(folder, scene):
     places, _ = bvh_joints(folder / "bvh" / "person_1.bvh")
     pelvis = places[3:8, 0]
     assert np.abs(np.diff(pelvis, axis=0, n=2)).max() < 1e-5
-    filled = steady(motion_of(scene.people[0], np.eye(3)), FPS)
+    filled = resample(motion_of(scene.people[0], np.eye(3)), FPS)
     turns = Rotation.from_matrix(filled.rotations[3:8, ELBOW])
     steps = (turns[:-1].inv() * turns[1:]).magnitude()
     assert steps[0] > 0.01
@@ -419,9 +419,9 @@ def test_frames_that_come_evenly_are_kept(scene):
     person = scene.people[2]
     rounded = replace(person, time=person.time.round(3))
     motion = motion_of(rounded, np.eye(3))
-    assert steady(motion, FPS) is motion
+    assert resample(motion, FPS) is motion
     alone = replace(motion, time=motion.time[:1], rotations=motion.rotations[:1])
-    assert steady(alone, FPS) is alone
+    assert resample(alone, FPS) is alone
 
 
 def test_joints_table_has_what_was_recovered(folder, scene):
@@ -541,7 +541,7 @@ def test_all_formats_hold_the_same_people_and_frames(folder, gltf, scene):
             stems = [int(path.stem) for path in (folder / "meshes" / name).glob(f"*.{suffix}")]
             assert sorted(stems) == frames
         assert len(skinned(gltf, name)[0]) == len(frames)
-        whole = steady(motion_of(person, np.eye(3)), FPS)
+        whole = resample(motion_of(person, np.eye(3)), FPS)
         assert bvhio.readAsBvh(str(folder / "bvh" / f"{name}.bvh")).FrameCount == len(whole.time)
         with np.load(folder / "amass" / f"{name}_smplx.npz") as archive:
             assert np.array_equal(archive["time"], whole.time)

@@ -28,7 +28,7 @@ def tasks(folder: Path, **clips: str) -> list[Task]:
 
 
 def prepare(log: Path, start: str = ""):
-    """Prepare a worker, as `batch.workers` wants it; what it begins is recorded in the folder `log`.
+    """Prepare a worker; each task that it begins is recorded in the folder `log`.
 
     Args:
         log: A folder, which gets a file for each event.

@@ -108,7 +108,7 @@ def test_every_array_of_a_person_is_described(result):
         check_arrays(r"person_\<id\>.npz", arrays, FRAMES)
 
 
-@pytest.mark.parametrize("model", amass.LENGTHS)
+@pytest.mark.parametrize("model", amass.POSE_LENGTHS)
 def test_every_array_of_an_amass_file_is_described(result, model):
     with np.load(result / "amass" / f"person_1_{model}.npz") as arrays:
         check_arrays("amass", arrays, FRAMES)
