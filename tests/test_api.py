@@ -25,10 +25,10 @@ from staf_cli.pipeline.rework import export
 from staf_cli.recovery import engine
 from staf_cli.result import journal
 from staf_cli.tracking import detection
-from tests.fitting.test_refine import detected, small_body, walk
 from tests.support import made_clips
 from tests.support.made_people import open_body
 from tests.support.paths import ROOT
+from tests.support.simple_walk import detected, small_body, walk
 from tests.support.staf_child import StandIn, find_one
 
 SIZE = (64, 48)  # width, height, px

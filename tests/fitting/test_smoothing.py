@@ -17,8 +17,8 @@ from staf_cli.core.geometry import crop_to_image_translation
 from staf_cli.core.records import Clip, Person, join_rows, select_rows
 from staf_cli.fitting import smoothing
 from staf_cli.fitting.smoothing import Window, smooth, smooth_rotations
-from tests.fitting.test_refine import small_body, walk
 from tests.support.made_people import make_person, make_track, open_body
+from tests.support.simple_walk import small_body, walk
 
 FPS = 30.0
 SECOND = np.arange(30) / FPS

@@ -29,7 +29,7 @@ from staf_cli.pipeline.options import Options
 from staf_cli.recovery import engine
 from staf_cli.report import content
 from staf_cli.tracking import detection
-from tests.fitting.test_refine import small_body
+from tests.support.simple_walk import small_body
 
 FPS = 25
 SIZE = (64, 48)  # width, height, px

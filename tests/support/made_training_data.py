@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from staf_cli.body.skinning import Body
 from staf_cli.model.backbone import build_encoder
 from staf_cli.training.people.motion import join_clips, write_motions
+from staf_cli.training.people.pose_prior import PosePrior
 from staf_cli.training.people.tailoring import write_wardrobe
 from staf_cli.training.people.wardrobe import Piece, Wardrobe
 from staf_cli.training.samples import PIXELS, Labels, write_samples
@@ -61,6 +62,17 @@ def write_scenery(data: Path, body: Body) -> None:
     photos = np.zeros((scenes.HELD_OUT_BACKGROUNDS + 2, 32, 32, 3), np.uint8)
     photos[:] = (np.arange(len(photos)) * 2)[:, None, None, None]
     np.save(data / "backgrounds.npy", photos)
+
+
+def simple_prior() -> PosePrior:
+    """Every joint is within half a radian of the T-pose, most often."""
+    return PosePrior(
+        mean=torch.zeros(1, 69),
+        whiten=torch.eye(69)[None] / 0.5,
+        log_weight=torch.zeros(1),
+        low=torch.full((69,), -2.5),
+        high=torch.full((69,), 2.5),
+    )
 
 
 def write_photos(folder: Path, count: int, seed: int = 0) -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 from staf_cli.core.geometry import project_to_crop
 from staf_cli.training import fitting
 from staf_cli.training.fitting import Fit, Start, confidence, fit, photo_points
-from staf_cli.training.people.pose_prior import PosePrior
 from tests.support.made_people import open_body
+from tests.support.made_training_data import simple_prior
 
 PEOPLE = 12
 SIZE = 288
@@ -29,17 +29,6 @@ class Crowd:
     betas: Tensor  # (12, 10)
     joints: Tensor  # (12, 24, 3) m
     kp2d: Tensor  # (12, 31, 3) px, weight
-
-
-def simple_prior() -> PosePrior:
-    """Every joint is within half a radian of the T-pose, most often."""
-    return PosePrior(
-        mean=torch.zeros(1, 69),
-        whiten=torch.eye(69)[None] / 0.5,
-        log_weight=torch.zeros(1),
-        low=torch.full((69,), -2.5),
-        high=torch.full((69,), 2.5),
-    )
 
 
 def root(yaw: float, roll: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from staf_cli.training import photos
 from staf_cli.training.photos import LSP_JOINTS, Photo, Seen
 from staf_cli.training.samples import MARGIN, PIXELS, read_samples
 from tests.support.made_people import open_body
-from tests.training.test_fitting import simple_prior
+from tests.support.made_training_data import simple_prior
 
 CPU = torch.device("cpu")
 

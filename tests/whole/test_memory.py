@@ -25,7 +25,9 @@ from staf_cli.recovery import engine
 from staf_cli.recovery.engine import Settings
 from staf_cli.result import folder as result_folder
 from staf_cli.result import person_npz, tracks_csv
-from tests.fitting.test_refine import (
+from tests.support.long_stream import UprightNetwork, stream
+from tests.support.made_people import make_person, make_track
+from tests.support.simple_walk import (
     detected,
     error_2d,
     mean_pose,
@@ -33,8 +35,6 @@ from tests.fitting.test_refine import (
     small_body,
     walk,
 )
-from tests.support.long_stream import UprightNetwork, stream
-from tests.support.made_people import make_person, make_track
 
 CLIP = Clip(Path("clip.mp4"), 640, 480, 30.0, Fraction(1, 30), 20, False)
 CPU = Settings(torch.device("cpu"), half=False, batch=5)
