@@ -22,7 +22,8 @@ from staf_cli.training.loop import Say
 from staf_cli.training.people.motion import read_motions, write_motions
 from staf_cli.training.people.pose_prior import fit_pose_prior
 from staf_cli.training.people.retargeting import prepare_motions
-from staf_cli.training.people.tailoring import make_wardrobe, write_wardrobe
+from staf_cli.training.people.tailoring import make_wardrobe
+from staf_cli.training.people.wardrobe import write_wardrobe
 from staf_cli.training.photos import prepare_photos
 from staf_cli.training.studio.backgrounds import prepare_backgrounds
 

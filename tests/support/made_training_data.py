@@ -10,8 +10,7 @@ from staf_cli.body.skinning import Body
 from staf_cli.model.backbone import build_encoder
 from staf_cli.training.people.motion import join_clips, write_motions
 from staf_cli.training.people.pose_prior import PosePrior
-from staf_cli.training.people.tailoring import write_wardrobe
-from staf_cli.training.people.wardrobe import Piece, Wardrobe
+from staf_cli.training.people.wardrobe import Piece, Wardrobe, write_wardrobe
 from staf_cli.training.samples import PIXELS, Labels, write_samples
 from staf_cli.training.studio import scenes
 

@@ -1,7 +1,7 @@
-"""What synthetic people wear: skins, and clothes, shoes and hair in SMPL format, read from one npz.
+"""What synthetic people wear: skins, clothes, shoes and hair in SMPL format, in one npz file.
 
-A piece lies in the body's own frame (metres, y up, T-pose) and has blend shapes and skinning
-weights of its own, so the same betas and rotations that pose the body pose the piece.
+A piece is in the body's own frame (m, y up, T-pose) and has its own blend shapes and skinning
+weights, so the same betas and rotations pose the body and the piece.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from staf_cli.body.format import BETAS, JOINT_COUNT, ROW_TOLERANCE, read_npz
 from staf_cli.core.errors import BodyError
+from staf_cli.core.files import atomic
 
 KINDS = ("suit", "shoes", "hair")
 
@@ -22,8 +23,11 @@ Array = NDArray[np.generic]
 class Piece:
     """One garment, pair of shoes or hair: G vertices for a body of V.
 
-    Its surface is open: both sides of a triangle may be seen. Raises BodyError for arrays of
-    another shape, with numbers that are not finite, weights or faces that make no surface.
+    Its surface is open: both sides of a triangle may be seen.
+
+    Raises:
+        BodyError: Arrays have a wrong shape, values that are not finite, skinning weights that
+            do not sum to 1, or faces of missing vertices.
     """
 
     name: str
@@ -35,9 +39,10 @@ class Piece:
     weights: NDArray[np.float32]  # (G, 24) skinning weights, rows sum to 1
     faces: NDArray[np.int64]  # (F, 3) indices of the piece's own vertices
     colours: NDArray[np.uint8]  # (G, 3) RGB
-    hides: NDArray[np.bool_]  # (V,) vertices of the body that it covers for certain
+    hides: NDArray[np.bool_]  # (V,) vertices of the body that it surely covers
 
     def __post_init__(self) -> None:
+        """Check the kind and all arrays."""
         count = len(self.v_template) if self.v_template.ndim else 0
         if self.kind not in KINDS or self.female not in (-1, 0, 1):
             raise BodyError(f"{self.name}: is a {self.kind} for {self.female}; no known piece")
@@ -61,7 +66,11 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class Wardrobe:
-    """S skins for a body of V vertices, and the pieces to dress it in."""
+    """S skins for a body of V vertices, and the pieces to dress it in.
+
+    Raises:
+        BodyError: Arrays have a wrong shape.
+    """
 
     skins: NDArray[np.uint8]  # (S, V, 3) RGB at the body's vertices
     skin_names: tuple[str, ...]
@@ -70,6 +79,7 @@ class Wardrobe:
     pieces: tuple[Piece, ...]
 
     def __post_init__(self) -> None:
+        """Check the arrays' shapes against each other."""
         count = len(self.skin_names)
         vertices = self.skins.shape[1] if self.skins.ndim == 3 else 0
         _check("skins", self.skins, (count, vertices, 3))
@@ -80,12 +90,12 @@ class Wardrobe:
 
     @property
     def training(self) -> "Wardrobe":
-        """What may be worn in training."""
+        """The skins and pieces that may be worn in training."""
         return self._only(held_out=False)
 
     @property
     def held_out(self) -> "Wardrobe":
-        """What is kept for evaluation."""
+        """The skins and pieces that are kept for evaluation."""
         return self._only(held_out=True)
 
     def _only(self, held_out: bool) -> "Wardrobe":
@@ -99,7 +109,7 @@ class Wardrobe:
         )
 
 
-# Member -> the kinds of number it may hold: numpy's letters for bool, integers, floats and text.
+# For each array of the file the kinds of its dtype that are allowed, as in numpy's `dtype.kind`.
 _LISTS = {
     "skins": "u",
     "skin_names": "U",
@@ -121,9 +131,13 @@ _ARRAYS = {
 
 
 def read_wardrobe(path: Path) -> Wardrobe:
-    """Read the npz that `write_wardrobe` made; half-precision arrays become float32.
+    """Read the npz file that `write_wardrobe` wrote; half-precision arrays become float32.
 
-    Raises BodyError, in one line, when the file is missing, damaged or holds another thing.
+    Returns:
+        The wardrobe.
+
+    Raises:
+        BodyError: The file is missing, damaged or holds no wardrobe.
     """
     lists = _read(path, _LISTS)
     names = [str(name) for name in lists["names"].ravel()]
@@ -157,8 +171,18 @@ def read_wardrobe(path: Path) -> Wardrobe:
         raise BodyError(f"{path}: {error}") from error
 
 
-def wardrobe_arrays(wardrobe: Wardrobe) -> dict[str, Array]:
-    """The npz that `read_wardrobe` reads, by member; weights and shapedirs in half precision."""
+def write_wardrobe(wardrobe: Wardrobe, path: Path) -> None:
+    """Write the npz file that `read_wardrobe` reads; weights and shapedirs in half precision.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **_to_arrays(wardrobe))
+
+
+def _to_arrays(wardrobe: Wardrobe) -> dict[str, Array]:
+    """Return the arrays of the npz file by their names."""
     pieces = wardrobe.pieces
     arrays: dict[str, Array] = {
         "skins": wardrobe.skins,
@@ -179,6 +203,7 @@ def wardrobe_arrays(wardrobe: Wardrobe) -> dict[str, Array]:
 
 
 def _read(path: Path, members: dict[str, str]) -> dict[str, Array]:
+    """Read arrays by name, each with its allowed dtype kinds."""
     arrays = read_npz(path, members)
     for name, kinds in members.items():
         if name not in arrays:
@@ -189,7 +214,7 @@ def _read(path: Path, members: dict[str, str]) -> dict[str, Array]:
 
 
 def _sum_to_one(weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    # Only what half precision rounded away: rows that are further off stay, to be refused.
+    """Undo the rounding to half precision; rows that are further off stay, to be refused."""
     if weights.ndim != 2:
         return weights
     total = weights.sum(1, keepdims=True)
@@ -199,6 +224,7 @@ def _sum_to_one(weights: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _check(name: str, array: Array, shape: tuple[int, ...]) -> None:
+    """Refuse an array of another shape or with values that are not finite."""
     if array.shape != shape:
         raise BodyError(f"{name}: shape {array.shape}, expected {shape}; it is no wardrobe")
     if array.dtype.kind == "f" and not np.isfinite(array).all():

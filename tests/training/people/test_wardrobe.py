@@ -8,25 +8,20 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from staf_cli.core.errors import BodyError
-from staf_cli.training.people.tailoring import (
+from staf_cli.training.people.garment_colours import plain_colours, vertex_colours
+from staf_cli.training.people.garment_fitting import (
     Binding,
-    Mannequin,
-    Mesh,
-    base_kin,
+    base_influence,
     bind,
-    carry,
-    corner_colours,
     covered_skin,
-    fit,
     height_above,
-    plain_colours,
+    move_with_skin,
+    place_on_base,
     push_out,
-    read_fitting,
-    read_mesh,
-    sew,
-    write_wardrobe,
 )
-from staf_cli.training.people.wardrobe import Wardrobe, read_wardrobe
+from staf_cli.training.people.makehuman import Mesh, read_fitting, read_mesh
+from staf_cli.training.people.tailoring import TargetBody, make_piece
+from staf_cli.training.people.wardrobe import Wardrobe, read_wardrobe, write_wardrobe
 
 ELBOW, SHOULDER = 18, 16
 AROUND, ALONG = 24, 31
@@ -54,7 +49,7 @@ def halves(quads: np.ndarray) -> np.ndarray:
     return np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
 
 
-def arm() -> Mannequin:
+def arm() -> TargetBody:
     """An arm whose first beta makes it 1 cm thicker; its base mesh has a sleeve as a helper."""
     skin = tube(RADIUS)
     bend = np.clip((skin[:, 0] - 0.25) / 0.1, 0, 1)
@@ -68,9 +63,9 @@ def arm() -> Mannequin:
     bones[:, 1] = np.clip((base[:, 0] - 0.25) / 0.1, 0, 1)
     bones[:, 0] = 1 - bones[:, 1]
     index = np.arange(len(skin))
-    return Mannequin(
+    return TargetBody(
         base=STANCE.apply(base),
-        kin=base_kin(bones, index, weights),
+        influence=base_influence(bones, index, weights),
         index=index,
         v_template=skin,
         shapedirs=shapedirs,
@@ -98,7 +93,7 @@ def sleeve(folder, offset=0.0):
 def piece(tmp_path):
     mesh, fitting = sleeve(tmp_path)
     colours = np.full((len(mesh.vertices), 3), 90, np.uint8)
-    return sew("male_sleeve", mesh, fitting, colours, arm())
+    return make_piece("male_sleeve", mesh, fitting, colours, arm())
 
 
 def test_a_fitting_places_vertices_by_shares_and_scaled_offsets(tmp_path):
@@ -109,7 +104,7 @@ def test_a_fitting_places_vertices_by_shares_and_scaled_offsets(tmp_path):
     fitting = read_fitting(tmp_path / "it.mhclo")
     base = np.array([[0.0, 0, 0], [4, 0, 0], [0, 0, -3]])
     # x: 4 apart where 2 is usual, so offsets count twice; y has no scale; z: three times.
-    np.testing.assert_allclose(fit(fitting, base), [[1 + 2, 1, -0.75 + 3], [0, 0, -3]])
+    np.testing.assert_allclose(place_on_base(fitting, base), [[1 + 2, 1, -0.75 + 3], [0, 0, -3]])
     assert fitting.covered.tolist() == [3, 4, 5, 9, 11, 12]
 
 
@@ -143,7 +138,7 @@ def test_points_follow_a_rigid_motion_of_the_skin_exactly():
     shift = np.array([1.0, 2.0, 3.0])
     for turn in Rotation.random(5, random_state=0):
         after = turn.apply(before) + shift
-        moved = carry(points, binding, before, after)
+        moved = move_with_skin(points, binding, before, after)
         np.testing.assert_allclose(moved, turn.apply(points) + shift, atol=1e-9)
 
 
@@ -151,9 +146,9 @@ def test_a_sleeve_hangs_on_the_arm_even_where_the_hip_is_nearer():
     arm_skin = tube(RADIUS)
     hip_skin = arm_skin - np.array([0, 2 * RADIUS + 0.03, 0])
     joints = np.eye(24)[[ELBOW, 1]]
-    skin_kin = np.repeat(joints, len(arm_skin), 0)
+    skin_influence = np.repeat(joints, len(arm_skin), 0)
     loose = np.array([[0.3, -RADIUS - 0.018, 0.0]])  # 18 mm below the arm, 12 mm above the hip
-    binding = bind(loose, joints[:1], np.concatenate([arm_skin, hip_skin]), skin_kin)
+    binding = bind(loose, joints[:1], np.concatenate([arm_skin, hip_skin]), skin_influence)
     on_hip = binding.index >= len(arm_skin)
     assert np.isclose(binding.share.sum(), 1)
     assert binding.share[on_hip].sum() < 0.1
@@ -206,7 +201,7 @@ def test_a_sleeve_keeps_its_distance_when_the_arm_grows(piece, beta):
 def test_a_shift_in_the_fitting_arrives_turned_with_the_arm(tmp_path):
     mesh, fitting = sleeve(tmp_path, offset=0.01)
     body = arm()
-    piece = sew("sleeve", mesh, fitting, np.zeros((len(mesh.vertices), 3), np.uint8), body)
+    piece = make_piece("sleeve", mesh, fitting, np.zeros((len(mesh.vertices), 3), np.uint8), body)
     first, second = AROUND * ALONG, AROUND * ALONG + AROUND // 2
     stretch = abs(body.base[first, 1] - body.base[second, 1]) / 0.1
     shift = STANCE.inv().apply([0, 0.01 * stretch, 0])
@@ -229,7 +224,7 @@ def test_colours_come_from_under_the_quad_and_not_from_beside_it():
     grid = np.stack(np.meshgrid([0, 0.25, 0.48], [0, 0.25, 0.48]), -1).reshape(-1, 2)
     quads = np.array([[r, r + 1, r + 4, r + 3] for r in (0, 1, 3, 4)])
     mesh = Mesh(np.zeros((9, 3)), quads, grid, quads)
-    colours = corner_colours(mesh, texture).astype(int)
+    colours = vertex_colours(mesh, texture).astype(int)
     assert np.abs(colours - (200, 0, 0)).max() <= 1  # white nearby would add green and blue
 
 
