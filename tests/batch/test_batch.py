@@ -14,18 +14,23 @@ from dataclasses import replace
 from functools import partial
 from itertools import combinations, permutations
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from unicodedata import normalize
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from staf_cli.batch import board, ledger, shift, workers
-from staf_cli.batch.clips import Choice, alone, gather, is_one
-from staf_cli.batch.events import Finished, Note, Progress, Started, reporting
-from staf_cli.batch.ledger import Row
+from staf_cli.batch import display
+from staf_cli.batch.clips import gather, is_single_clip, single_job
+from staf_cli.batch.events import Finished, Note, Progress, Started, progress_callback
+from staf_cli.batch.ledger import Row, open_ledger
+from staf_cli.batch.options import Choice, PoolOptions
+from staf_cli.batch.run import create_pool, run_batch
+from staf_cli.batch.workers import ProcessPool
 from staf_cli.core.errors import OutputError, StafError, UsageError, VideoError, WeightsError
 from staf_cli.pipeline.options import Options
+from staf_cli.recovery.options import RecoveryOptions
 from tests.support import made_clips, scripted_workers
 
 ALL = Choice(recursive=True)
@@ -192,12 +197,12 @@ def test_a_folder_of_pictures_is_one_clip(put):
     )
     assert names("seq", "mixed") == {"seq": "seq", "mixed/x.mp4": "x"}
     assert names("clips") == {"clips/x.mp4": "x", "clips/shot.v2": "shot.v2"}
-    assert is_one(Path("seq"))
-    assert is_one(Path("gone.mp4"))
-    assert not is_one(Path("mixed"))
-    assert alone(Path("seq"), Path("out")).folder == Path("out/seq")
-    assert alone(Path("clips/x.mp4"), Path("out")).folder == Path("out/x")
-    assert alone(Path("...mp4"), Path("out")).folder == Path("out/...mp4")
+    assert is_single_clip(Path("seq"))
+    assert is_single_clip(Path("gone.mp4"))
+    assert not is_single_clip(Path("mixed"))
+    assert single_job(Path("seq"), Path("out")).folder == Path("out/seq")
+    assert single_job(Path("clips/x.mp4"), Path("out")).folder == Path("out/x")
+    assert single_job(Path("...mp4"), Path("out")).folder == Path("out/...mp4")
 
 
 # --- the ledger
@@ -211,11 +216,11 @@ def saved(output):
 
 def test_the_ledger_keeps_a_row_a_clip(tmp_path):
     evil = Row("/clips/\x1b[2J\udcff.mp4", "y", "failed", message="no\nvideo")
-    with ledger.opened(tmp_path) as book:
+    with open_ledger(tmp_path) as book:
         book.add(evil)
         book.add(ROW)
         book.add(replace(ROW, status="damaged", damaged=3))
-    with ledger.opened(tmp_path) as book:
+    with open_ledger(tmp_path) as book:
         assert book.row(Path("/clips/x.mp4"), "x") == replace(ROW, status="damaged", damaged=3)
         assert book.row(Path("/clips/\x1b[2J\udcff.mp4"), "y") == evil
         assert book.row(Path("/clips/x.mp4"), "z") is None
@@ -242,18 +247,18 @@ def test_the_ledger_keeps_a_row_a_clip(tmp_path):
 )  # fmt: skip
 def test_a_foreign_ledger_is_begun_anew(tmp_path, text):
     (tmp_path / "summary.json").write_text(text)
-    with ledger.opened(tmp_path) as book:
+    with open_ledger(tmp_path) as book:
         assert book.rows == {}
         book.add(ROW)
-    with ledger.opened(tmp_path) as book:
+    with open_ledger(tmp_path) as book:
         assert list(book.rows.values()) == [ROW]
 
 
 def test_two_commands_never_fill_one_folder(tmp_path):
-    with ledger.opened(tmp_path):
-        with pytest.raises(OutputError, match="another staf is filling"), ledger.opened(tmp_path):
+    with open_ledger(tmp_path):
+        with pytest.raises(OutputError, match="another staf is filling"), open_ledger(tmp_path):
             pass
-        with ledger.opened(tmp_path / "other"):
+        with open_ledger(tmp_path / "other"):
             pass
 
 
@@ -267,8 +272,8 @@ def log(tmp_path):
     return folder
 
 
-def preparers(log, number, start=""):
-    return [partial(scripted_workers.prepare, log, start)] * number
+def pool_of(log, number, start=""):
+    return ProcessPool((partial(scripted_workers.load, log, start),) * number)
 
 
 def rows_of(events):
@@ -295,7 +300,7 @@ def test_no_bad_clip_stops_the_others(tmp_path, log):
         tmp_path, good="done", bad="fail", killed="kill", once="kill once", crashed="crash",
         raised="raise", last="done",
     )  # fmt: skip
-    events = list(workers.work(tasks, preparers(log, 2, "welcome")))
+    events = list(pool_of(log, 2, "welcome").submit(tasks))
     rows = rows_of(events)
     assert [event.text for event in events if isinstance(event, Note)].count("welcome") == 1
     assert len(rows) == len([e for e in events if isinstance(e, Finished)]) == len(tasks)
@@ -312,7 +317,7 @@ def test_no_bad_clip_stops_the_others(tmp_path, log):
 
 def test_progress_comes_from_the_workers(tmp_path, log):
     tasks = scripted_workers.tasks(tmp_path, a="slow 6", b="done")
-    seen = list(workers.work(tasks, preparers(log, 1)))
+    seen = list(pool_of(log, 1).submit(tasks))
     assert seen[:2] == [Started("a"), Progress("a", "track", 0, 6)]
     reported = [event.done for event in seen if isinstance(event, Progress)]
     assert len(reported) >= 2
@@ -324,11 +329,11 @@ def test_progress_comes_from_the_workers(tmp_path, log):
 def test_work_that_no_worker_can_do_is_reported_once(tmp_path, log):
     tasks = scripted_workers.tasks(tmp_path, a="done", b="done", c="done")
     with pytest.raises(WeightsError, match="no weights here"):
-        list(workers.work(tasks, preparers(log, 2, "refuse")))
+        list(pool_of(log, 2, "refuse").submit(tasks))
     for start, reason in [("break", "CUDA out of memory"), ("die", "signal 11")]:
         reported = []
         with pytest.raises(StafError, match=f"no worker process is left .*{reason}"):
-            for event in workers.work(tasks, preparers(log, 1, start)):
+            for event in pool_of(log, 1, start).submit(tasks):
                 reported.append(event)
         assert [type(event) for event in reported] == [Note]
 
@@ -338,7 +343,7 @@ def test_closing_ends_all_workers_at_once(tmp_path, log):
     tasks = scripted_workers.tasks(
         tmp_path, a=f"slow {scripted_workers.SLOW}", b=f"slow {scripted_workers.SLOW}"
     )
-    with closing(workers.work(tasks, preparers(log, 2))) as events:
+    with closing(pool_of(log, 2).submit(tasks)) as events:
         started = {next(event.name for event in events if isinstance(event, Started)) for _ in "12"}
         assert started == {"a", "b"}
         wait_for(lambda: len(list((tmp_path / "out").rglob(".staf-*"))) == 2)
@@ -353,11 +358,12 @@ def test_workers_end_when_their_parent_is_killed(tmp_path, log):
         import sys
         from functools import partial
         from pathlib import Path
-        from staf_cli.batch import workers
+        from staf_cli.batch.workers import ProcessPool
         from tests.support import scripted_workers
         folder = Path(sys.argv[1])
         tasks = scripted_workers.tasks(folder, a="slow 200")
-        list(workers.work(tasks, [partial(scripted_workers.prepare, folder / "log")]))
+        pool = ProcessPool((partial(scripted_workers.load, folder / "log"),))
+        list(pool.submit(tasks))
     """
     script = tmp_path / "script.py"
     script.write_text(code)
@@ -383,8 +389,8 @@ def screens():
 
 def batch(tmp_path, log, screens, quiet=False, number=1, **files):
     tasks = scripted_workers.tasks(tmp_path, **files)
-    work = partial(workers.work, prepares=preparers(log, number))
-    code = shift.run([task.job for task in tasks], tmp_path / "out", work, *screens, quiet)
+    pool = pool_of(log, number)
+    code = run_batch([task.job for task in tasks], tmp_path / "out", pool, *screens, quiet)
     return code, *(screen.file.getvalue() for screen in screens)
 
 
@@ -395,7 +401,7 @@ def test_a_batch_reports_how_it_went(tmp_path, log, screens):
     assert "failed   b: no good" in out
     assert "clips:   2 done, 1 failed" in out
     assert err == "error: b: no good\n"
-    with ledger.opened(tmp_path / "out") as book:
+    with open_ledger(tmp_path / "out") as book:
         assert [row.status for row in book.rows.values()] == ["done", "failed", "done"]
 
 
@@ -407,13 +413,13 @@ def test_quiet_reports_failures_only(tmp_path, log, screens):
     )
 
 
-def scripted(*rows):
-    def work(tasks):
+def pool_that_yields(*rows):
+    def submit(tasks):
         for row in rows:
             yield Started(row.folder)
             yield Finished(row.folder, row)
 
-    return work
+    return SimpleNamespace(submit=submit)
 
 
 @pytest.mark.parametrize(
@@ -428,22 +434,23 @@ def test_exit_codes(tmp_path, screens, statuses, code):
     rows = [replace(ROW, folder=str(n), status=status) for n, status in enumerate(statuses)]
     tasks = scripted_workers.tasks(tmp_path, **{row.folder: "" for row in rows})
     jobs = [task.job for task in tasks]
-    assert shift.run(jobs, tmp_path / "out", scripted(*rows), *screens, True) == code
+    assert run_batch(jobs, tmp_path / "out", pool_that_yields(*rows), *screens, True) == code
 
 
 def test_clips_without_people_are_remembered(tmp_path, screens):
     tasks = scripted_workers.tasks(tmp_path, a="", b="")
     seen = []
 
-    def work(given):
-        seen.append([task.in_vain for task in given])
+    def submit(given):
+        seen.append([task.known_empty for task in given])
         for task in given:
             identity = "abc" if task.job.name == "a" else ""
             row = Row(str(task.job.video), task.job.name, "nobody", identity=identity)
             yield Finished(task.job.name, row)
 
+    pool = SimpleNamespace(submit=submit)
     for _ in range(2):
-        shift.run([task.job for task in tasks], tmp_path / "out", work, *screens, True)
+        run_batch([task.job for task in tasks], tmp_path / "out", pool, *screens, True)
     assert seen == [["", ""], ["abc", ""]]
 
 
@@ -462,7 +469,6 @@ def heard():
 
 def test_an_interrupted_batch_keeps_what_is_finished(tmp_path, log, screens, heard):
     tasks = scripted_workers.tasks(tmp_path, a="done", b=f"slow {scripted_workers.SLOW}", c="done")
-    work = partial(workers.work, prepares=preparers(log, 1))
 
     def interrupt():
         wait_for(lambda: list((tmp_path / "out").rglob(".staf-part*")))
@@ -471,39 +477,43 @@ def test_an_interrupted_batch_keeps_what_is_finished(tmp_path, log, screens, hea
     heard(signal.SIGINT)
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt) as stop:
-        shift.run([task.job for task in tasks], tmp_path / "out", work, *screens, False)
+        run_batch([task.job for task in tasks], tmp_path / "out", pool_of(log, 1), *screens, False)
     assert stop.value.__notes__ == ["1 of 3 clips are finished"]
     assert all(gone(pid) for pid in scripted_workers.worker_pids(log))
     assert not list((tmp_path / "out").rglob(".staf-*"))
-    with ledger.opened(tmp_path / "out") as book:
+    with open_ledger(tmp_path / "out") as book:
         assert [row.folder for row in book.rows.values()] == ["a"]
 
 
+def on_device(device):
+    return Options(recovery=RecoveryOptions(device=device))
+
+
 def test_impossible_worker_pools_are_refused():
-    for crew in [{"jobs": 0}, {"jobs": 1, "devices": (0, 1)}, {"devices": (0,), "ray": "local"}]:
+    for pool in [{"jobs": 0}, {"jobs": 1, "devices": (0, 1)}, {"devices": (0,), "ray": "local"}]:
         with pytest.raises(UsageError):
-            shift.Crew(**crew)
+            PoolOptions(**pool)
     with pytest.raises(UsageError, match="exclude each other"):
-        shift.hire(shift.Crew(devices=(0, 1)), Options(device="cpu"))
+        create_pool(PoolOptions(devices=(0, 1)), on_device("cpu"))
     with pytest.raises(UsageError, match="write --device cuda"):
-        shift.hire(shift.Crew(ray="auto"), Options(device="cuda:1"))
+        create_pool(PoolOptions(ray="auto"), on_device("cuda:1"))
     with pytest.raises(UsageError, match="--jobs"):
-        shift.hire(shift.Crew(ray="auto", jobs=2), Options())
+        create_pool(PoolOptions(ray="auto", jobs=2), Options())
 
 
 def test_devices_and_threads_are_shared_out(monkeypatch):
     monkeypatch.setattr("torch.get_num_threads", lambda: 8)
-    work = shift.hire(shift.Crew(jobs=3, devices=(0, 2)), Options())
-    given = [prepare.args for prepare in work.keywords["prepares"]]
-    assert [options.device for options, _ in given] == ["cuda:0", "cuda:2", "cuda:0"]
+    pool = create_pool(PoolOptions(jobs=3, devices=(0, 2)), Options())
+    given = [load.args for load in pool.loaders]
+    assert [options.recovery.device for options, _ in given] == ["cuda:0", "cuda:2", "cuda:0"]
     assert [threads for _, threads in given] == [2, 2, 2]
-    work = shift.hire(shift.Crew(), Options(device="cpu"))
-    assert [prepare.args for prepare in work.keywords["prepares"]] == [(Options(device="cpu"), 8)]
+    pool = create_pool(PoolOptions(), on_device("cpu"))
+    assert [load.args for load in pool.loaders] == [(on_device("cpu"), 8)]
 
 
 def test_the_table_shows_clips_at_work(monkeypatch):
     screen = Console(file=io.StringIO(), force_terminal=True, width=120)
-    with board.opened(screen, 3, quiet=False) as show:
+    with display.open_display(screen, 3, quiet=False) as show:
         show(Started("long/\x1b[2J" + "x" * 60))
         show(Progress("long/\x1b[2J" + "x" * 60, "track", 30, 120))
         show(Started("b"))
@@ -523,7 +533,7 @@ def test_progress_is_reported_now_and_then(monkeypatch):
     times = iter(np.arange(100) * 0.1)
     monkeypatch.setattr("staf_cli.batch.events.time.monotonic", lambda: next(times))
     reported = []
-    watch = reporting("a", reported.append)
+    watch = progress_callback("a", reported.append)
     assert list(watch("track", "abcdefgh", None)) == list("abcdefgh")
     assert 2 <= len(reported) < 8
     assert reported[0] == Progress("a", "track", 0, None)
@@ -608,7 +618,7 @@ def finish(process):
 
 @pytest.fixture(scope="module")
 def filmed(tmp_path_factory):
-    return scripted_workers.walks(tmp_path_factory.mktemp("filmed") / "clips")
+    return scripted_workers.make_walking_clips(tmp_path_factory.mktemp("filmed") / "clips")
 
 
 @pytest.mark.full
@@ -627,7 +637,7 @@ def test_killed_and_begun_again_is_as_never_interrupted(filmed, detector, tmp_pa
         assert (code, err) == (0, "")
         assert ("first: 1 person, 26 frames, stood already" in out) == file.startswith("second")
         assert [row["status"] for row in saved(output)] == ["done", "done"]
-        assert scripted_workers.arrays(output) == scripted_workers.arrays(tmp_path / "whole")
+        assert scripted_workers.person_arrays(output) == scripted_workers.arrays(tmp_path / "whole")
         assert not list(output.rglob(".staf-*")) + list(output.rglob("unfinished.json"))
 
 

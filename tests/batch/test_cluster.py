@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from staf_cli.batch import cluster, shift
+from staf_cli.batch import cluster
+from staf_cli.batch.cluster import RayPool
+from staf_cli.batch.run import run_batch
 from staf_cli.core.errors import MissingTool
 from tests.support import scripted_workers
 
@@ -19,9 +22,9 @@ HEAD, *NODES = "127.0.0.2", "127.0.0.3", "127.0.0.4"  # Ray takes 127.0.0.1 for 
 
 def test_without_ray_one_line_explains_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    work = cluster.work(scripted_workers.tasks(tmp_path, a="done"), list, "local", None, "cpu")
+    pool = RayPool(list, "local", None, "cpu")
     with pytest.raises(MissingTool, match=r"pip install 'staf-cli\[ray\]'"):
-        next(work)
+        next(pool.submit(scripted_workers.tasks(tmp_path, a="done")))
 
 
 @pytest.fixture
@@ -52,19 +55,20 @@ def test_a_node_dies_in_mid_clip(tmp_path, nodes):
     log.mkdir()
     contents = {"a": "slow 60", "b": "slow 60", "c": "fail", "d": "done", "e": "slow 5"}
     tasks = scripted_workers.tasks(tmp_path, **contents)
-    prepare = partial(scripted_workers.prepare, log)
+    pool = RayPool(partial(scripted_workers.load, log), made.address, None, "cpu")
     killed = False
 
-    def work(given):
+    def submit(given):
         nonlocal killed
-        for event in cluster.work(given, prepare, made.address, None, "cpu"):
+        for event in pool.submit(given):
             yield event
             if not killed and len(list((tmp_path / "out").rglob(".staf-part*"))) == 2:
                 made.remove_node(two[0], allow_graceful=False)
                 killed = True
 
     out, err = (Console(file=io.StringIO(), width=200) for _ in "oe")
-    code = shift.run([task.job for task in tasks], tmp_path / "out", work, out, err, False)
+    jobs = [task.job for task in tasks]
+    code = run_batch(jobs, tmp_path / "out", SimpleNamespace(submit=submit), out, err, False)
     assert killed
     assert code == 1
     assert err.file.getvalue() == "error: c: no good\n"
