@@ -17,8 +17,8 @@ import math
 import operator
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
@@ -29,43 +29,31 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from staf_cli import video
-from staf_cli.batch import clips
+from staf_cli.batch.single import run_single
 from staf_cli.body.posing import vertices
 from staf_cli.body.skinning import Body
+from staf_cli.checkpoints.registry import OPEN_WEIGHTS
 from staf_cli.core import files
 from staf_cli.core.errors import TracksError, UsageError
 from staf_cli.core.geometry import project
-from staf_cli.core.progress import silent
-from staf_cli.core.records import (
-    LONGEST_NAME,
-    Clip,
-    Float,
-    Frame,
-    Image,
-    Ints,
-    Person,
-    Track,
-    join_rows,
-    select_rows,
-)
+from staf_cli.core.progress import Watch, silent
+from staf_cli.core.records import LONGEST_NAME, Clip, Float, Frame, Image, Ints, Person, Track
 from staf_cli.core.span import WHOLE, Span
-from staf_cli.core.version import __version__
 from staf_cli.export import FORMATS, Scene
-from staf_cli.fitting.refine import refine
-from staf_cli.fitting.smoothing import common_shape, smooth, with_shape
-from staf_cli.pipeline import clip as clip_pipeline
 from staf_cli.pipeline import rework
-from staf_cli.pipeline.clip import Presence
-from staf_cli.pipeline.loading import OPEN_WEIGHTS, Recovery, Tools
+from staf_cli.pipeline.clip import describe_run
+from staf_cli.pipeline.loading import Tools
 from staf_cli.pipeline.loading import prepare as load_tools
 from staf_cli.pipeline.loading import prepare_recovery as load_recovery
 from staf_cli.pipeline.options import Look, Options, check_exports
-from staf_cli.pipeline.passes import Watch
-from staf_cli.recovery import engine
-from staf_cli.recovery.placement import default_focal, place
+from staf_cli.pipeline.passes import Source
+from staf_cli.recovery.options import RecoveryOptions
+from staf_cli.recovery.recover import Recovery, recover_people, should_refine
+from staf_cli.recovery.spool import MemorySpool
 from staf_cli.result import folder as result_folder
 from staf_cli.result import journal, person_npz, tracks_csv
-from staf_cli.tracking.linking import TrackOptions
+from staf_cli.result.run_record import DetectorRecord, RecoverFacts, RunRecord, TrackFacts
+from staf_cli.tracking.options import TrackOptions
 
 __all__ = [
     "Boxes",
@@ -75,6 +63,7 @@ __all__ = [
     "Options",
     "Person",
     "Recovery",
+    "RecoveryOptions",
     "Result",
     "Tools",
     "Track",
@@ -90,6 +79,7 @@ __all__ = [
 
 PathLike = str | os.PathLike[str]
 DEFAULTS = Options()
+RECOVERY_DEFAULTS = RecoveryOptions()
 TICK = Fraction(1, 90_000)  # s, of the clock on which frames given here are put
 GIVEN = "frames given in Python"  # in place of a video's path
 SAVED = "saved from Python"  # in place of the clip that a journal's passes are of
@@ -167,7 +157,7 @@ class Result:
 
     people: tuple[Human, ...]  # in the order of their numbers as tracks.csv has them
     frames: range  # the indices of the clip's frames, those without anybody included
-    account: Mapping[str, Any]  # what was computed from what: run.json
+    record: RunRecord  # what was computed from what: run.json
     folder: Path | None  # where it lies, with its overlay.mp4; None: not saved
 
     def __post_init__(self) -> None:
@@ -185,39 +175,47 @@ class Result:
                 raise UsageError(f"person {number} has another body than the first")
 
     def save(self, folder: PathLike) -> "Result":
-        """Write tracks.csv, person_<id>.npz and run.json; gives the same result, in its folder.
+        """Write tracks.csv, person_<id>.npz and run.json.
 
-        `load`, `staf export` and the like read the folder. An older saved result there is
-        replaced; what `staf run` has left is not: raises UsageError for that, and OutputError
-        where the folder cannot be written.
+        `load`, `staf export` and the like read the folder. A result that was saved there before
+        is replaced; what `staf run` made is not.
+
+        Args:
+            folder: is made where it does not exist.
+
+        Returns:
+            The same result, in its folder.
+
+        Raises:
+            UsageError: the folder holds what `staf run` made.
+            OutputError: the folder cannot be written.
         """
-        place = Path(folder)
-        files.check_writable(place)
-        with journal.opened(place) as log:
-            mine = log.passes.get("track", journal.Pass("")).facts.get("of") == SAVED
-            if log.passes and not mine:
+        target = Path(folder)
+        files.check_writable(target)
+        with journal.opened(target) as log:
+            saved_before = log.track_facts is not None and log.track_facts.of == SAVED
+            if log.passes and not saved_before:
                 raise UsageError(
-                    f"{files.printable(place)}: holds what staf run has made; choose another folder"
+                    f"{files.printable(target)}: holds what staf run has made; "
+                    "choose another folder"
                 )
             log.forget()
             log.begin()
             tracks = [human.track for human in self.people]
-            tracks_csv.save(place / result_folder.TRACKS, tracks)
-            paths = [person_npz.path_of(place, one.id) for one in tracks]
+            tracks_csv.save(target / result_folder.TRACKS, tracks)
+            paths = [person_npz.path_of(target, one.id) for one in tracks]
             for path, human in zip(paths, self.people, strict=True):
                 person_npz.save(path, human.motion)
-            facts = {"first": self.frames.start, "frames": len(self.frames), "of": SAVED}
-            # `staf run` in this folder will not find everybody anew unless it is forced to.
-            facts["instead_of"] = SAVED
+            # With `instead_of`, `staf run` in this folder does not track again unless forced to.
+            facts = TrackFacts(self.frames.start, len(self.frames), SAVED, SAVED)
             digests = [files.sha256(path) for path in paths]
             log.keep("track", journal.key_of(SAVED), [result_folder.TRACKS], {}, facts)
-            log.keep("recover", journal.key_of(SAVED, digests), [path.name for path in paths], {})
-            if mine:
-                result_folder.tidy(
-                    place, {file for one in log.passes.values() for file in one.files}
-                )
-            log.finish({name: value for name, value in self.account.items() if name != "passes"})
-        return _loaded(place, self.people[0].body)
+            key = journal.key_of(SAVED, digests)
+            log.keep("recover", key, [path.name for path in paths], {}, RecoverFacts({}))
+            if saved_before:
+                result_folder.remove_outdated(target, log.files)
+            log.finish(replace(self.record, passes=log.passes))
+        return _loaded(target, self.people[0].body)
 
     def export(self, name: str, folder: PathLike) -> list[Path]:
         """Write a format that other programs read into a folder; gives the files.
@@ -286,7 +284,7 @@ def prepare(options: Options = DEFAULTS) -> Tools:
     return tools
 
 
-def prepare_recovery(options: Options = DEFAULTS) -> Recovery:
+def prepare_recovery(options: RecoveryOptions = RECOVERY_DEFAULTS) -> Recovery:
     """Load network and body alone, to be shared by several calls of `recover`.
 
     No detector is needed. Raises as `prepare` does.
@@ -312,14 +310,9 @@ def run(
     Raises VideoError, NobodyFound, TracksError, OutOfMemory or OutputError, and what `prepare`
     raises.
     """
-    job = clips.alone(Path(path), Path(output))
-    # The likeliest mistakes are told before the network is loaded.
-    video.probe(job.video, options.span, options.fps)
-    tools = tools or prepare(options)
-    summary = clip_pipeline.run(job.video, job.folder, options, tools, watch)
-    _warn(summary.notes)
+    summary, tools = run_single(Path(path), Path(output), options, watch, _warn, tools)
     if summary.damage:
-        _warn([f"{files.printable(job.video)}: is damaged; everything readable was done"])
+        _warn([f"{files.printable(Path(path))}: is damaged; everything readable was done"])
     return _loaded(summary.folder, tools.body)
 
 
@@ -332,20 +325,18 @@ def load(folder: PathLike) -> Result:
 
 
 def _loaded(folder: Path, body: Body | None) -> Result:
-    """body: the result's own, where it is loaded already."""
-    done, account = result_folder.load(folder)
-    try:
-        facts = account["passes"]["track"]["facts"]
-        frames = range(facts["first"], facts["first"] + facts["frames"])
-    except (KeyError, TypeError) as error:
+    """Read a result folder; body: the result's own, where it is loaded already."""
+    saved = result_folder.load(folder)
+    track = saved.record.passes.get("track")
+    if track is None or not isinstance(track.facts, TrackFacts):
         raise TracksError(
             f"{files.printable(folder / journal.RUN)}: was written by another version of staf; "
             "run the clip again"
-        ) from error
-    body = body or rework.body_of(done, account)
-    together = zip(done.people, done.tracks, strict=True)
+        )
+    body = body or rework.body_of(saved)
+    together = zip(saved.people, saved.tracks, strict=True)
     people = tuple(Human(person, track, body) for person, track in together)
-    return Result(people, frames, account, folder)
+    return Result(people, track.facts.indices, saved.record, folder)
 
 
 def read_frames(path: PathLike, span: Span = WHOLE, fps: float | None = None) -> Iterator[Frame]:
@@ -364,74 +355,64 @@ def recover(
     *,
     fps: float | None = None,
     times: ArrayLike | None = None,
-    options: Options = DEFAULTS,
+    options: RecoveryOptions = RECOVERY_DEFAULTS,
     tools: Recovery | None = None,
     watch: Watch = silent,
 ) -> Result:
     """Recover people whose boxes are known, in frames that may come from anywhere.
 
-    frames: images (H, W, 3) uint8 RGB, all of one size, looked at one by one and not kept;
-    those after the last box are not taken. The first has index 0.
-    boxes: one `Boxes` a person; they become persons 1, 2, ... in this order. Somebody needs nine
-    frames in a row for the network to see motion.
-    fps or times: either so many frames a second, or (N,) seconds, ascending, one a frame.
-    options: of these count weights, body, focal (px; None: the image's diagonal), refine
-    (None: with the open weights where there are keypoints), constant_shape, smooth (s), device,
-    half and batch.
-    tools: from `prepare_recovery` or `prepare` with the same options.
+    The result is in memory only: see `Result.save`. Somebody needs nine frames in a row for the
+    network to see motion. Source: the paper's network, its crops' cameras taken back to the
+    whole image (recovery/placement.py).
 
-    The result is in memory only: see `Result.save`. Raises UsageError for frames, boxes or times
-    that cannot be meant, OutOfMemory, and what `prepare_recovery` raises. Source: the paper's
-    network, its crops' cameras taken back to the whole image (`people.place`).
+    Args:
+        frames: images (H, W, 3) uint8 RGB, all of one size, looked at one by one and not kept;
+            those after the last box are not taken. The first has index 0.
+        boxes: one `Boxes` for each person; they become persons 1, 2, ... in this order.
+        fps: frames a second; either this or times.
+        times: (N,) s, ascending, one for each frame.
+        options: weights, body, focal length, refinement, smoothing, device.
+        tools: from `prepare_recovery` or `prepare` with the same options.
+        watch: the progress callback.
+
+    Returns:
+        The people.
+
+    Raises:
+        UsageError: frames, boxes, times or options cannot be meant.
+        OutOfMemory: not even one crop or window fits into the device's memory.
+        WeightsError: weights are missing or do not fit; also what `prepare_recovery` raises.
     """
+    if not isinstance(options, RecoveryOptions):
+        raise UsageError("recover: give options=RecoveryOptions(...); Options are for run")
     if not boxes:
         raise UsageError("no boxes: give one Boxes for every person")
     count = 1 + max(int(one.indices[-1]) for one in boxes)
     time, rate = _clock(fps, times, count)
     tracks = [_track(number, one, time) for number, one in enumerate(boxes, 1)]
-    seen = any(track.kp2d[..., 2].any() for track in tracks)
-    if options.refine and not seen:
-        raise UsageError("refine needs keypoints: give Boxes.kp2d, or leave refine out")
+    should_refine(options, tracks, OPEN_WEIGHTS)  # raises before anything is loaded
     tools = tools or prepare_recovery(options)
-    refines = options.refine
-    if refines is None:
-        refines = seen and tools.weights.split()[0] == OPEN_WEIGHTS
+    decided = replace(options, refine=should_refine(options, tracks, tools.weights))
 
     coming = _frames(frames, time)
     first = next(coming)
     height, width = first.image.shape[:2]
     clip = Clip(Path(GIVEN), width, height, rate, TICK, count, has_audio=False)
-    stream = watch("recover", chain([first], coming), count)
-    people = _placed(stream, tracks, clip, options.focal or default_focal(clip.image_size), tools)
-    if refines:
-        pairs = watch("refine", zip(people, tracks, strict=True), len(tracks))
-        people = [refine(person, track, tools.body) for person, track in pairs]
-    if options.constant_shape:
-        people = [_in_one_shape(person, tools.body) for person in people]
-    if options.smooth:
-        trembling = watch("smooth", people, len(people))
-        people = [smooth(person, tools.body, options.smooth) for person in trembling]
-    together = zip(people, tracks, strict=True)
-    humans = tuple(Human(person, track, tools.body) for person, track in together)
-    return Result(humans, range(count), _account(clip, options, tools, tracks), None)
-
-
-def _placed(
-    frames: Iterable[Frame], tracks: Sequence[Track], clip: Clip, focal: float, tools: Recovery
-) -> list[Person]:
-    """What the network says of everybody, in the image's camera; focal in px."""
-    parts: list[list[Person]] = [[] for _ in tracks]
-    for number, rows, estimate in engine.stretches(
-        frames, tracks, tools.network, tools.crop_scale, tools.settings
-    ):
-        own = select_rows(tracks[number], rows)
-        parts[number].append(place(own, estimate, clip, tools.body, tools.weights, focal))
-    return [join_rows(own) for own in parts]
-
-
-def _in_one_shape(person: Person, body: Body) -> Person:
-    shape = common_shape(person.betas, person.score, person.interpolated)
-    return with_shape(person, body, shape)
+    source, spool = Source(clip, video.Damage(), ""), MemorySpool(len(tracks))
+    recovered = recover_people(
+        chain([first], coming), tracks, clip, source.damage, tools, decided, spool, watch
+    )
+    together = zip(spool.people(), tracks, strict=True)
+    people = tuple(Human(person, track, tools.body) for person, track in together)
+    detector = DetectorRecord("none, boxes were given", "")
+    record = describe_run(source, tracks, Options(recovery=options), tools, detector)
+    record = replace(
+        record,
+        video=replace(record.video, path=GIVEN),
+        smoothing=recovered.smoothing,
+        seconds=recovered.seconds,
+    )
+    return Result(people, range(count), record, None)
 
 
 def _clock(fps: float | None, times: ArrayLike | None, count: int) -> tuple[Float, float]:
@@ -482,34 +463,6 @@ def _frames(images: Iterable[Image], time: Float) -> Iterator[Frame]:
         yield Frame(index, round(at / TICK), at, image)
     if came < len(time):
         raise UsageError(f"frames: only {came} came, and there is a box in frame {len(time) - 1}")
-
-
-def _account(
-    clip: Clip, options: Options, tools: Recovery, tracks: Sequence[Track]
-) -> dict[str, Any]:
-    """What run.json says of a video, of frames that came without one."""
-    return {
-        "staf": __version__,
-        "video": {
-            "path": GIVEN,
-            "sha256": "",
-            "width": clip.width,
-            "height": clip.height,
-            "fps": clip.fps,
-            "start": clip.span.start,
-            "end": clip.span.end,
-        },
-        "frames": clip.frames,
-        "damage": asdict(video.Damage()),
-        "people": [asdict(Presence.of(track)) for track in tracks],
-        "options": asdict(options),
-        "weights": tools.weights,
-        "body": tools.body.identity,
-        "body_file": clip_pipeline.absolute(options.body) or tools.body.name,
-        "detector": {"file": "none, boxes were given", "sha256": ""},
-        "device": str(tools.settings.device),
-        "half": tools.settings.half,
-    }
 
 
 def _warn(lines: Iterable[str]) -> None:

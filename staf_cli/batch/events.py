@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from staf_cli.batch.ledger import Row
 
 if TYPE_CHECKING:  # torch takes seconds: only workers import it
-    from staf_cli.recovery.recover import Watch
+    from staf_cli.core.progress import Watch
 
 Item = TypeVar("Item")
 INTERVAL = 0.25  # s between two reports of progress

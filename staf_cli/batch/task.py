@@ -14,9 +14,9 @@ from staf_cli.core.errors import NobodyFound, describe
 from staf_cli.core.files import printable
 
 if TYPE_CHECKING:  # torch takes seconds: only workers import it
+    from staf_cli.core.progress import Watch
     from staf_cli.pipeline.loading import Tools
     from staf_cli.pipeline.options import Options
-    from staf_cli.recovery.recover import Watch
 
 LESS_MEMORY = "fewer --jobs"  # the advice to a batch that is out of memory
 

@@ -23,6 +23,8 @@ from urllib.request import Request, urlopen
 from staf_cli.core.errors import UsageError, WeightsError
 from staf_cli.core.files import atomic, data_folder, scratch_folder, sha256
 
+OPEN_BODY = "open-body"
+OPEN_WEIGHTS = "staf-open"  # used where no other weights are asked for
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all
 
 PLAIN_NAME = re.compile(r"\w[\w.+ -]{0,99}")  # no path, and no file that is hidden

@@ -1,7 +1,7 @@
 """Progress callbacks: bars on a terminal, plain lines elsewhere, or nothing."""
 
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -19,6 +19,23 @@ Item = TypeVar("Item")
 # What a pass counts, by the first word of its name; all others count frames. People are refined
 # and smoothed in stretches of a few thousand frames.
 UNITS = {"refine": "stretches", "smooth": "stretches", "export": "files"}
+
+
+class Watch(Protocol):
+    """A progress callback: passes items on and shows how far a pass is."""
+
+    def __call__(self, what: str, items: Iterable[Item], total: int | None) -> Iterator[Item]:
+        """Pass items on.
+
+        Args:
+            what: the pass, such as "recover".
+            items: frames, stretches or files.
+            total: how many; None where that is unknown.
+
+        Yields:
+            The items.
+        """
+        ...
 
 
 class _Rate(ProgressColumn):

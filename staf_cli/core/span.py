@@ -5,8 +5,23 @@ from dataclasses import dataclass
 from math import inf
 
 from staf_cli.core.errors import UsageError
+from staf_cli.core.options import option
 
 CLOCK = re.compile(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:\.\d*)?|\.\d+)")  # h:mm:ss.s, m:ss.s, s.s
+
+
+def parse_time(text: str) -> float:
+    """Seconds from "12.5", "1:30" or "0:01:30.25". Raises UsageError for anything else."""
+    matched = CLOCK.fullmatch(text.strip())
+    if matched is None:
+        raise UsageError(f"{text!r} is no time: write seconds (12.5), m:ss (1:30) or h:mm:ss.s")
+    hours, minutes, seconds = matched.groups()
+    if minutes is not None and float(seconds) >= 60:
+        raise UsageError(f"{text!r} is no time: after a colon, seconds go up to 59")
+    # As one decimal, so that it is the nearest number to what was written, as a frame's time is.
+    whole, _, fraction = seconds.partition(".")
+    total = int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(whole or 0)
+    return float(f"{total}.{fraction or 0}")
 
 
 @dataclass(frozen=True)
@@ -16,8 +31,12 @@ class Span:
     Raises UsageError where that can be no frame of any clip.
     """
 
-    start: float = 0.0
-    end: float | None = None  # None: to the end of the clip
+    start: float = option(
+        0.0, "From here: seconds (12.5), m:ss or h:mm:ss.", metavar="TIME", parse=parse_time
+    )
+    end: float | None = option(  # None: to the end of the clip
+        None, "Up to here.", metavar="TIME", parse=parse_time
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < inf:
@@ -38,17 +57,3 @@ class Span:
 
 
 WHOLE = Span()  # all of a clip
-
-
-def parse_time(text: str) -> float:
-    """Seconds from "12.5", "1:30" or "0:01:30.25". Raises UsageError for anything else."""
-    matched = CLOCK.fullmatch(text.strip())
-    if matched is None:
-        raise UsageError(f"{text!r} is no time: write seconds (12.5), m:ss (1:30) or h:mm:ss.s")
-    hours, minutes, seconds = matched.groups()
-    if minutes is not None and float(seconds) >= 60:
-        raise UsageError(f"{text!r} is no time: after a colon, seconds go up to 59")
-    # As one decimal, so that it is the nearest number to what was written, as a frame's time is.
-    whole, _, fraction = seconds.partition(".")
-    total = int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(whole or 0)
-    return float(f"{total}.{fraction or 0}")

@@ -14,10 +14,9 @@ figure over several clips is the mean over all their frames (2D: all their label
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,58 +32,27 @@ from staf_cli.core.devices import choose_device
 from staf_cli.core.errors import BodyError, UsageError
 from staf_cli.core.files import atomic, printable
 from staf_cli.core.geometry import CROP_SCALE, project
+from staf_cli.core.progress import Watch
 from staf_cli.core.records import Float, Frame, Ints, Person, Track, rows_by_frame
 from staf_cli.core.version import __version__
+from staf_cli.evaluation.options import METHODS, EvaluationOptions
 from staf_cli.evaluation.truth import LSP, Footage, Pose, Truth
-from staf_cli.fitting.refine import refine
 from staf_cli.model.staf import STAF, load_network, mean_pose_network
 from staf_cli.recovery import engine
+from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.recovery.placement import Estimate, place
+from staf_cli.recovery.recover import Recovery, fit_people, place_people
+from staf_cli.recovery.spool import MemorySpool
 from staf_cli.tracking.detection import closest_keypoints, find_people, load_detector, look_closer
+from staf_cli.video import Damage
 
-Watch = Callable[[str, Iterable[Any], int | None], Iterator[Any]]  # passes items on and shows it
 _Theta = tuple[Tensor, Tensor]  # rotmats (F, 24, 3, 3), betas (F, 10)
 _Errors = dict[str, Float]  # of one person: MEASURES, (F,) or (F, 14), where there is truth
 
-METHODS = {  # name: where it starts, and whether that is refined
-    "network": ("network", False),
-    "mean": ("mean", False),
-    "refine": ("mean", True),
-    "network+refine": ("network", True),
-}
 MEASURES = ("mpjpe", "pa_mpjpe", "pve", "accel", "pck", "error_2d")  # of a Row
 CONF = 0.25  # score from which the detector believes in a person
 CHUNK = 64  # frames whose vertices are in memory at a time
 OVERALL = "all"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to evaluate."""
-
-    methods: tuple[str, ...] = tuple(METHODS)
-    device: str = "auto"
-    batch: int = 16
-
-    def __post_init__(self) -> None:
-        if not self.methods:
-            raise UsageError(f"no method given; choose from {', '.join(METHODS)}")
-        for name in self.methods:
-            if name not in METHODS:
-                raise UsageError(f"unknown method {name!r}; choose from {', '.join(METHODS)}")
-        if self.batch < 1:
-            raise UsageError(f"batch is {self.batch}: choose 1 or more")
-
-    @property
-    def refines(self) -> bool:
-        """Whether keypoints are needed."""
-        return any(METHODS[name][1] for name in self.methods)
-
-    @property
-    def settings(self) -> engine.Settings:
-        """The same for the engine; float16 on CUDA, as `staf run` has it."""
-        device = choose_device(self.device)
-        return engine.Settings(device, device.type == "cuda", self.batch)
 
 
 @dataclass(frozen=True)
@@ -148,7 +116,7 @@ class Table:
 def evaluate(
     dataset: Sequence[Footage],
     contenders: Sequence[Contender],
-    options: Options,
+    options: EvaluationOptions,
     detector: Path | None,
     watch: Watch,
 ) -> Table:
@@ -163,7 +131,8 @@ def evaluate(
         _check_body(dataset, one.body)
     if detector is None and needs_detector(dataset, options):
         raise UsageError("refining needs a detector where the truth holds no detected keypoints")
-    settings = options.settings
+    device = choose_device(options.device)
+    settings = engine.Settings(device, device.type == "cuda", options.batch)
     for one in contenders:
         engine.prepare(one.network, settings)
     found: dict[tuple[int, str], list[list[_Errors]]] = {}  # contender, method: clips, people
@@ -192,7 +161,7 @@ def evaluate(
     return Table(tuple(rows), tuple(curves))
 
 
-def needs_detector(dataset: Sequence[Footage], options: Options) -> bool:
+def needs_detector(dataset: Sequence[Footage], options: EvaluationOptions) -> bool:
     """Whether somebody is to be refined whose keypoints are not in the truth."""
     undetected = (
         truth for footage in dataset for truth in footage.people if truth.detected is None
@@ -248,43 +217,49 @@ def _recovered(
     footage: Footage,
     tracks: list[Track],
     one: Contender,
-    options: Options,
+    options: EvaluationOptions,
     settings: engine.Settings,
     watch: Watch,
 ) -> Iterator[tuple[str, list[Person]]]:
     """Each method of the options with the footage's people as it recovers them."""
+    tools = Recovery(one.body, one.network, one.identity, one.crop_scale, settings)
     starts: dict[str, list[Person]] = {}
     for method in options.methods:
-        start, refined = METHODS[method]
+        start, refines = METHODS[method]
         if start not in starts:
             if start == "network":
                 frames = _frames(footage, f"recover {one.name}", watch)
-                found = engine.recover(frames, tracks, one.network, one.crop_scale, settings)
+                starts[start] = _network(frames, footage, tracks, tools)
             else:
-                found = [_mean(track, one) for track in tracks]
-            starts[start] = [
-                place(track, estimate, footage.clip, one.body, one.identity, footage.focal)
-                for track, estimate in zip(tracks, found, strict=True)
-            ]
-        people = starts[start]
-        if refined:
-            pairs = watch("refine", zip(people, tracks, strict=True), len(people))
-            people = [refine(person, track, one.body) for person, track in pairs]
-        yield method, people
+                starts[start] = [_mean(track, footage, tools) for track in tracks]
+        spool = MemorySpool.of(starts[start])
+        fit_people(tracks, one.body, RecoveryOptions(refine=refines), spool, watch)
+        yield method, spool.people()
+
+
+def _network(
+    frames: Iterable[Frame], footage: Footage, tracks: list[Track], tools: Recovery
+) -> list[Person]:
+    """The people of the footage as the network sees them."""
+    spool = MemorySpool(len(tracks))
+    place_people(frames, tracks, footage.clip, Damage(), tools, footage.focal, spool)
+    return spool.people()
+
+
+def _mean(track: Track, footage: Footage, tools: Recovery) -> Person:
+    """A person of the network's mean parameters in every frame."""
+    theta = tools.network.mean(len(track.frame))
+    estimate = Estimate(
+        theta.rotmats.numpy(force=True),
+        theta.betas.numpy(force=True),
+        theta.pred_cam.numpy(force=True),
+        square_box(track.box, tools.crop_scale),
+    )
+    return place(track, estimate, footage.clip, tools.body, tools.weights, footage.focal)
 
 
 def _frames(footage: Footage, what: str, watch: Watch) -> Iterator[Frame]:
     return watch(f"{footage.name}: {what}", footage.frames(), footage.clip.frames)
-
-
-def _mean(track: Track, one: Contender) -> Estimate:
-    theta = one.network.mean(len(track.frame))
-    return Estimate(
-        theta.rotmats.numpy(force=True),
-        theta.betas.numpy(force=True),
-        theta.pred_cam.numpy(force=True),
-        square_box(track.box, one.crop_scale),
-    )
 
 
 def _errors(person: Person, truth: Truth, body: Body) -> _Errors:

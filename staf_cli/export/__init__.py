@@ -1,43 +1,59 @@
-"""Results as files, one module a format; each says what it writes and reads it back if it can.
+"""Other programs' file formats, as --export and `staf export` know them by name.
 
-`FORMATS` are those that --export and `staf export` know by name. person_npz and tracks_csv
-are the result itself and always written.
+`FORMATS` is the one place where a format is added. A format is a module of this package with a
+glob and two functions, and a record in `FORMATS` that names them. For example, for a text file
+with each person's path over the ground, the module staf_cli/export/paths.py:
+
+    FILES = "paths/person_[0-9]*.txt"
+
+    def count(scene: Scene) -> int:
+        return len(scene.people)
+
+    def write(folder: Path, scene: Scene) -> Iterator[Path]:
+        for person in scene.people:
+            path = folder / "paths" / f"person_{person.id}.txt"
+            with atomic(path) as temporary:
+                np.savetxt(temporary, person.joints3d[:, 0, [0, 2]])
+            yield path
+
+and the record:
+
+    "paths": Format(paths.FILES, paths.count, paths.write),
+
+The command line, `staf_cli.api` and the result folder read `FORMATS`; nothing else has to
+change. docs/formats.md describes every format, and tests/export reads every one back.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
 
-from staf_cli.export import amass, bvh, glb, joints_csv, obj, openpose, ply
+from staf_cli.export import amass, bvh, glb, joints_csv, meshes, obj, openpose, ply
 from staf_cli.export.scene import Scene
 
 __all__ = ["FORMATS", "Format", "Scene"]
 
 
-class Format(Protocol):
-    """What a format's module offers."""
+@dataclass(frozen=True)
+class Format:
+    """A file format: which files it consists of, and how they are written."""
 
-    FILES: str  # a glob in the result folder for every file it may have written there
-
-    def count(self, scene: Scene) -> int:
-        """How many files `write` will make."""
-
-    def write(self, folder: Path, scene: Scene) -> Iterator[Path]:
-        """Write a scene into a result folder, and yield each file as it is done.
-
-        Raises OutputError where that cannot be written to.
-        """
+    files: str  # a glob in the result folder that matches what `write` makes, and nothing else
+    count: Callable[[Scene], int]  # how many files `write` will make
+    # Writes into a result folder and yields each file's path once the file is complete. Raises
+    # OutputError where it cannot be written.
+    write: Callable[[Path, Scene], Iterator[Path]]
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "amass": amass,
-        "bvh": bvh,
-        "csv": joints_csv,
-        "glb": glb,
-        "obj": obj,
-        "openpose": openpose,
-        "ply": ply,
+        "amass": Format(amass.FILES, amass.count, amass.write),
+        "bvh": Format(bvh.FILES, bvh.count, bvh.write),
+        "csv": Format(joints_csv.FILES, joints_csv.count, joints_csv.write),
+        "glb": Format(glb.FILES, glb.count, glb.write),
+        "obj": Format(obj.FILES, meshes.count, obj.write),
+        "openpose": Format(openpose.FILES, openpose.count, openpose.write),
+        "ply": Format(ply.FILES, meshes.count, ply.write),
     }
 )

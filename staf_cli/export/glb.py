@@ -1,8 +1,8 @@
-"""people.glb: everybody of a clip as animated skeletons in their skins (glTF 2.0, binary).
+"""people.glb: the people of a clip as animated, skinned skeletons (glTF 2.0, binary).
 
-One node a person, person_<id>, holds the skeleton and the mesh. While the person is not in the
-picture the pelvis's scale is 0, and so the whole body's: glTF has no other way to hide somebody
-that all programs know.
+Every person is one node, person_<id>, with the skeleton and the mesh below it. While the person
+is not in the picture the scale of the pelvis is 0, and with it that of the whole body: glTF has
+no other way to hide a node that all programs support.
 """
 
 import json
@@ -23,31 +23,45 @@ from staf_cli.body.skinning import Body
 from staf_cli.core.files import atomic
 from staf_cli.core.records import Float, Person
 from staf_cli.core.version import __version__
-from staf_cli.export.motion import JOINT_NAMES, Y_UP, at_rest, mean_shape, motion_of
+from staf_cli.export.motion import JOINT_NAMES, Y_UP, mean_betas, motion_of, rest_pose
 from staf_cli.export.scene import Scene
 
 FILES = "people.glb"
 INFLUENCES = 4  # joints that may move a vertex; SMPL's vertices have no more
-VERTEX_DATA, INDICES = 34962, 34963  # what a part of the buffer is for, in glTF's numbers
-COMPONENTS = {"uint8": 5121, "uint32": 5125, "float32": 5126}
-KINDS = {(): "SCALAR", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
-SKIN_COLOUR = [0.75, 0.66, 0.6, 1.0]
+ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963  # glTF's numbers for vertex data and indices
+COMPONENT_TYPES = {"uint8": 5121, "uint32": 5125, "float32": 5126}
+ACCESSOR_TYPES = {(): "SCALAR", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
+SKIN_MATERIAL = {
+    "name": "skin",
+    "pbrMetallicRoughness": {
+        "baseColorFactor": [0.75, 0.66, 0.6, 1.0],
+        "metallicFactor": 0,
+        "roughnessFactor": 0.8,
+    },
+}
 
 Json = dict[str, Any]
 
 
 def count(scene: Scene) -> int:
-    """One file a clip."""
+    """Return the number of files: one."""
     return 1
 
 
 def write(folder: Path, scene: Scene) -> Iterator[Path]:
-    """Write everybody into one file, and yield it.
+    """Write all people into one file.
 
     Metres, y up, the video camera at the origin and in the file; times are the clip's own, in
-    float32. Each person has one shape, `mean_shape`. SMPL's pose-dependent corrections of the
-    surface (posedirs) are left out, and of the joints that move a vertex the strongest four
-    count: neither changes open-body.
+    float32. Each person has one shape, `mean_betas`. SMPL's pose-dependent corrections of the
+    surface (posedirs) are left out, and only the four strongest of the joints that move a vertex
+    are used; open-body loses nothing by either.
+
+    Args:
+        folder: The result folder.
+        scene: What to write; one person at least.
+
+    Yields:
+        The file's path.
     """
     path = folder / FILES
     with atomic(path) as temporary:
@@ -56,15 +70,15 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
 
 
 @dataclass
-class _Parts:
-    """The binary half of the file while it is put together, and its table of contents."""
+class _Buffer:
+    """The file's binary chunk while it is built, and its table of contents."""
 
     chunks: list[bytes] = field(default_factory=list)
     views: list[Json] = field(default_factory=list)
     accessors: list[Json] = field(default_factory=list)
 
     def add(self, array: NDArray[Any], target: int | None = None, bounds: bool = False) -> int:
-        """Append an array (N, ...) and give the number of its accessor."""
+        """Append an array (N, ...) and return the number of its accessor."""
         start = sum(view["byteLength"] for view in self.views)
         data = np.ascontiguousarray(array).tobytes()
         view: Json = {"buffer": 0, "byteOffset": start, "byteLength": len(data)}
@@ -72,9 +86,9 @@ class _Parts:
             view["target"] = target
         accessor: Json = {
             "bufferView": len(self.views),
-            "componentType": COMPONENTS[array.dtype.name],
+            "componentType": COMPONENT_TYPES[array.dtype.name],
             "count": len(array),
-            "type": KINDS[array.shape[1:]],
+            "type": ACCESSOR_TYPES[array.shape[1:]],
         }
         if bounds:
             rows = array.reshape(len(array), -1)
@@ -86,150 +100,145 @@ class _Parts:
 
 
 def _document(scene: Scene) -> tuple[Json, bytes]:
-    """The file's JSON and its binary half."""
-    parts = _Parts()
-    joint, weight = _influences(scene.body)
-    surface = {
-        "indices": parts.add(scene.body.faces.astype(np.uint32).ravel(), INDICES),
-        "JOINTS_0": parts.add(joint, VERTEX_DATA),
-        "WEIGHTS_0": parts.add(weight, VERTEX_DATA),
-    }  # the same for everybody
+    """Return the file's JSON and its binary chunk."""
+    buffer = _Buffer()
+    joints, weights = _skin_weights(scene.body)
+    shared = {  # accessors that all people use
+        "indices": buffer.add(scene.body.faces.astype(np.uint32).ravel(), ELEMENT_ARRAY_BUFFER),
+        "JOINTS_0": buffer.add(joints, ARRAY_BUFFER),
+        "WEIGHTS_0": buffer.add(weights, ARRAY_BUFFER),
+    }
     document: Json = {
         "asset": {"version": "2.0", "generator": f"staf {__version__}"},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"name": "camera", "camera": 0}],
         "cameras": [_camera(scene.people[0])],
-        "materials": [
-            {
-                "name": "skin",
-                "pbrMetallicRoughness": {
-                    "baseColorFactor": SKIN_COLOUR,
-                    "metallicFactor": 0,
-                    "roughnessFactor": 0.8,
-                },
-            }
-        ],
+        "materials": [SKIN_MATERIAL],
         "meshes": [],
         "skins": [],
         "animations": [{"name": "motion", "samplers": [], "channels": []}],
     }
     for person in scene.people:
-        _add_person(document, parts, surface, person, scene)
-    document["accessors"] = parts.accessors
-    document["bufferViews"] = parts.views
-    binary = b"".join(parts.chunks)
+        skeleton = _add_body(document, buffer, shared, person, scene.body)
+        _add_motion(document["animations"][0], buffer, skeleton, person, scene.frames)
+    document["accessors"] = buffer.accessors
+    document["bufferViews"] = buffer.views
+    binary = b"".join(buffer.chunks)
     document["buffers"] = [{"byteLength": len(binary)}]
     return document, binary
 
 
-def _add_person(
-    document: Json, parts: _Parts, surface: dict[str, int], person: Person, scene: Scene
-) -> None:
-    """Append one person's nodes, mesh, skin and motion."""
+def _add_body(
+    document: Json, buffer: _Buffer, shared: dict[str, int], person: Person, body: Body
+) -> int:
+    """Append a person's nodes, mesh and skin, and return the number of the pelvis's node."""
     name = f"person_{person.id}"
-    vertices, joints = at_rest(scene.body, mean_shape(person))
-    normals = trimesh.Trimesh(vertices, scene.body.faces, process=False).vertex_normals
+    vertices, joints = rest_pose(body, mean_betas(person))
+    normals = trimesh.Trimesh(vertices, body.faces, process=False).vertex_normals
     attributes = {
-        "POSITION": parts.add(vertices, VERTEX_DATA, bounds=True),
-        "NORMAL": parts.add(normals.astype(np.float32), VERTEX_DATA),
-        "JOINTS_0": surface["JOINTS_0"],
-        "WEIGHTS_0": surface["WEIGHTS_0"],
+        "POSITION": buffer.add(vertices, ARRAY_BUFFER, bounds=True),
+        "NORMAL": buffer.add(normals.astype(np.float32), ARRAY_BUFFER),
+        "JOINTS_0": shared["JOINTS_0"],
+        "WEIGHTS_0": shared["WEIGHTS_0"],
     }
-    primitive = {"attributes": attributes, "indices": surface["indices"], "material": 0}
+    primitive = {"attributes": attributes, "indices": shared["indices"], "material": 0}
     document["meshes"].append({"name": name, "primitives": [primitive]})
 
     root = len(document["nodes"])
-    skeleton = root + 1  # the pelvis; the others follow in SMPL's order, the mesh comes last
+    skeleton = root + 1  # the pelvis; the other joints follow in SMPL's order, the mesh is last
     mesh = skeleton + len(JOINT_NAMES)
     number = len(document["skins"])
     document["scenes"][0]["nodes"].append(root)
     document["nodes"].append({"name": name, "children": [skeleton, mesh]})
     document["nodes"] += _joint_nodes(joints, skeleton)
     document["nodes"].append({"name": f"{name}_body", "mesh": number, "skin": number})
-    from_joints = np.tile(np.eye(4, dtype=np.float32), (len(JOINT_NAMES), 1, 1))
-    from_joints[:, 3, :3] = -joints  # transposed: glTF's matrices go column by column
+    inverse_bind = np.tile(np.eye(4, dtype=np.float32), (len(JOINT_NAMES), 1, 1))
+    inverse_bind[:, 3, :3] = -joints  # transposed: glTF stores matrices column by column
     document["skins"].append(
         {
             "name": name,
-            "inverseBindMatrices": parts.add(from_joints),
+            "inverseBindMatrices": buffer.add(inverse_bind),
             "joints": list(range(skeleton, mesh)),
             "skeleton": root,
         }
     )
+    return skeleton
 
-    animation = document["animations"][0]
+
+def _add_motion(
+    animation: Json, buffer: _Buffer, skeleton: int, person: Person, frames: range
+) -> None:
+    """Append the animation of a person whose pelvis is the node `skeleton`."""
 
     def animate(node: int, path: str, times: int, values: NDArray[np.float32], how: str) -> None:
-        sampler = {"input": times, "output": parts.add(values), "interpolation": how}
+        sampler = {"input": times, "output": buffer.add(values), "interpolation": how}
         target = {"node": node, "path": path}
         animation["channels"].append({"sampler": len(animation["samplers"]), "target": target})
         animation["samplers"].append(sampler)
 
     motion = motion_of(person, Y_UP)
-    times = parts.add(motion.time.astype(np.float32), bounds=True)
+    times = buffer.add(motion.time.astype(np.float32), bounds=True)
     animate(skeleton, "translation", times, motion.pelvis.astype(np.float32), "LINEAR")
     for joint in range(len(JOINT_NAMES)):
-        turns = _quaternions(motion.rotations[:, joint])
-        animate(skeleton + joint, "rotation", times, turns, "LINEAR")
-    moments, visible = _presence(person, scene.frames)
+        quaternions = _quaternions(motion.rotations[:, joint])
+        animate(skeleton + joint, "rotation", times, quaternions, "LINEAR")
+    changes, visible = _visibility(person, frames)
     if not all(visible):
         scales = np.repeat(np.array(visible, np.float32)[:, None], 3, 1)
-        changes = parts.add(np.array(moments, np.float32), bounds=True)
-        animate(skeleton, "scale", changes, scales, "STEP")
+        times = buffer.add(np.array(changes, np.float32), bounds=True)
+        animate(skeleton, "scale", times, scales, "STEP")
 
 
 def _joint_nodes(joints: NDArray[np.float32], first: int) -> list[Json]:
-    """The skeleton's nodes in its T-pose; joints (24, 3) m, `first` is the pelvis's number."""
+    """Return the skeleton's nodes in its T-pose; joints: (24, 3) m, first: the pelvis's number."""
     nodes: list[Json] = []
     for joint, parent in enumerate(SMPL_PARENTS):
         bone = joints[joint] - (joints[parent] if parent >= 0 else 0)
         node: Json = {"name": JOINT_NAMES[joint], "translation": bone.tolist()}
-        below = [first + child for child, above in enumerate(SMPL_PARENTS) if above == joint]
-        if below:
-            node["children"] = below
+        children = [first + child for child, above in enumerate(SMPL_PARENTS) if above == joint]
+        if children:
+            node["children"] = children
         nodes.append(node)
     return nodes
 
 
-def _influences(body: Body) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The joints that move each vertex (V, 4), and how much, each row summing to 1."""
+def _skin_weights(body: Body) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return the joints that move each vertex (V, 4), and their weights, which sum to 1."""
     weights = body.arrays.weights
-    joint = np.argsort(-weights, axis=1, kind="stable")[:, :INFLUENCES]
-    weight = np.take_along_axis(weights, joint, 1)
-    joint[weight == 0] = 0
-    return joint.astype(np.uint8), weight / weight.sum(1, keepdims=True)
+    strongest = np.argsort(-weights, axis=1, kind="stable")[:, :INFLUENCES]
+    chosen = np.take_along_axis(weights, strongest, 1)
+    strongest[chosen == 0] = 0
+    return strongest.astype(np.uint8), chosen / chosen.sum(1, keepdims=True)
 
 
 def _quaternions(rotmats: Float) -> NDArray[np.float32]:
-    """Rotations (F, 3, 3) as unit quaternions (F, 4) x, y, z, w that never jump to -q."""
-    turns = Rotation.from_matrix(rotmats).as_quat()
-    towards = (turns[1:] * turns[:-1]).sum(1)
-    turns[1:] *= np.cumprod(np.where(towards < 0, -1, 1))[:, None]
-    return np.asarray(turns, np.float32)
+    """Return rotations (F, 3, 3) as unit quaternions (F, 4) x, y, z, w without jumps to -q."""
+    quaternions = Rotation.from_matrix(rotmats).as_quat()
+    cosines = (quaternions[1:] * quaternions[:-1]).sum(1)
+    quaternions[1:] *= np.cumprod(np.where(cosines < 0, -1, 1))[:, None]
+    return np.asarray(quaternions, np.float32)
 
 
-def _presence(person: Person, frames: range) -> tuple[list[float], list[bool]]:
-    """The moments (s) at which the person comes or goes, and whether it is there from then on.
-
-    Nobody's frame is known between two of the person's; it is taken to lie evenly between.
-    """
+def _visibility(person: Person, frames: range) -> tuple[list[float], list[bool]]:
+    """Return the times (s) when the person appears or disappears, and which of them it is."""
     frame, time = person.frame.tolist(), person.time.tolist()
-    moments, visible = [time[0]], [True]
+    times, visible = [time[0]], [True]
     if frame[0] > frames.start:
-        moments, visible = [0.0, *moments], [False, *visible]
-    for (left, at), (back, then) in pairwise(zip(frame, time, strict=True)):
-        if back > left + 1:
-            moments += [at + (then - at) / (back - left), then]
+        times, visible = [0.0, *times], [False, *visible]
+    for (last, start), (back, end) in pairwise(zip(frame, time, strict=True)):
+        if back > last + 1:
+            # The times of the frames in a gap are not known: assume that they are even.
+            times += [start + (end - start) / (back - last), end]
             visible += [False, True]
     if frame[-1] + 1 < frames.stop:
-        moments.append(time[-1] + 1 / person.fps)
+        times.append(time[-1] + 1 / person.fps)
         visible.append(False)
-    return moments, visible
+    return times, visible
 
 
 def _camera(person: Person) -> Json:
-    """The camera that filmed the clip; glTF's, too, looks along -z with y up."""
+    """Return the camera that filmed the clip: at the origin, along -z, y up, as glTF wants it."""
     width, height = person.image_size
     perspective = {
         "yfov": 2 * float(np.arctan(height / (2 * person.focal_length))),
@@ -240,7 +249,7 @@ def _camera(person: Person) -> Json:
 
 
 def _glb(document: Json, binary: bytes) -> bytes:
-    """Header and the two chunks, each of a length that four divides (glTF 2.0, section 4.4)."""
+    """Return the file: header and two chunks, padded to multiples of four (glTF 2.0, 4.4)."""
     text = json.dumps(document, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     binary += b"\0" * (-len(binary) % 4)

@@ -1,4 +1,4 @@
-"""joints.csv: a line for each person, frame and joint; for spreadsheets and statistics."""
+"""joints.csv: one line for each person, frame and joint; for spreadsheets and statistics."""
 
 import csv
 from collections.abc import Iterator
@@ -14,31 +14,38 @@ COLUMNS = ["person", "frame", "time", "joint", "x", "y", "z", "u", "v", "score"]
 
 
 def count(scene: Scene) -> int:
-    """One file a clip."""
+    """Return the number of files: one."""
     return 1
 
 
 def write(folder: Path, scene: Scene) -> Iterator[Path]:
-    """Write all joints of everybody, sorted by person, frame and SMPL's order; yield the file.
+    """Write all joints of all people, sorted by person, frame and SMPL's order of joints.
 
-    time in s; x, y, z in m, camera frame (x right, y down, z forward); u, v in px; score that
-    of the person's detection, 0 where there was none.
+    Columns: time in s; x, y, z in m, camera frame (x right, y down, z forward); u, v in px;
+    score is that of the person's detection, 0 where there was none.
+
+    Args:
+        folder: The result folder.
+        scene: What to write.
+
+    Yields:
+        The file's path.
     """
     path = folder / FILES
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         for person in scene.people:
-            writer.writerows(_lines(person))
+            writer.writerows(_rows(person))
     yield path
 
 
-def _lines(person: Person) -> Iterator[list[str]]:
+def _rows(person: Person) -> Iterator[list[str]]:
     for row, frame in enumerate(person.frame.tolist()):
         start = [str(person.id), str(frame), f"{person.time[row]:.6f}"]
         score = f"{person.score[row]:.3f}"
-        places = zip(JOINT_NAMES, person.joints3d[row], person.joints2d[row], strict=True)
-        for name, in_space, in_image in places:
-            x, y, z = in_space
-            u, v = in_image
+        joints = zip(JOINT_NAMES, person.joints3d[row], person.joints2d[row], strict=True)
+        for name, point, pixel in joints:
+            x, y, z = point
+            u, v = pixel
             yield [*start, name, f"{x:.5f}", f"{y:.5f}", f"{z:.5f}", f"{u:.3f}", f"{v:.3f}", score]

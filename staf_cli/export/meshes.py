@@ -1,6 +1,7 @@
-"""meshes/person_<id>/<frame>.*: a person's posed meshes one after another, one a file.
+"""meshes/person_<id>/<frame>.*: the posed meshes of all people, one file a person and frame.
 
-Metres, the video camera at the origin, y up. Files are named by the frame's index, six digits.
+The part that obj.py and ply.py share. Metres, y up, the video camera at the origin. Files are
+named by the frame's index, six digits.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,25 +22,35 @@ CHUNK = 16  # meshes computed at a time
 
 
 def count(scene: Scene) -> int:
-    """One file a person and frame."""
+    """Return the number of files: one for each person and frame."""
     return sum(len(person.frame) for person in scene.people)
 
 
 def write(
     folder: Path, scene: Scene, suffix: str, encode: Callable[[trimesh.Trimesh], bytes]
 ) -> Iterator[Path]:
-    """Write everybody's meshes into a result folder, and yield each file as it is done."""
+    """Write the meshes of all people.
+
+    Args:
+        folder: The result folder.
+        scene: What to write.
+        suffix: Of the files' names, with its dot.
+        encode: Makes a file's content from a mesh.
+
+    Yields:
+        Each file's path, once the file is complete.
+    """
     for person in scene.people:
         for frame, posed in _posed(person, scene.body):
             path = folder / "meshes" / f"person_{person.id}" / f"{frame:06d}{suffix}"
-            solid = trimesh.Trimesh(posed, scene.body.faces, process=False)
+            mesh = trimesh.Trimesh(posed, scene.body.faces, process=False)
             with atomic(path) as temporary:
-                temporary.write_bytes(encode(solid))
+                temporary.write_bytes(encode(mesh))
             yield path
 
 
 def _posed(person: Person, body: Body) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Each frame's index and vertices (V, 3)."""
+    """Yield each frame's index and vertices (V, 3)."""
     for start in range(0, len(person.frame), CHUNK):
         rows = slice(start, start + CHUNK)
         posed = vertices(person, body, rows) @ Y_UP.astype(np.float32)

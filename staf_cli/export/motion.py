@@ -1,7 +1,7 @@
 """A person as a moving skeleton of one shape: what animation formats can hold.
 
-Recovery may give every frame a shape of its own; a skeleton has one. It gets the mean over the
-person's frames, and its pelvis stays where the recovered one was.
+Recovery may estimate another shape in every frame; a skeleton has one. It is the mean over the
+person's frames, and the pelvis stays where the recovered one was.
 """
 
 from dataclasses import dataclass, replace
@@ -41,57 +41,80 @@ JOINT_NAMES = (
     "right_hand",
 )  # SMPL's order and names
 
-# From the camera's axes (x right, y down, z forward) to others; the camera stays the origin.
+# Rotations from the camera's axes (x right, y down, z forward); the camera stays the origin.
 Y_UP = np.array([[1.0, 0, 0], [0, -1, 0], [0, 0, -1]])  # x right, y up, z towards the camera
 Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # x right, y away from the camera, z up
 
-CLOCK = 0.002  # s: containers round times to milliseconds; that is no change of rate
+TIME_TOLERANCE = 0.002  # s: containers round times to milliseconds, which is no change of rate
 
 
 @dataclass(frozen=True)
 class Motion:
-    """How a skeleton moves, in whatever axes it was asked for."""
+    """The motion of one skeleton, in the axes that `motion_of` was called with."""
 
-    time: Float  # (F,) s, of the clip
-    rotations: Float  # (F, 24, 3, 3) of each joint in its parent's frame; the pelvis's in space
-    pelvis: Float  # (F, 3) m, where the pelvis is
+    time: Float  # (F,) s, on the clip's clock
+    rotations: Float  # (F, 24, 3, 3) relative to the parent joint; the pelvis's to the axes
+    pelvis: Float  # (F, 3) m
 
 
 def motion_of(person: Person, axes: Float) -> Motion:
-    """A person's motion at its own frames; axes is one of the turns above."""
+    """Compute the motion of a person's skeleton at the person's own frames.
+
+    Args:
+        person: The recovered person, in the camera frame.
+        axes: (3, 3) `Y_UP`, `Z_UP`, or another rotation of the camera frame.
+
+    Returns:
+        The motion in these axes.
+    """
     rotations = Rotation.from_rotvec(person.poses.reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
     rotations[:, 0] = axes @ rotations[:, 0]
     return Motion(person.time, rotations, person.joints3d[:, 0] @ axes.T)
 
 
-def steady(motion: Motion, fps: float) -> Motion:
-    """The same motion at a constant rate from its first moment on, gaps bridged.
+def resample(motion: Motion, fps: float) -> Motion:
+    """Resample a motion at a constant frame rate, gaps filled.
 
-    Where the frames come at that rate already they stay as they are. Elsewhere rotations turn
-    evenly along the shortest way (slerp), and the pelvis moves straight.
+    Rotations are interpolated by slerp, the pelvis linearly. A motion that has this rate
+    already is returned as it is.
+
+    Args:
+        motion: F frames with ascending times, at least one.
+        fps: The rate, frames per second.
+
+    Returns:
+        Frames from `time[0]` on, every 1 / fps s, up to the one nearest to `time[-1]`.
     """
     time = motion.time
     steps = round((time[-1] - time[0]) * fps) + 1
     even = time[0] + np.arange(steps) / fps
-    if steps == len(time) and np.abs(even - time).max() < CLOCK:
+    if steps == len(time) and np.abs(even - time).max() < TIME_TOLERANCE:
         return motion
-    asked = np.minimum(even, time[-1])  # the last step may lie half a frame behind the motion
-    turns = [
-        Slerp(time, Rotation.from_matrix(motion.rotations[:, joint]))(asked).as_matrix()
+    wanted = np.minimum(even, time[-1])  # the last step may be half a frame behind the motion
+    rotations = [
+        Slerp(time, Rotation.from_matrix(motion.rotations[:, joint]))(wanted).as_matrix()
         for joint in range(len(JOINT_NAMES))
     ]
-    places = [np.interp(asked, time, motion.pelvis[:, axis]) for axis in range(3)]
-    return replace(motion, time=even, rotations=np.stack(turns, 1), pelvis=np.stack(places, 1))
+    pelvis = [np.interp(wanted, time, motion.pelvis[:, axis]) for axis in range(3)]
+    return replace(motion, time=even, rotations=np.stack(rotations, 1), pelvis=np.stack(pelvis, 1))
 
 
-def mean_shape(person: Person) -> Float:
-    """The shape of the person's skeleton: the mean of its betas, (10,)."""
+def mean_betas(person: Person) -> Float:
+    """Return the shape of the person's skeleton, the mean of its betas: (10,) float64."""
     return np.asarray(person.betas.mean(0, dtype=np.float64))
 
 
-def at_rest(body: Body, betas: Float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The body in its T-pose with a shape (10,): vertices (V, 3) and joints (24, 3), m."""
-    straight = torch.eye(3).expand(1, len(JOINT_NAMES), 3, 3)
+def rest_pose(body: Body, betas: Float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Compute a body in its T-pose.
+
+    Args:
+        body: The body model.
+        betas: (10,).
+
+    Returns:
+        Vertices (V, 3) and joints (24, 3), m, in the body's own frame.
+    """
+    identity = torch.eye(3).expand(1, len(JOINT_NAMES), 3, 3)
     with torch.no_grad():
-        vertices, joints = body(straight, torch.from_numpy(betas).float()[None])
+        vertices, joints = body(identity, torch.from_numpy(betas).float()[None])
     return vertices[0].numpy(), joints[0].numpy()

@@ -1,7 +1,8 @@
-"""openpose/frame_<index>_keypoints.json: the detector's keypoints as OpenPose writes its own.
+"""openpose/frame_<index>_keypoints.json: the detector's keypoints in OpenPose's format.
 
 BODY_25, made from the detector's 17 COCO keypoints: the neck is the middle of the shoulders, the
-mid-hip that of the hips, both as sure as the less sure of the two. Feet are not seen: zeros.
+mid-hip that of the hips, each with the lower confidence of the two. The keypoints of the feet
+are zeros, as COCO has none.
 """
 
 import json
@@ -27,8 +28,8 @@ BODY_25 = (
     *(("left_hip",), ("left_knee",), ("left_ankle",)),
     *(("right_eye",), ("left_eye",), ("right_ear",), ("left_ear",)),
     *[()] * 6,  # big toe, small toe and heel, left and right
-)  # what each of OpenPose's keypoints is the middle of
-ELSEWHERE = (
+)  # the COCO keypoints whose middle each of OpenPose's is
+EMPTY_KEYS = (
     "face_keypoints_2d",
     "hand_left_keypoints_2d",
     "hand_right_keypoints_2d",
@@ -40,26 +41,36 @@ ELSEWHERE = (
 
 
 def count(scene: Scene) -> int:
-    """One file a frame of the clip, with somebody or not."""
+    """Return the number of files: one for each frame of the clip, with people or without."""
     return len(scene.frames)
 
 
 def write(folder: Path, scene: Scene) -> Iterator[Path]:
-    """Write every frame's keypoints (x, y px, confidence), and yield each file as it is done.
+    """Write the keypoints (x, y px, confidence) of every frame.
 
-    In a frame are those whom the detector saw in it; somebody whose box was bridged over a gap
-    is not. Raises UsageError when the detector gave no keypoints at all.
+    A frame has the people that the detector saw in it; people whose box was interpolated over a
+    gap are not among them.
+
+    Args:
+        folder: The result folder.
+        scene: What to write.
+
+    Yields:
+        Each file's path, once the file is complete.
+
+    Raises:
+        UsageError: The detector gave no keypoints at all.
     """
     if not any(track.kp2d[..., 2].any() for track in scene.tracks):
         raise UsageError(
             "openpose needs keypoints, and the detector gave none; "
             "run the clip with a pose detector such as yolo11n-pose"
         )
-    alive = rows_by_frame(scene.tracks)
+    rows = rows_by_frame(scene.tracks)
     for frame in scene.frames:
         people = [
             _person(scene.tracks[number].id, scene.tracks[number].kp2d[row])
-            for number, row in alive.get(frame, ())
+            for number, row in rows.get(frame, ())
             if scene.tracks[number].kp2d[row, :, 2].any()
         ]
         path = folder / "openpose" / f"frame_{frame:012d}_keypoints.json"
@@ -70,18 +81,18 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
 
 
 def _person(person: int, coco: Float) -> dict[str, Any]:
-    """One entry of people[]. coco (17, 3): x, y px, confidence."""
-    seen = dict(zip(COCO_KEYPOINTS, coco, strict=True))
-    keypoints = np.stack([_middle([seen[name] for name in names]) for names in BODY_25])
+    """Return an entry of people[]; coco: (17, 3) x, y px, confidence."""
+    by_name = dict(zip(COCO_KEYPOINTS, coco, strict=True))
+    keypoints = np.stack([_middle([by_name[name] for name in names]) for names in BODY_25])
     return {
         "person_id": [person],
         "pose_keypoints_2d": keypoints.round(3).ravel().tolist(),
-        **{key: [] for key in ELSEWHERE},
+        **{key: [] for key in EMPTY_KEYS},
     }
 
 
 def _middle(keypoints: list[Float]) -> Float:
-    """Their mean place and least confidence; zeros, OpenPose's word for unseen, without any."""
+    """Return mean position and lowest confidence; zeros, as OpenPose has it, if one is unseen."""
     if not keypoints or min(keypoint[2] for keypoint in keypoints) == 0:
         return np.zeros(3)
     x, y, _ = np.mean(keypoints, 0)

@@ -1,4 +1,4 @@
-"""meshes/person_<id>/<frame>.ply: one binary mesh a person and frame, through trimesh."""
+"""meshes/person_<id>/<frame>.ply: one binary PLY mesh for each person and frame; by trimesh."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,19 +7,24 @@ import trimesh
 from trimesh.exchange.ply import export_ply
 
 from staf_cli.export import meshes
-from staf_cli.export.meshes import count
 from staf_cli.export.scene import Scene
-
-__all__ = ["FILES", "count", "write"]
 
 FILES = "meshes/person_[0-9]*/[0-9]*.ply"
 
 
 def write(folder: Path, scene: Scene) -> Iterator[Path]:
-    """Write everybody's meshes (meshes.py) one by one, and yield each file as it is done."""
+    """Write the meshes of all people (axes and names: meshes.py).
+
+    Args:
+        folder: The result folder.
+        scene: What to write.
+
+    Returns:
+        An iterator that writes: it yields each file's path once the file is complete.
+    """
     return meshes.write(folder, scene, ".ply", _encode)
 
 
-def _encode(solid: trimesh.Trimesh) -> bytes:
-    data: bytes = export_ply(solid, vertex_normal=False)
-    return data
+def _encode(mesh: trimesh.Trimesh) -> bytes:
+    content: bytes = export_ply(mesh, vertex_normal=False)
+    return content

@@ -1,4 +1,4 @@
-"""What every format is written from: the people of one clip and the body they wear."""
+"""What every format is written from: the people of one clip and their body model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,19 @@ from staf_cli.core.records import Person, Track
 
 @dataclass(frozen=True)
 class Scene:
-    """One clip's result in memory. Tracks and people belong together and come in one order."""
+    """One clip's result in memory; tracks and people are pairs, in the same order.
+
+    Raises:
+        ValueError: A track is not that of its person, or a person is outside `frames`.
+    """
 
     tracks: Sequence[Track]  # what the detector saw
     people: Sequence[Person]  # what was recovered from it
-    body: Body  # the one the people's parameters mean
-    frames: range  # their indices in the clip, those without anybody included
+    body: Body  # the body model that the people's parameters belong to
+    frames: range  # the clip's frame indices, those without people included
 
     def __post_init__(self) -> None:
+        """Check that the parts belong together."""
         for track, person in zip(self.tracks, self.people, strict=True):
             if track.id != person.id or not np.array_equal(track.frame, person.frame):
                 raise ValueError(f"track {track.id} is not that of person {person.id}")

@@ -100,12 +100,10 @@ def _leaning(joints: Tensor) -> Tensor:
 
 
 def _shaking(observed: Observations, joints: Tensor, trans: Tensor, angles: Tensor) -> Tensor:
-    """(F - 2,): accelerations of the joints in space and of their rotations.
-
-    Joints count relative to the pelvis, so that a moving camera shakes one of them, not all.
-    """
+    """(F - 2,): accelerations of the joints in space and of their rotations."""
     if len(joints) < 3:
         return joints.new_zeros(0)
+    # Joints count relative to the pelvis, so that a moving camera shakes one of them, not all.
     pelvis = joints[:, :1] + trans[:, None]
     places = torch.cat([pelvis, joints[:, 1:] - joints[:, :1]], 1)
     step = observed.step[:-1]

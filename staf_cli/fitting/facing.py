@@ -187,7 +187,7 @@ def _bend_cost(seen: SeenKeypoints, scale: Float) -> Float:
 
 
 def _interpolated(values: Float, fallback: Float) -> Float:
-    """values (n, ...) with NaN rows filled linearly from their neighbours; fallback if all are."""
+    """Fill NaN rows of (n, ...) linearly from their neighbours; all of them: the fallback."""
     known = np.flatnonzero(np.isfinite(values).reshape(len(values), -1).all(1))
     if len(known) == 0:
         return fallback

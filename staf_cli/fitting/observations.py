@@ -80,10 +80,8 @@ def observe(seen: SeenKeypoints, person: Person) -> Observations:
 def _feet_at_rest(
     ankles: Tensor, weight: Tensor, size: Tensor, step: Tensor, joined: Tensor
 ) -> Tensor:
-    """How surely each ankle (F, 2, 2) px is at rest until the next frame: (F, 2) in [0, 1].
-
-    From a mean over five frames, because single keypoints jitter faster than feet walk.
-    """
+    """How surely each ankle (F, 2, 2) px is at rest until the next frame: (F, 2) in [0, 1]."""
+    # From a mean over five frames, because single keypoints jitter faster than feet walk.
     total = torch.cat([ankles * weight[..., None], weight[..., None]], -1)  # (F, 2, 3)
     gaps = (joined[:-1] == 0).nonzero().flatten() + 1
     summed = torch.cat([_sum_of_five(run) for run in torch.tensor_split(total, gaps.tolist())])

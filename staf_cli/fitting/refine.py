@@ -146,10 +146,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _fit(skeleton: Skeleton, prior: Prior, observed: Observations, held: int) -> Motion:
-    """The likeliest motion, by Adam from the prior's start; joints are kept in range throughout.
-
-    Where frames are held, the first so many and the shape stay at the start.
-    """
+    """The likeliest motion, by Adam from the prior's start; held frames and their shape stay."""
     limits, start = joint_limits(), prior.start
     motion = Motion(
         root=start.root,
@@ -211,10 +208,7 @@ def _hold(motion: Motion, held: int) -> None:
 
 
 def _chunks(frames: int) -> Iterator[tuple[slice, int]]:
-    """Rows to be computed together, and how many of them are a chunk's own.
-
-    A chunk has the two frames after its own as well, so that the sum over chunks is the whole
-    energy.
-    """
+    """Rows to be computed together, and how many of them are a chunk's own."""
+    # With the two frames after its own, so that the sum over chunks is the whole energy.
     for first in range(0, frames, CHUNK):
         yield slice(first, min(first + CHUNK + 2, frames)), min(CHUNK, frames - first)

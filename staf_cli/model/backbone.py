@@ -1,4 +1,4 @@
-"""The encoder phi_0: a torchvision ResNet as in the paper (3.2), or a lighter one."""
+"""The encoder that computes phi_0 (paper 3.2): a ResNet as in the paper, or a lighter one."""
 
 from collections import OrderedDict
 
@@ -8,7 +8,7 @@ from staf_cli.core import torchvision_ops
 from staf_cli.core.errors import WeightsError
 from staf_cli.model import yolo
 
-CHANNELS = {
+CHANNELS = {  # C_0
     "resnet18": 512,
     "resnet34": 512,
     "resnet50": 2048,
@@ -19,10 +19,20 @@ CHANNELS = {
 
 
 def build_encoder(name: str) -> nn.Sequential:
-    """An encoder by name: (B, 3, 224, 224) normalised RGB -> (B, CHANNELS[name], 7, 7).
+    """Build an encoder with random weights.
 
-    A ResNet keeps its last map, without pooling and classifier; its parameters carry
-    torchvision's names (conv1, bn1, layer1.0.conv1, ...). Raises WeightsError for other names.
+    It maps normalised RGB (N, 3, 224, 224) to phi_0 (N, CHANNELS[name], 7, 7). A ResNet keeps
+    its last map, without pooling and classifier; its parameters have torchvision's names
+    (conv1, bn1, layer1.0.conv1, ...).
+
+    Args:
+        name: A key of CHANNELS.
+
+    Returns:
+        The encoder.
+
+    Raises:
+        WeightsError: There is no encoder of that name.
     """
     if name not in CHANNELS:
         raise WeightsError(f"encoder {name!r} is unknown; choose one of {', '.join(CHANNELS)}")

@@ -1,4 +1,4 @@
-"""The colours that encoders expect: ImageNet's mean and deviation taken out."""
+"""Colours as the encoders expect them: ImageNet's mean subtracted, divided by its deviation."""
 
 import torch
 from torch import Tensor
@@ -10,13 +10,27 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def normalise(crops: Tensor) -> Tensor:
-    """Crops (B, H, W, 3) uint8 RGB to the encoder's input (B, 3, H, W) float32."""
+    """Convert crops to the encoder's input.
+
+    Args:
+        crops: (N, H, W, 3) uint8 RGB.
+
+    Returns:
+        (N, 3, H, W) float32, normalised.
+    """
     mean, std = (send(torch.tensor(c), crops.device) for c in (IMAGENET_MEAN, IMAGENET_STD))
     return ((crops.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
 def denormalise(images: Tensor) -> Tensor:
-    """The encoder's input (B, 3, H, W) back to RGB in 0..1, same dtype."""
+    """Convert the encoder's input back to colours.
+
+    Args:
+        images: (N, 3, H, W) normalised RGB.
+
+    Returns:
+        (N, 3, H, W) RGB in [0, 1], same dtype.
+    """
     mean, std = (
         send(torch.tensor(c, dtype=images.dtype), images.device)
         for c in (IMAGENET_MEAN, IMAGENET_STD)

@@ -1,4 +1,4 @@
-"""The SMPL parameters Theta and the regressors that correct them (paper 3.1 and 3.4)."""
+"""The SMPL parameters Theta (paper 3.1) and the regressors that correct them (paper 3.4)."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,11 @@ POSE = 24 * 6
 
 @dataclass(frozen=True)
 class Theta:
-    """A batch of SMPL parameters with the crop's camera; N may count frames, windows or both."""
+    """A batch of N SMPL parameters with the crop's camera; a row is a frame or a window."""
 
-    pose6d: Tensor  # (N, 144) 24 rotations in 6-D form, global orientation first
-    betas: Tensor  # (N, 10)
-    pred_cam: Tensor  # (N, 3) s, tx, ty in the crop's [-1, 1] coordinates
+    pose6d: Tensor  # (N, 144) theta: 24 rotations in 6-D form, global_orient first
+    betas: Tensor  # (N, 10) beta
+    pred_cam: Tensor  # (N, 3) pi: s, tx, ty, as in core.geometry.project_to_crop
 
     @property
     def rotmats(self) -> Tensor:
@@ -25,39 +25,46 @@ class Theta:
 
     @property
     def flat(self) -> Tensor:
-        """All numbers of each in a row (N, 157): pose, shape, camera."""
+        """All numbers of every row (N, 157): pose, shape, camera."""
         return torch.cat([self.pose6d, self.betas, self.pred_cam], -1)
 
     def detach(self) -> "Theta":
-        """The same values without their history: each regressor answers for its own correction."""
+        """Return the same values without gradients: each regressor learns its own correction."""
         return Theta(self.pose6d.detach(), self.betas.detach(), self.pred_cam.detach())
 
     def __getitem__(self, rows: slice) -> "Theta":
+        """Return some of the rows."""
         return Theta(self.pose6d[rows], self.betas[rows], self.pred_cam[rows])
 
 
 class MeanParameters(nn.Module):
-    """Theta_0, where every estimate starts."""
+    """Theta_0, the mean parameters at which every estimate starts; the names are checkpoint keys."""
 
-    pose: Tensor
-    shape: Tensor
-    cam: Tensor
+    pose: Tensor  # (144,)
+    shape: Tensor  # (10,)
+    cam: Tensor  # (3,)
 
     def __init__(self) -> None:
+        """Start with the T-pose, the mean shape, and a camera that sees the whole body."""
         super().__init__()
         self.register_buffer("pose", torch.tensor([1.0, 0, 0, 1, 0, 0]).repeat(24))
         self.register_buffer("shape", torch.zeros(10))
         self.register_buffer("cam", torch.tensor([0.9, 0, 0]))
 
     def forward(self, n: int) -> Theta:
-        """Theta_0, n times."""
+        """Return n rows of Theta_0."""
         return Theta(self.pose.expand(n, -1), self.shape.expand(n, -1), self.cam.expand(n, -1))
 
 
 class Regressor(nn.Module):
-    """Reads a feature and the present Theta; adds its correction to pose, shape and camera."""
+    """Correct Theta by a feature: Theta_k = Theta_{k-1} + R_k(phi^m_k, Theta_{k-1})."""
 
     def __init__(self, features: int) -> None:
+        """Build the layers.
+
+        Args:
+            features: S, numbers in a feature.
+        """
         super().__init__()
         self.fc1 = nn.Linear(features + POSE + 10 + 3, 1024)
         self.fc2 = nn.Linear(1024, 1024)
@@ -67,9 +74,17 @@ class Regressor(nn.Module):
         self.deccam = nn.Linear(1024, 3)
 
     def forward(self, feature: Tensor, theta: Theta) -> Theta:
-        """feature (N, S) and Theta (N, .) -> the corrected Theta (N, .)."""
-        x = torch.cat([feature, theta.flat], -1)
-        x = self.dropout(self.fc2(self.dropout(self.fc1(x))))
+        """Correct pose, shape and camera.
+
+        Args:
+            feature: (N, S) phi^m_k.
+            theta: N rows, Theta_{k-1}.
+
+        Returns:
+            N rows, Theta_k.
+        """
+        x = torch.cat([feature, theta.flat], -1)  # (N, S + 157)
+        x = self.dropout(self.fc2(self.dropout(self.fc1(x))))  # (N, 1024)
         return Theta(
             theta.pose6d + self.decpose(x),
             theta.betas + self.decshape(x),

@@ -1,4 +1,26 @@
-"""The STAF network, put together as in the paper's section 3.4 and Figure 3."""
+"""The STAF network, put together (paper 3.4, Figure 3).
+
+For one window of T = 9 frames with the target in the middle, N~ = 431 and C_m = 5:
+
+    phi_0 = encoder(images)                          3.2       (9, 2048, 7, 7)
+    phi_0 of the target = mean of the nine           APM, Eq. 9
+    phi_1 = DeConv_1(phi_0)                          Eq. 1     (9, 256, 14, 14)
+    phi^m_1 = f(phi_1 at the points of the grid)     Eq. 2     (9, 2205)
+    phi^m_1 = TCFM(phi^m_1)                          3.3.1     (9, 2205)
+    Theta_1 = Regressor_1(phi^m_1, Theta_0)                    9 rows
+    phi_2 = DeConv_2(phi_1)                          Eq. 1     (9, 256, 28, 28)
+    phi^m_2 = f(phi_2 at X_1, the mesh of Theta_1)   Eq. 2, 3  (9, 2155)
+    phi^m_2,ref = SAFM(phi^m_2)                      3.3.2     (1, 2155)
+    Theta_2 = Regressor_2(phi^m_2,ref, Theta_1 of the target)  1 row
+    phi_3 = DeConv_3(phi_2 of the target)            Eq. 1     (1, 256, 56, 56)
+    phi^m_3 = f(phi_3 at X_2)                        Eq. 2, 3  (1, 2155)
+    Theta_3 = Regressor_3(phi^m_3, Theta_2)                    1 row, the result
+
+What a frame contributes to all nine windows that contain it is computed once (`frame_maps`), the
+rest for every window (`recover`); the values are the same.
+
+Shapes: B windows, N frames, P points, S = 5 P numbers in a feature, H = 7 * 2^k.
+"""
 
 from dataclasses import dataclass
 from typing import cast
@@ -30,15 +52,16 @@ from staf_cli.model.temporal import SAFM, TARGET, TCFM, WINDOW
 class Architecture:
     """What the paper's ablation (Tables 4 and 6) varies; the defaults are the full STAF.
 
-    tcfm and safm name the pyramid level (1, 2, 3) at which the module sits, None leaves it out.
     Without APM, TCFM and SAFM it is the paper's base model, which sees the target frame only.
-    Raises WeightsError for a combination that cannot be built.
+
+    Raises:
+        WeightsError: The combination cannot be built.
     """
 
     encoder: str = "resnet50"
     apm: bool = True
-    tcfm: int | None = 1
-    safm: int | None = 2
+    tcfm: int | None = 1  # pyramid level (1, 2, 3) of the module; None leaves it out
+    safm: int | None = 2  # the same
 
     def __post_init__(self) -> None:
         for name, level in (("tcfm", self.tcfm), ("safm", self.safm)):
@@ -52,32 +75,33 @@ class Architecture:
 
     @property
     def last_fusion(self) -> int:
-        """The level up to which all nine frames are looked at; 0: the target alone."""
+        """The level up to which all nine frames are used; 0: the target alone."""
         return max(self.tcfm or 0, self.safm or 0)
 
 
 @dataclass(frozen=True)
 class FrameMaps:
-    """What a frame, on its own, brings to every window that it is in. N counts frames.
+    """What a frame contributes to every window that contains it, for N frames.
 
     Only levels up to the last fusion are kept; the grid's features when there is any fusion.
     """
 
-    expanded: Tensor  # (N, 256, 14, 14) the first deconvolution's output before its norm
-    grid: Tensor | None  # (N, 2205) phi^m_1, sampled on the grid
-    projected: tuple[Tensor, ...]  # (N, 197, S, S) phi_2, phi_3 through PointMLP.project
+    deconv1: Tensor  # (N, 256, 14, 14) the linear half of DeConv_1
+    grid: Tensor | None  # (N, 2205) phi^m_1, before TCFM
+    products: tuple[Tensor, ...]  # (N, 197, H, H) phi_2, phi_3 after PointMLP.multiply
 
     def __getitem__(self, rows: slice | Tensor) -> "FrameMaps":
+        """Return some of the frames."""
         grid = None if self.grid is None else self.grid[rows]
-        return FrameMaps(self.expanded[rows], grid, tuple(level[rows] for level in self.projected))
+        return FrameMaps(self.deconv1[rows], grid, tuple(level[rows] for level in self.products))
 
 
 def stack_frames(frames: list[FrameMaps]) -> FrameMaps:
-    """Join the maps of several frames into one batch."""
+    """Join the maps of several frames into one batch, in their order."""
     grids = [frame.grid for frame in frames if frame.grid is not None]
-    levels = zip(*(frame.projected for frame in frames), strict=True)
+    levels = zip(*(frame.products for frame in frames), strict=True)
     return FrameMaps(
-        torch.cat([frame.expanded for frame in frames]),
+        torch.cat([frame.deconv1 for frame in frames]),
         torch.cat(grids) if grids else None,
         tuple(torch.cat(level) for level in levels),
     )
@@ -86,11 +110,16 @@ def stack_frames(frames: list[FrameMaps]) -> FrameMaps:
 class STAF(nn.Module):
     """Nine frames of one person's crops -> the target frame's SMPL parameters.
 
-    `samples` computes the mesh's 431 sampled vertices for the body the weights belong to.
-    The convolutions (encoder and pyramid) may be put in float16; the rest stays in float32.
+    The convolutions (encoder and pyramid) may be in float16; the rest stays in float32.
     """
 
     def __init__(self, architecture: Architecture, samples: BodyPoints) -> None:
+        """Build the network with random weights.
+
+        Args:
+            architecture: Encoder and modules.
+            samples: D of Eq. 3: the mesh's 431 points of the body that the weights belong to.
+        """
         super().__init__()
         self.architecture = architecture
         sizes = [POINT_FEATURES * n for n in (GRID_POINTS, MESH_POINTS, MESH_POINTS)]
@@ -104,117 +133,149 @@ class STAF(nn.Module):
         self.samples = samples
 
     def forward(self, crops: Tensor) -> tuple[Theta, Theta, Theta]:
-        """Windows of crops (B, 9, 3, 224, 224), normalised RGB -> Theta after each regressor.
+        """Recover the target frames of whole windows.
 
-        Theta_1 is of all nine frames (9 B rows, a window's frames together) when a fusion
-        module works above level 1, else of the target; the last, Theta_3 (B rows), is the result.
+        Args:
+            crops: (B, 9, 3, 224, 224) normalised RGB.
+
+        Returns:
+            Theta_1, Theta_2, Theta_3. Theta_3 is the result, B rows. Theta_k has 9 B rows (a
+            window's frames together) below the last fusion module, and B rows from there on.
         """
         return self.recover(self.frame_maps(self.encoder(crops.flatten(0, 1))))
 
-    def climb(self, features: Tensor, levels: int = 3) -> tuple[list[Theta], Tensor]:
-        """The base model (paper 4.2) on frames alone, up to a level of the pyramid.
+    def base_model(self, phi_0: Tensor, levels: int = 3) -> tuple[list[Theta], Tensor]:
+        """Run the base model (paper 4.2), every frame alone, up to a level of the pyramid.
 
-        Encoder maps (N, C, 7, 7), phi_0 of N frames -> Theta_1 to Theta_k (N rows each) and
-        phi_k (N, 256, 7 2^k, 7 2^k).
+        Args:
+            phi_0: (N, C_0, 7, 7) encoder maps.
+            levels: k, 0 to 3.
+
+        Returns:
+            Theta_1 to Theta_k (N rows each), and phi_k (N, C_k, H, H).
         """
-        phi, theta = features, self.mean(len(features))
+        phi, theta = phi_0, self.mean(len(phi_0))  # Theta_0
         thetas = []
         for level in range(1, levels + 1):
-            phi = self.pyramid(level, phi)
-            feature = self.point_features(level, phi, theta)
+            phi = self.pyramid(level, phi)  # (N, 256, H, H)
+            feature = self.point_features(level, phi, theta)  # (N, S)
             theta = self.regressor[level - 1](feature, theta.detach())
             thetas.append(theta)
         return thetas, phi
 
     def point_features(self, level: int, phi: Tensor, theta: Theta) -> Tensor:
-        """phi^m_k (N, 5 P) of Eq. 2: phi_k (N, 256, S, S) at the points of Theta_{k-1} (N rows)."""
-        feature: Tensor = self.sampler[level - 1](sample(phi.float(), self._points(level, theta)))
+        """Compute phi^m_k of Eq. 2.
+
+        Args:
+            level: k, 1 to 3.
+            phi: (N, 256, H, H) phi_k.
+            theta: Theta_{k-1}, N rows.
+
+        Returns:
+            (N, S)
+        """
+        points = sample(phi.float(), self._points(level, theta))  # (N, P, 256)
+        feature: Tensor = self.sampler[level - 1](points)
         return feature
 
-    def frame_maps(self, features: Tensor) -> FrameMaps:
-        """Encoder maps (N, C, 7, 7), phi_0 of N frames -> what their windows share."""
-        expanded = self.pyramid.expand(1, features)
+    def frame_maps(self, phi_0: Tensor) -> FrameMaps:
+        """Compute what the windows of a frame share.
+
+        Args:
+            phi_0: (N, C_0, 7, 7) encoder maps.
+
+        Returns:
+            The maps of N frames.
+        """
+        deconv1 = self.pyramid.deconvolve(1, phi_0)  # (N, 256, 14, 14)
         if self.architecture.last_fusion == 0:
-            return FrameMaps(expanded, None, ())
-        phi = self.pyramid.activate(1, expanded)
-        grid = self._features(1, self._project(1, phi), self._grid_points(len(phi)))
-        projected = []
+            return FrameMaps(deconv1, None, ())
+        phi = self.pyramid.activate(1, deconv1)  # (N, 256, 14, 14) phi_1
+        grid = self._features(1, self._products(1, phi), self._grid(len(phi)))  # (N, 2205)
+        products = []
         for level in range(2, self.architecture.last_fusion + 1):
-            phi = self.pyramid(level, phi)
-            projected.append(self._project(level, phi))
-        return FrameMaps(expanded, grid, tuple(projected))
+            phi = self.pyramid(level, phi)  # (N, 256, H, H) phi_k
+            products.append(self._products(level, phi))
+        return FrameMaps(deconv1, grid, tuple(products))
 
     def recover(self, maps: FrameMaps) -> tuple[Theta, Theta, Theta]:
-        """Frame maps of B whole windows, 9 B rows, each window's together -> as `forward`."""
-        fused_at = self.architecture.last_fusion
-        phi = self.pyramid.activate(1, self._target_expanded(maps))  # the target's own phi_k
-        theta = self.mean(len(maps.expanded) if fused_at else len(phi))  # Theta_0
+        """Recover the target frames of whole windows from the maps of their frames.
+
+        Args:
+            maps: Of 9 B frames, a window's together.
+
+        Returns:
+            As `forward`.
+        """
+        last_fusion = self.architecture.last_fusion
+        phi = self.pyramid.activate(1, self._apm(maps))  # (B, 256, 14, 14) phi_1 of the target
+        theta = self.mean(len(maps.deconv1) if last_fusion else len(phi))  # Theta_0
         thetas = []
         for level in (1, 2, 3):
             if level > 1:
-                phi = self.pyramid(level, phi)
-            if level <= fused_at:
-                feature = self._fuse(level, self._window_features(level, maps, phi, theta))
+                phi = self.pyramid(level, phi)  # (B, 256, H, H) phi_k of the target, Eq. 1
+            if level <= last_fusion:
+                window = self._window_features(level, maps, phi, theta)  # (B, 9, S)
+                feature = self._fuse(level, window)  # (9 B, S); (B, S) at the last fusion
             else:
-                feature = self.point_features(level, phi, theta)
-            if level == fused_at:
-                theta = theta[TARGET::WINDOW]
+                feature = self.point_features(level, phi, theta)  # (B, S)
+            if level == last_fusion:
+                theta = theta[TARGET::WINDOW]  # B rows: from here on the target alone
             theta = self.regressor[level - 1](feature, theta.detach())  # Theta_k
             thetas.append(theta)
         return thetas[0], thetas[1], thetas[2]
 
-    def _target_expanded(self, maps: FrameMaps) -> Tensor:
-        """The target's first deconvolution (B, 256, 14, 14), after APM if there is one.
+    def _apm(self, maps: FrameMaps) -> Tensor:
+        """Half of DeConv_1 of the target (B, 256, 14, 14), after APM if there is one.
 
-        APM (Eq. 9) puts the mean of the nine phi_0 in the target's place. The deconvolution is
-        linear up to its norm, so the mean of its nine outputs is the same.
+        APM (Eq. 9) puts the mean of the nine phi_0 in the target's place. This half of DeConv_1
+        is linear, so the mean of its nine outputs is the same.
         """
-        expanded = _by_window(maps.expanded)
-        return expanded.mean(1) if self.architecture.apm else expanded[:, TARGET]
+        deconv1 = _by_window(maps.deconv1)  # (B, 9, 256, 14, 14)
+        return deconv1.mean(1) if self.architecture.apm else deconv1[:, TARGET]
 
     def _window_features(
         self, level: int, maps: FrameMaps, target_phi: Tensor, theta: Theta
     ) -> Tensor:
         """phi^m_k of all nine frames (B, 9, S), the target's from its own phi_k."""
-        target = self._project(level, target_phi)
+        target = self._products(level, target_phi)  # (B, 197, H, H)
         if level == 1:
             assert maps.grid is not None
-            feature = self._features(1, target, self._grid_points(len(target)))
+            feature = self._features(1, target, self._grid(len(target)))  # (B, 2205)
             return _replace_target(_by_window(maps.grid), feature)
-        projected = _replace_target(_by_window(maps.projected[level - 2]), target)
-        return _by_window(
-            self._features(level, projected.flatten(0, 1), self._points(level, theta))
-        )
+        products = _replace_target(_by_window(maps.products[level - 2]), target)
+        points = self._points(level, theta)  # (9 B, 431, 2)
+        return _by_window(self._features(level, products.flatten(0, 1), points))
 
     def _fuse(self, level: int, feature: Tensor) -> Tensor:
         """The level's TCFM, then SAFM: (B, 9, S) -> (9 B, S); at the last the target's (B, S)."""
         if self.tcfm is not None and level == self.architecture.tcfm:
-            feature = self.tcfm(feature)
+            feature = self.tcfm(feature)  # (B, 9, S) Z_ref
         if self.safm is not None and level == self.architecture.safm:
             return self.safm(feature)  # type: ignore[no-any-return]
-        return (
-            feature[:, TARGET] if level == self.architecture.last_fusion else feature.flatten(0, 1)
-        )
+        if level == self.architecture.last_fusion:
+            return feature[:, TARGET]
+        return feature.flatten(0, 1)
 
     def _points(self, level: int, theta: Theta) -> Tensor:
-        """Where to sample phi_k: the grid at level 1, else the mesh of Theta_{k-1} (Eq. 3)."""
+        """Where to sample phi_k (N, P, 2): the grid at level 1, else X_{k-1} of Eq. 3."""
         if level == 1:
-            return self._grid_points(len(theta.betas))
+            return self._grid(len(theta.betas))
         theta = theta.detach()
-        vertices, _ = self.samples(theta.rotmats, theta.betas)  # (N, 431, 3) m
+        vertices, _ = self.samples(theta.rotmats, theta.betas)  # (N, 431, 3) m, D(M)
         return project_to_crop(vertices, theta.pred_cam)
 
-    def _grid_points(self, n: int) -> Tensor:
-        return send(sampling_grid(), self.mean.cam.device).expand(n, -1, -1)
+    def _grid(self, n: int) -> Tensor:
+        return send(sampling_grid(), self.mean.cam.device).expand(n, -1, -1)  # (N, 441, 2)
 
-    def _project(self, level: int, phi: Tensor) -> Tensor:
-        """phi_k (N, 256, S, S) -> its PointMLP products (N, 197, S, S), always in float32."""
-        products = self.sampler[level - 1].project(phi.movedim(1, -1).float())
+    def _products(self, level: int, phi: Tensor) -> Tensor:
+        """phi_k (N, 256, H, H) -> its PointMLP products (N, 197, H, H), always in float32."""
+        products = self.sampler[level - 1].multiply(phi.movedim(1, -1).float())
         return products.movedim(-1, 1)
 
-    def _features(self, level: int, projected: Tensor, points: Tensor) -> Tensor:
-        """phi^m_k (N, 5 P) of Eq. 2 from projected maps (N, 197, S, S) at points (N, P, 2)."""
-        return self.sampler[level - 1].finish(sample(projected, points))
+    def _features(self, level: int, products: Tensor, points: Tensor) -> Tensor:
+        """phi^m_k (N, S) of Eq. 2 from products (N, 197, H, H) at points (N, P, 2)."""
+        return self.sampler[level - 1].finish(sample(products, points))
 
 
 def _by_window(frames: Tensor) -> Tensor:
@@ -223,15 +284,23 @@ def _by_window(frames: Tensor) -> Tensor:
 
 
 def _replace_target(frames: Tensor, target: Tensor) -> Tensor:
-    """Frames (B, 9, ...) with the target's (B, ...) put in; the shared ones stay untouched."""
+    """Frames (B, 9, ...) with the target's (B, ...) put in; the input stays as it is."""
     return torch.cat([frames[:, :TARGET], target[:, None], frames[:, TARGET + 1 :]], 1)
 
 
 def load_network(checkpoint: Checkpoint, body: Body) -> STAF:
-    """The network of a checkpoint, for the body it was trained for, ready to infer.
+    """Build the network of a checkpoint, ready to infer.
 
-    Raises WeightsError when the body is another one, or when a tensor is missing, superfluous
-    or of another shape.
+    Args:
+        checkpoint: Weights, and the architecture that they are for.
+        body: The body that the network was trained for.
+
+    Returns:
+        The network in evaluation mode, on the CPU.
+
+    Raises:
+        WeightsError: The body is another one, or a tensor is missing, superfluous or of another
+            shape.
     """
     if checkpoint.body != body.identity:
         raise WeightsError(
@@ -253,7 +322,7 @@ def load_network(checkpoint: Checkpoint, body: Body) -> STAF:
             f"checkpoint {checkpoint.name} samples other points than the body has; import it again"
         )
     samples = body.points(sample_regressor(index.numpy(), weight.numpy(), vertices))
-    with torch.device("meta"):  # no time is spent on random weights that are replaced at once
+    with torch.device("meta"):  # random weights would be replaced at once
         network = STAF(Architecture(**checkpoint.architecture), samples)  # type: ignore[arg-type]
     try:
         network.load_state_dict(tensors, assign=True)
@@ -264,10 +333,16 @@ def load_network(checkpoint: Checkpoint, body: Body) -> STAF:
 
 
 def mean_pose_network(body: Body) -> STAF:
-    """An untrained full STAF that answers the mean pose for whatever it sees.
+    """Build an untrained full STAF that returns the mean pose for every image.
 
-    The regressors' last layers are zero, so Theta_0 comes out as it went in: standing upright
-    before the camera, arms lowered. It stands in until there are trained weights for a body.
+    The regressors' last layers are zero, so the result is Theta_0: a person who stands upright
+    before the camera, arms lowered. It is used where a body has no trained weights.
+
+    Args:
+        body: The body that it is for.
+
+    Returns:
+        The network in evaluation mode, on the CPU.
     """
     network = STAF(Architecture(), body.sample_points())
     rotvecs = torch.zeros(24, 3)

@@ -1,8 +1,8 @@
 """One clip from video to results, in three passes: track, recover, show.
 
-`run` is the whole way on one screen; passes.py has the passes. The tables between them are files:
-each pass reads what the one before has written, and a pass that still stands is not done again
-(journal.py).
+`run_clip` is the whole way on one screen; passes.py has the passes. The tables between them are
+files: each pass reads what the one before wrote, and a pass that is up to date is not done again
+(result/journal.py).
 """
 
 import platform
@@ -11,149 +11,201 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from staf_cli import report, video
 from staf_cli.body.skinning import Body
 from staf_cli.core import files
-from staf_cli.core.errors import TracksError, UsageError
-from staf_cli.core.interrupts import undone_by
-from staf_cli.core.records import Track
+from staf_cli.core.errors import TracksError
+from staf_cli.core.interrupts import cleanup
+from staf_cli.core.progress import Watch
+from staf_cli.core.records import Clip, Track
 from staf_cli.core.span import Span
 from staf_cli.core.version import __version__
 from staf_cli.export import FORMATS, Scene
-from staf_cli.fitting.smoothing import total
 from staf_cli.pipeline import passes
-from staf_cli.pipeline.loading import OPEN_WEIGHTS, Tools
+from staf_cli.pipeline.loading import Tools
 from staf_cli.pipeline.options import Look, Options
-from staf_cli.pipeline.passes import Source, Watch
+from staf_cli.pipeline.passes import Source
+from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.recovery.placement import default_focal
+from staf_cli.recovery.recover import Recovery, should_refine
 from staf_cli.result import folder as result_folder
 from staf_cli.result import journal, person_npz, tracks_csv
 from staf_cli.result.journal import Journal, key_of
+from staf_cli.result.run_record import (
+    DetectorRecord,
+    Presence,
+    RecoverFacts,
+    RunRecord,
+    TrackFacts,
+    VideoRecord,
+)
 
-
-@dataclass(frozen=True)
-class Presence:
-    """When a person is in a clip."""
-
-    person: int
-    frames: int
-    first: int  # index of a frame
-    last: int
-    interpolated: int  # frames
-
-    @classmethod
-    def of(cls, track: Track) -> "Presence":
-        """That of a track."""
-        first, last = int(track.frame[0]), int(track.frame[-1])
-        return cls(track.id, len(track.frame), first, last, int(track.interpolated.sum()))
+LIBRARIES = ("torch", "numpy", "opencv-python", "av", "ultralytics")  # named in run.json
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a finished run can say of itself."""
+    """What there is to print of a finished run."""
 
     folder: Path
     overlay: Path
     people: list[Presence]
     frames: int
     damage: video.Damage
-    seconds: dict[str, float]  # per pass, whenever it was done
+    seconds: dict[str, float]  # by part of every pass, whenever it was done
     notes: list[str]  # lines for the user
-    reused: bool  # everything stood already
+    reused: bool  # everything was up to date
 
 
-def run(
+def run_clip(
     path: Path,
     folder: Path,
     options: Options,
     tools: Tools,
     watch: Watch,
-    mended: Sequence[Track] | None = None,
+    edited: Sequence[Track] | None = None,
 ) -> Summary:
-    """Recover everybody in a video and write the results into a folder of the clip's own.
+    """Recover the people of a video and write the results into a folder of the clip's own.
 
-    What stands there already, from this very video and with these options, is kept. mended:
-    tracks that somebody has put right, in place of those that would be found. Raises
-    VideoError, NobodyFound, TracksError, OutOfMemory or OutputError; the folder is then as it
-    was, or unmistakably unfinished, and the same call goes on from there.
+    What is up to date in the folder, from this video and with these options, is kept. After an
+    error the folder is as it was, or marked as unfinished, and the same call continues there.
+
+    Args:
+        path: a video file, or a folder of numbered pictures.
+        folder: of the clip's results.
+        options: what to compute.
+        tools: from `loading.prepare` with the same options.
+        watch: the progress callback.
+        edited: tracks corrected by hand, in place of those that would be found.
+
+    Returns:
+        What there is to print.
+
+    Raises:
+        VideoError: the video cannot be read.
+        NobodyFound: no person was seen for long enough.
+        TracksError: the edited tracks do not fit, or would be lost.
+        OutOfMemory: the device is too small.
+        OutputError: the folder cannot be written.
+        UsageError: the options cannot be meant for this clip.
     """
     result_folder.check_free(folder, path)
     files.check_writable(folder)
     with journal.opened(folder) as log:
         if options.force:
             log.forget()
-        source = checked(path, options.span, options.fps, log)
-        if mended is None:
-            tracks = _tracked(source, options, tools, log, watch)
+        source = check_source(path, options.span, options.fps, log)
+        if edited is None:
+            tracks = _track(source, options, tools, log, watch)
         else:
-            tracks = _mended(mended, source, options, tools, log, watch)
-        source = _counted(source, log)
-        _recovered(source, tracks, options, tools, log, watch)
-        overlay, notes = shown(source, tracks, options.look, tools.body, log, watch)
-        exported(tracks, options.export, tools.body, log, watch)
-        return _finished(source, tracks, overlay, notes, options, tools, log)
+            tracks = _use_edited(edited, source, options, tools, log, watch)
+        source = with_frame_count(source, len(log.frames))
+        _recover(source, tracks, options.recovery, tools, log, watch)
+        overlay, notes = show(source, tracks, options.look, tools.body, log, watch)
+        export(tracks, options.export, tools.body, log, watch)
+        return _finish_run(source, tracks, overlay, notes, options, tools, log)
 
 
-def identity(path: Path, options: Options, tools: Tools) -> str:
-    """A hash of a video and of all that decides who is found in it. Raises VideoError."""
+def tracking_key(path: Path, options: Options, tools: Tools) -> str:
+    """Hash a video and everything that decides who is found in it.
+
+    Args:
+        path: the video.
+        options: span, rate, tracker, and who is kept.
+        tools: the detector.
+
+    Returns:
+        The hash in hexadecimal.
+
+    Raises:
+        VideoError: the video cannot be read.
+    """
     return _track_key(video.content_hash(path), options, tools)
 
 
-def checked(path: Path, span: Span, fps: float | None, log: Journal) -> Source:
-    """The video, with its damage as it was counted, or is counted now."""
+def check_source(path: Path, span: Span, fps: float | None, log: Journal) -> Source:
+    """Open a video and count its damage, unless the journal knows that.
+
+    Args:
+        path: a video file, or a folder of numbered pictures.
+        span: the part of the video that is the clip.
+        fps: of a folder of pictures.
+        log: the clip's journal.
+
+    Returns:
+        The video.
+
+    Raises:
+        VideoError: it cannot be read.
+        UsageError: `fps` is given for a video.
+    """
     clip, sha256 = video.probe(path, span, fps), video.content_hash(path)
     key = key_of("check", __version__, sha256, asdict(span), clip.fps)
-    if known := log.standing("check", key):
-        return Source(clip, video.Damage(**known.facts), sha256)
+    known = log.up_to_date("check", key)
+    if known and isinstance(known.facts, video.Damage):
+        return Source(clip, known.facts, sha256)
     start = time.perf_counter()
     damage = video.inspect(clip)
-    log.keep("check", key, [], {"check": time.perf_counter() - start}, asdict(damage))
+    log.keep("check", key, [], {"check": time.perf_counter() - start}, damage)
     return Source(clip, damage, sha256)
 
 
-def _tracked(
+def with_frame_count(source: Source, frames: int) -> Source:
+    """Set how many frames a video has, as the first pass counted them.
+
+    Args:
+        source: the video.
+        frames: how many it has.
+
+    Returns:
+        The video with that number.
+    """
+    return replace(source, clip=replace(source.clip, frames=frames))
+
+
+def _track(
     source: Source, options: Options, tools: Tools, log: Journal, watch: Watch
 ) -> list[Track]:
-    """The tracks as tracks.csv has them: that table is what all later passes go by."""
+    """The tracks, as later passes read them from tracks.csv."""
     key = _track_key(source.sha256, options, tools)
     path = log.folder / result_folder.TRACKS
-    if not _tracks_stand(key, log):
+    if not _tracks_up_to_date(key, log):
         start = time.perf_counter()
-        frames, tracks = passes.track(source, options, tools, watch)
+        frames, tracks = passes.track_people(source, options, tools, watch)
         seconds = {"track": time.perf_counter() - start}
-        _refines(tracks, options, tools)  # what cannot be refined is told before anything is lost
+        # Raises before anything is replaced where refinement is asked for and impossible.
+        should_refine(options.recovery, tracks, tools.weights)
         log.begin()
         tracks_csv.save(path, tracks)
         del tracks  # before they are read again: those of a long clip are large
-        log.keep("track", key, [path.name], seconds, _facts(frames, log))
+        facts = TrackFacts(frames.start, len(frames), log.passes["check"].key)
+        log.keep("track", key, [path.name], seconds, facts)
         log.save()
     return tracks_csv.load(path)
 
 
-def _tracks_stand(key: str, log: Journal) -> bool:
-    """Whether the tracks in the folder are those that this key asks for, or their mended form.
+def _tracks_up_to_date(key: str, log: Journal) -> bool:
+    """Whether the folder has the tracks of this key, or tracks that were edited from them.
 
-    Raises TracksError where finding people would throw away what somebody has mended by hand.
+    Raises TracksError where tracking again would lose what was edited by hand.
     """
     known = log.passes.get("track")
     if known is None:
         return False
     table = log.folder / result_folder.TRACKS
-    mended = "instead_of" in known.facts
+    facts = log.track_facts
+    replaced = facts.instead_of if facts else None
     changed = log.edited("track") is not None
-    if changed or (
-        mended and known.facts["instead_of"] != key and log.standing("track", known.key)
-    ):
+    if changed or (replaced and replaced != key and log.up_to_date("track", known.key)):
         raise TracksError(
             f"{table}: was changed by hand; go on with it by --tracks {table}, "
             "or add --force to find everybody anew"
         )
-    return log.standing("track", known.key if mended else key) is not None
+    return log.up_to_date("track", known.key if replaced else key) is not None
 
 
-def _mended(
+def _use_edited(
     tracks: Sequence[Track],
     source: Source,
     options: Options,
@@ -161,16 +213,16 @@ def _mended(
     log: Journal,
     watch: Watch,
 ) -> list[Track]:
-    """These tracks in tracks.csv, in place of those that would be found.
+    """Edited tracks written to tracks.csv, in place of those that would be found.
 
     Raises TracksError where they do not fit the video.
     """
     found = _track_key(source.sha256, options, tools)
     path = log.folder / result_folder.TRACKS
     key = key_of("mended", found, [[one.digest, one.name] for one in tracks])
-    _refines(tracks, options, tools)  # what cannot be refined is told before anything is lost
-    if not log.standing("track", key):
-        frames = _indices(source, log, watch)
+    should_refine(options.recovery, tracks, tools.weights)  # raises before anything is replaced
+    if not log.up_to_date("track", key):
+        frames = _frame_indices(source, log, watch)
         for one in tracks:
             if one.frame[0] not in frames or one.frame[-1] not in frames:
                 raise TracksError(
@@ -179,71 +231,59 @@ def _mended(
                 )
         log.begin()
         tracks_csv.save(path, tracks)
-        facts = {**_facts(frames, log), "instead_of": found}
+        facts = TrackFacts(frames.start, len(frames), log.passes["check"].key, found)
         log.keep("track", key, [path.name], {}, facts)
         log.save()
     return tracks_csv.load(path)
 
 
-def _indices(source: Source, log: Journal, watch: Watch) -> range:
-    """The indices of a clip's frames, as an earlier first pass has counted them or as they are."""
-    known = log.passes.get("track", journal.Pass("")).facts
-    if known.get("of") == log.passes["check"].key:
-        return _frames(log)
-    indices = [frame.index for frame in source.frames("count", watch)]
+def _frame_indices(source: Source, log: Journal, watch: Watch) -> range:
+    """The indices of a clip's frames, as an earlier first pass counted them or counted now."""
+    facts = log.track_facts
+    if facts and facts.of == log.passes["check"].key:
+        return facts.indices
+    frames = watch("count", source.decode(), source.clip.frames)
+    indices = [frame.index for frame in frames]
     return range(indices[0], indices[-1] + 1)
 
 
-def _facts(frames: range, log: Journal) -> dict[str, Any]:
-    """What is remembered of a clip's frames, and of which clip they are."""
-    return {"first": frames.start, "frames": len(frames), "of": log.passes["check"].key}
-
-
-def _recovered(
+def _recover(
     source: Source,
     tracks: Sequence[Track],
-    options: Options,
+    options: RecoveryOptions,
     tools: Tools,
     log: Journal,
     watch: Watch,
 ) -> None:
-    """Everybody's parameters in files; who is still as before is not recovered again."""
+    """Recover people into their files; who is unchanged is not recovered again."""
+    options = replace(options, refine=should_refine(options, tracks, tools.weights))
     keys = _person_keys(source, tracks, options, tools)
-    if log.standing("recover", key_of(keys)):
+    key = key_of({str(person): own for person, own in keys.items()})
+    if log.up_to_date("recover", key):
         return
-    before = log.passes.get("recover", journal.Pass(""))
+    before = log.passes.get("recover")
+    known = log.recover_facts
     paths = {one.id: person_npz.path_of(log.folder, one.id) for one in tracks}
-    stale = [
-        one
-        for one in tracks
-        if before.facts.get(str(one.id)) != keys[str(one.id)]
-        or not log.intact(paths[one.id].name, before.files.get(paths[one.id].name, ""))
-    ]
-    seconds = {}
-    with undone_by(lambda: files.sweep(log.folder)):
-        start = time.perf_counter()
-        parts = passes.recover(source, stale, options, tools, log.folder, watch) if stale else []
-        seconds["recover"] = time.perf_counter() - start
-        count = sum(map(len, parts))
-        if parts and _refines(tracks, options, tools):
-            start = time.perf_counter()
-            for _ in watch("refine", passes.refined(parts, stale, tools.body), count):
-                pass
-            seconds["refine"] = time.perf_counter() - start
-        facts: dict[str, Any] = dict(keys)
-        if parts and (options.smooth or options.constant_shape):
-            start = time.perf_counter()
-            effects = list(watch("smooth", passes.steady(parts, tools.body, options), count))
-            facts["smoothing"] = asdict(total(effects))
-            seconds["smooth"] = time.perf_counter() - start
+
+    def unchanged(one: Track) -> bool:
+        if before is None or known is None or known.keys.get(one.id) != keys[one.id]:
+            return False
+        return log.intact(paths[one.id].name, before.files.get(paths[one.id].name, ""))
+
+    outdated = [one for one in tracks if not unchanged(one)]
+    with cleanup(lambda: files.remove_leftovers(log.folder)):
+        spool, recovered = passes.recover_tracks(
+            source, outdated, options, tools, log.folder, watch
+        )
         log.begin()
-        for one, own in zip(stale, parts, strict=True):
-            person_npz.join(paths[one.id], own)
-    log.keep("recover", key_of(keys), [path.name for path in paths.values()], seconds, facts)
+        for number, one in enumerate(outdated):
+            spool.write(number, paths[one.id])
+    facts = RecoverFacts(keys, recovered.smoothing)
+    log.keep("recover", key, [path.name for path in paths.values()], recovered.seconds, facts)
     log.save()
 
 
-def shown(
+def show(
     source: Source,
     tracks: list[Track],
     look: Look,
@@ -251,33 +291,63 @@ def shown(
     log: Journal,
     watch: Watch,
 ) -> tuple[Path, list[str]]:
-    """The overlay, drawn unless it is there as wanted; with lines for the user."""
+    """Draw the overlay, unless it is up to date.
+
+    Args:
+        source: the video.
+        tracks: of the people.
+        look: what is shown.
+        body: the people's.
+        log: the clip's journal.
+        watch: the progress callback.
+
+    Returns:
+        The overlay's path, and lines that the user should see.
+
+    Raises:
+        VideoError: the video cannot be decoded.
+        TracksError: a person's file does not fit its track.
+        MissingTool: renderer or encoder are not there.
+        OutputError: the overlay cannot be written.
+    """
     path = (log.folder / "overlay").with_suffix(video.suffix_for(look.codec))
     names = [one.name for one in tracks]
     key = key_of("show", __version__, log.passes["recover"].key, names, asdict(look))
-    if log.standing("show", key):
+    if log.up_to_date("show", key):
         return path, []
     start = time.perf_counter()
     result_folder.check_people(log.folder, tracks)
     log.begin()
-    notes = passes.show(source, log.folder, tracks, path, body, look, watch)
+    notes = passes.draw_overlay(source, log.folder, tracks, path, body, look, watch)
     log.keep("show", key, [path.name], {"show": time.perf_counter() - start})
     log.save()
     return path, notes
 
 
-def exported(
+def export(
     tracks: list[Track], names: Sequence[str], body: Body, log: Journal, watch: Watch
 ) -> None:
-    """The formats asked for; of other ones, what is there and still right stays there."""
+    """Write formats that are not up to date; other formats that are up to date stay.
+
+    Args:
+        tracks: of the people.
+        names: of the formats.
+        body: the people's.
+        log: the clip's journal.
+        watch: the progress callback.
+
+    Raises:
+        TracksError: a person's file does not fit its track.
+        OutputError: a file cannot be written.
+    """
     people_key = log.passes["recover"].key
     for name in [known for known in log.passes if known.startswith("export ")]:
-        if log.standing(name, key_of(name, __version__, people_key)) is None:
+        if log.up_to_date(name, key_of(name, __version__, people_key)) is None:
             log.drop(name)
     missing = [name for name in names if f"export {name}" not in log.passes]
     if not missing:
         return
-    scene = Scene(tracks, result_folder.load_people(log.folder, tracks), body, _frames(log))
+    scene = Scene(tracks, result_folder.load_people(log.folder, tracks), body, log.frames)
     log.begin()
     for name in missing:
         start = time.perf_counter()
@@ -286,11 +356,57 @@ def exported(
             pass
         seconds = {f"export {name}": time.perf_counter() - start}
         key = key_of(f"export {name}", __version__, people_key)
-        log.keep(f"export {name}", key, [FORMATS[name].FILES], seconds)
+        log.keep(f"export {name}", key, [FORMATS[name].files], seconds)
         log.save()
 
 
-def _finished(
+def write_report(
+    tracks: Sequence[Track], overlay: Path, body: Body, record: RunRecord, log: Journal
+) -> None:
+    """Write report.html, unless it is up to date.
+
+    Args:
+        tracks: of the people.
+        overlay: the clip's overlay.
+        body: the people's.
+        record: what run.json will hold.
+        log: the clip's journal.
+
+    Raises:
+        TracksError: a person's file does not fit its track.
+        VideoError: the overlay cannot be read.
+        OutputError: the report cannot be written.
+    """
+    key = key_of("report", __version__, log.passes["show"].key, asdict(record.damage))
+    if log.up_to_date("report", key):
+        return
+    start = time.perf_counter()
+    log.begin()
+    report.write(log.folder, tracks, log.frames, body, overlay, record)
+    log.keep("report", key, [report.FILES], {"report": time.perf_counter() - start})
+    log.save()
+
+
+def finish(record: RunRecord, log: Journal) -> RunRecord:
+    """Remove files of earlier runs, and write run.json.
+
+    Args:
+        record: what run.json shall hold; times and passes are the journal's.
+        log: the clip's journal.
+
+    Returns:
+        What run.json holds.
+
+    Raises:
+        OutputError: a file was removed meanwhile, or run.json cannot be written.
+    """
+    result_folder.remove_outdated(log.folder, log.files)
+    record = replace(record, seconds=log.seconds, passes=log.passes)
+    log.finish(record)
+    return record
+
+
+def _finish_run(
     source: Source,
     tracks: Sequence[Track],
     overlay: Path,
@@ -299,62 +415,75 @@ def _finished(
     tools: Tools,
     log: Journal,
 ) -> Summary:
-    """Report, tidy up, and write run.json, unless all that stands already."""
-    summary = Summary(
+    """Write report and run.json, unless all is up to date."""
+    detector = DetectorRecord(tools.detector.name, tools.detector_sha256)
+    record = describe_run(source, tracks, options, tools, detector)
+    facts = log.recover_facts
+    record = replace(record, seconds=log.seconds, smoothing=facts.smoothing if facts else None)
+    write_report(tracks, overlay, tools.body, record, log)
+    reused = log.finished and not log.changed
+    if not reused:
+        record = finish(record, log)
+    return Summary(
         folder=log.folder,
         overlay=overlay,
-        people=[Presence.of(one) for one in tracks],
-        frames=len(_frames(log)),
+        people=list(record.people),
+        frames=record.frames,
         damage=source.damage,
-        seconds=_seconds(log),
+        seconds=dict(record.seconds),
         notes=notes,
-        reused=False,
+        reused=reused,
     )
-    account = _account(source, options, tools, summary)
-    if smoothing := log.passes["recover"].facts.get("smoothing"):
-        account["smoothing"] = smoothing
-    reported(tracks, overlay, tools.body, account, log)
-    if log.finished and not log.changed:
-        return replace(summary, reused=True)
-    finish(account, log)
-    return replace(summary, seconds=account["seconds"])
 
 
-def reported(
-    tracks: Sequence[Track], overlay: Path, body: Body, account: dict[str, Any], log: Journal
-) -> None:
-    """The page that a person looks at, unless it is there as it should be."""
-    key = key_of("report", __version__, log.passes["show"].key, account["damage"])
-    if log.standing("report", key):
-        return
-    start = time.perf_counter()
-    log.begin()
-    report.write(log.folder, tracks, _frames(log), body, overlay, account)
-    log.keep("report", key, [report.FILES], {"report": time.perf_counter() - start})
-    log.save()
+def describe_run(
+    source: Source,
+    tracks: Sequence[Track],
+    options: Options,
+    tools: Recovery,
+    detector: DetectorRecord,
+) -> RunRecord:
+    """Describe what is computed from what, and with what; times and passes come later.
+
+    Args:
+        source: the video, its frames counted.
+        tracks: of the people.
+        options: the run's.
+        tools: network and body.
+        detector: its file.
+
+    Returns:
+        The record.
+    """
+    clip = source.clip
+    assert clip.frames is not None
+    body_file = options.recovery.body
+    if body_file is not None and Path(body_file).is_file():
+        body_file = str(Path(body_file).absolute())
+    return RunRecord(
+        staf=__version__,
+        video=_describe_video(clip, source.sha256),
+        frames=clip.frames,
+        damage=source.damage,
+        people=tuple(Presence.of(one) for one in tracks),
+        options=options.to_json(),
+        weights=tools.weights,
+        body=tools.body.identity,
+        body_file=body_file or tools.body.name,
+        detector=detector,
+        device=str(tools.settings.device),
+        half=tools.settings.half,
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in LIBRARIES},
+        },
+    )
 
 
-def finish(account: dict[str, Any], log: Journal) -> None:
-    """Leave nothing of earlier runs, and say in run.json that all is done."""
-    result_folder.tidy(log.folder, {file for one in log.passes.values() for file in one.files})
-    account["seconds"] = _seconds(log)
-    log.finish(account)
-
-
-def _frames(log: Journal) -> range:
-    """The indices of the clip's frames."""
-    facts = log.passes["track"].facts
-    return range(facts["first"], facts["first"] + facts["frames"])
-
-
-def _seconds(log: Journal) -> dict[str, float]:
-    """What every part of every pass took, whenever it was done."""
-    return {part: value for one in log.passes.values() for part, value in one.seconds.items()}
-
-
-def _counted(source: Source, log: Journal) -> Source:
-    """The source with the number of its frames, as the first pass has counted them."""
-    return replace(source, clip=replace(source.clip, frames=len(_frames(log))))
+def _describe_video(clip: Clip, sha256: str) -> VideoRecord:
+    span = clip.span
+    path = str(clip.path.absolute())
+    return VideoRecord(path, sha256, clip.width, clip.height, clip.fps, span.start, span.end)
 
 
 def _track_key(sha256: str, options: Options, tools: Tools) -> str:
@@ -364,70 +493,17 @@ def _track_key(sha256: str, options: Options, tools: Tools) -> str:
 
 
 def _person_keys(
-    source: Source, tracks: Sequence[Track], options: Options, tools: Tools
-) -> dict[str, str]:
-    """For every person a hash of all that their parameters depend on."""
+    source: Source, tracks: Sequence[Track], options: RecoveryOptions, tools: Tools
+) -> dict[int, str]:
+    """For every person a hash of everything that their parameters depend on."""
     how = [
         source.sha256,
         tools.weights,
         tools.body.identity,
         tools.settings.half,
         options.focal or default_focal(source.clip.image_size),
-        _refines(tracks, options, tools),
+        options.refine,
         options.smooth,
         options.constant_shape,
     ]
-    return {str(one.id): key_of("recover", __version__, one.digest, *how) for one in tracks}
-
-
-def _refines(tracks: Sequence[Track], options: Options, tools: Tools) -> bool:
-    """Whether to fit the people to their keypoints. Raises UsageError where that cannot be done."""
-    seen = any(its_track.kp2d[..., 2].any() for its_track in tracks)
-    if options.refine and not seen:
-        raise UsageError(
-            f"--refine needs keypoints, and {tools.detector.name} gives none; "
-            "choose a pose detector such as yolo11n-pose"
-        )
-    if options.refine is None:
-        return seen and tools.weights.split()[0] == OPEN_WEIGHTS
-    return options.refine
-
-
-def _account(source: Source, options: Options, tools: Tools, summary: Summary) -> dict[str, Any]:
-    """run.json: what was computed from what, with what, and how long it took."""
-    clip = source.clip
-    packages = ("torch", "numpy", "opencv-python", "av", "ultralytics")
-    return {
-        "staf": __version__,
-        "video": {
-            "path": str(clip.path.absolute()),
-            "sha256": source.sha256,
-            "width": clip.width,
-            "height": clip.height,
-            "fps": clip.fps,
-            "start": clip.span.start,
-            "end": clip.span.end,
-        },
-        "frames": summary.frames,
-        "damage": asdict(summary.damage),
-        "people": [asdict(person) for person in summary.people],
-        "options": asdict(options),
-        "weights": tools.weights,
-        "body": tools.body.identity,
-        "body_file": absolute(options.body) or tools.body.name,
-        "detector": {"file": tools.detector.name, "sha256": tools.detector_sha256},
-        "device": str(tools.settings.device),
-        "half": tools.settings.half,
-        "seconds": summary.seconds,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in packages},
-        },
-    }
-
-
-def absolute(name_or_path: str | None) -> str | None:
-    """A file's absolute path, so that it is found from any folder; a name stays a name."""
-    if name_or_path is not None and Path(name_or_path).is_file():
-        return str(Path(name_or_path).absolute())
-    return name_or_path
+    return {one.id: key_of("recover", __version__, one.digest, *how) for one in tracks}

@@ -8,51 +8,63 @@ from staf_cli.body.format import load_body
 from staf_cli.body.skinning import Body
 from staf_cli.checkpoints import registry
 from staf_cli.checkpoints.format import load_checkpoint
+from staf_cli.checkpoints.registry import OPEN_BODY, OPEN_WEIGHTS
 from staf_cli.core import files
 from staf_cli.core.devices import choose_device
 from staf_cli.core.errors import BodyError, UsageError
 from staf_cli.core.geometry import CROP_SCALE
-from staf_cli.model.staf import STAF, load_network, mean_pose_network
+from staf_cli.model.staf import load_network, mean_pose_network
 from staf_cli.pipeline.options import Options
 from staf_cli.recovery import engine
-
-OPEN_BODY = "open-body"
-OPEN_WEIGHTS = "staf-open"  # what is used where nothing else is asked for
-
-
-@dataclass(frozen=True)
-class Recovery:
-    """What makes bodies of people whose boxes are known; loaded once."""
-
-    body: Body
-    network: STAF
-    weights: str  # identity of the checkpoint, for the records
-    crop_scale: float
-    settings: engine.Settings
+from staf_cli.recovery.options import RecoveryOptions
+from staf_cli.recovery.recover import Recovery
 
 
 @dataclass(frozen=True)
 class Tools(Recovery):
-    """What is loaded once and serves any number of clips: the same, and who finds the people."""
+    """What is loaded once and serves any number of clips: network, body, and the detector."""
 
     detector: Path
     detector_sha256: str
 
 
 def prepare(options: Options) -> tuple[Tools, list[str]]:
-    """Load network, body and detector; with lines the user should see.
+    """Load network, body and detector.
 
-    Raises before any work is done where something is missing or does not fit.
+    Args:
+        options: of the clips.
+
+    Returns:
+        What was loaded, and lines that the user should see.
+
+    Raises:
+        WeightsError: weights or detector are missing or do not fit.
+        BodyError: the body is missing or does not fit.
+        MissingTool: the device, or the ffmpeg encoder, is not there.
+        UsageError: options that do not go together.
     """
     if options.look.codec is not None:
         video.check_codec(options.look.codec)
     detector = registry.locate_detector(options.detector, options.trust)
-    recovery, notes = prepare_recovery(options)
+    recovery, notes = prepare_recovery(options.recovery)
     return Tools(**vars(recovery), detector=detector, detector_sha256=files.sha256(detector)), notes
 
 
-def prepare_recovery(options: Options) -> tuple[Recovery, list[str]]:
-    """Load network and body alone, for people whose boxes are known; raises as `prepare` does."""
+def prepare_recovery(options: RecoveryOptions) -> tuple[Recovery, list[str]]:
+    """Load network and body alone, for people whose boxes are known.
+
+    Args:
+        options: of the recovery.
+
+    Returns:
+        What was loaded, and lines that the user should see.
+
+    Raises:
+        WeightsError: the weights are missing or do not fit.
+        BodyError: the body is missing or does not fit.
+        MissingTool: the device is not there.
+        UsageError: options that do not go together.
+    """
     device = choose_device(options.device)
     half = device.type == "cuda" if options.half is None else options.half
     if half and device.type == "cpu":
@@ -76,12 +88,29 @@ def prepare_recovery(options: Options) -> tuple[Recovery, list[str]]:
 
 
 def default_weights(body: str | None) -> str | None:
-    """The checkpoint for a body where none is named; None for bodies that nothing came with."""
+    """Name the checkpoint that is used where no other is asked for.
+
+    Args:
+        body: the body's name or file; None: the checkpoint's own.
+
+    Returns:
+        The checkpoint's name; None for bodies that came without one.
+    """
     return OPEN_WEIGHTS if body in (None, OPEN_BODY) else None
 
 
 def open_body(name_or_path: str) -> Body:
-    """A body by name (open-body, or one that `staf body import` made) or from its npz file."""
+    """Load a body.
+
+    Args:
+        name_or_path: open-body, a name that `staf body import` printed, or an npz file.
+
+    Returns:
+        The body.
+
+    Raises:
+        BodyError: it is not on this machine, or its file cannot be used.
+    """
     if name_or_path == OPEN_BODY:
         return Body(OPEN_BODY, load_body(registry.locate(OPEN_BODY)))
     imported = files.data_folder() / "bodies" / f"{name_or_path}.npz"

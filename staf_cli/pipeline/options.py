@@ -1,72 +1,143 @@
-"""Everything that can be said about computing a clip, checked before any work is done."""
+"""Everything that can be chosen about computing a clip, checked before any work is done.
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+This module imports no heavy library: `staf --help` is made from it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 from staf_cli.core.errors import UsageError
+from staf_cli.core.options import Range, check_options, option
 from staf_cli.core.span import WHOLE, Span
-from staf_cli.export import FORMATS
-from staf_cli.fitting.smoothing import check_strength
-from staf_cli.rendering import SideView, Style
-from staf_cli.tracking.detection import Tracker
-from staf_cli.tracking.linking import TrackOptions
+from staf_cli.recovery.options import RecoveryOptions
+from staf_cli.tracking.options import Tracker, TrackOptions
+
+if TYPE_CHECKING:
+    from staf_cli.rendering import SideView, Style
 
 
 @dataclass(frozen=True)
 class Look:
-    """What the overlay shows, and how it is drawn and encoded."""
+    """What the overlay shows, and how it is drawn and encoded.
 
-    alpha: float = 0.9
-    plain: bool = False
-    wireframe: bool = False
-    boxes: bool = False
-    side_view: bool = False
-    renderer: str = "auto"
-    codec: str | None = None
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    alpha: float = option(
+        0.9,
+        "How much the bodies cover the photo.",
+        metavar="0..1",
+        show_default=True,
+        valid=Range(0, 1),
+        advice="choose a number from 0 to 1",
+    )
+    plain: bool = option(False, "Bodies on a plain ground, no photo.")
+    wireframe: bool = option(False, "The mesh's edges instead of skin.")
+    boxes: bool = option(False, "Boxes, ids and keypoints as well.")
+    side_view: bool = option(False, "Add a panel that shows the side.")
+    renderer: str = option(
+        "auto",
+        "pyrender needs a graphics card.",
+        choices=("auto", "cpu", "pyrender"),
+        show_default=True,
+    )
+    codec: str | None = option(
+        None, "An encoder of your own ffmpeg: h264_nvenc, hevc, prores_ks, ...", metavar="NAME"
+    )
 
     def __post_init__(self) -> None:
-        self.style(None)  # refuses what cannot be drawn, before anything is computed
+        check_options(self)
 
-    def style(self, side: SideView | None) -> Style:
-        """The same for the renderer; `side` is the clip's side camera, if it is wanted."""
+    def style(self, side: "SideView | None") -> "Style":
+        """Return the same for the renderer.
+
+        Args:
+            side: the clip's side camera, if it is wanted.
+
+        Returns:
+            What `rendering.overlay` draws.
+        """
+        from staf_cli.rendering import Style
+
         return Style(self.alpha, self.plain, self.wireframe, self.boxes, side)
 
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that `staf run` can be told about computing a clip."""
+    """Everything that `staf run` can be told about computing a clip.
 
-    span: Span = WHOLE  # what of the clip
-    fps: float | None = None  # of a folder of pictures
-    detector: str = "yolo11n-pose"
-    trust: bool = False  # load a detector file whose hash is unknown
-    tracker: Tracker = "bytetrack"
+    Raises:
+        UsageError: a value is out of range, or names an unknown export format.
+    """
+
+    span: Span = WHOLE  # the part of the clip
+    fps: float | None = option(None, "The rate of a folder of pictures.  [default: 25]")
+    detector: str = option(
+        "yolo11n-pose",
+        "A name from `staf weights list`, or a YOLO .pt file.",
+        show_default=True,
+    )
+    trust: bool = option(False, "Load a detector file of unknown origin.")
+    tracker: Tracker = option("bytetrack", "botsort follows a moving camera.", show_default=True)
     tracks: TrackOptions = field(default_factory=TrackOptions)
-    weights: str | None = None  # None: `default_weights`
-    body: str | None = None  # None: the one the weights were trained for
-    focal: float | None = None  # px; None: the image's diagonal
-    refine: bool | None = None  # None: with the open weights, which it makes better
-    smooth: float = 0.0  # s, `smoothing.smooth`
-    constant_shape: bool = False  # one shape a person
-    device: str = "auto"
-    half: bool | None = None  # None: on CUDA only
-    batch: int = 16
+    recovery: RecoveryOptions = field(default_factory=RecoveryOptions)
     look: Look = field(default_factory=Look)
-    export: tuple[str, ...] = ()
-    force: bool = False  # do again what stands already
+    export: tuple[str, ...] = option(
+        (), "Further files, by commas: amass, bvh, csv, glb, obj, openpose, ply.", metavar="NAMES"
+    )
+    force: bool = option(False, "Do everything again, also what is up to date.")
 
     def __post_init__(self) -> None:
-        if self.focal is not None and not 0 < self.focal < math.inf:
-            raise UsageError(f"focal is {self.focal}: give a focal length in pixels, above 0")
-        if self.batch < 1:
-            raise UsageError(f"batch is {self.batch}: choose 1 or more")
-        check_strength(self.smooth)
+        check_options(self)
         check_exports(self.export)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for run.json, where the options of recovery are not nested."""
+        values: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            values |= value if name == "recovery" else {name: value}
+        return values
 
-def check_exports(names: Sequence[str]) -> None:
-    """Raise UsageError for a format that nobody writes."""
-    for name in names:
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Options":
+        """Make the options that `to_json` returned, also those of older versions.
+
+        Args:
+            values: "options" of run.json; an untrusted file may hold anything.
+
+        Returns:
+            The options.
+
+        Raises:
+            KeyError, TypeError, AttributeError: these are not the options of a clip.
+            UsageError: a value is out of range.
+        """
+        recovery = {one.name: values[one.name] for one in fields(RecoveryOptions)}
+        others = {name: value for name, value in values.items() if name not in recovery}
+        tracks = {**values["tracks"], "person": tuple(values["tracks"]["person"])}
+        nested = {
+            "span": Span(**values["span"]),
+            "tracks": TrackOptions(**tracks),
+            "recovery": RecoveryOptions(**recovery),
+            "look": Look(**values["look"]),
+            "export": tuple(values["export"]),
+        }
+        return cls(**{**others, **nested})
+
+
+def check_exports(formats: Sequence[str]) -> None:
+    """Check that every format is one that `staf export` writes.
+
+    Args:
+        formats: their names.
+
+    Raises:
+        UsageError: one is unknown.
+    """
+    from staf_cli.export import FORMATS
+
+    for name in formats:
         if name not in FORMATS:
             raise UsageError(f"unknown format {name!r}; choose from {', '.join(FORMATS)}")

@@ -10,9 +10,8 @@ three.py                  three.js out of an installed package
 What is measured, and the verdict in words, come from quality.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from staf_cli.body.skinning import Body
 from staf_cli.core.errors import TracksError
@@ -21,6 +20,7 @@ from staf_cli.core.records import Track
 from staf_cli.report.content import gather
 from staf_cli.report.page import assemble
 from staf_cli.result.folder import REPORT
+from staf_cli.result.run_record import RunRecord
 
 FILES = REPORT
 
@@ -31,17 +31,30 @@ def write(
     frames: range,
     body: Body,
     overlay: Path,
-    account: Mapping[str, Any],
+    record: RunRecord,
 ) -> Path:
-    """Write the page of a result folder from the files that are there; gives its path.
+    """Write the page of a result folder from the files in it.
 
-    frames: the indices of the clip's, those without anybody included. overlay: in the folder.
-    account: what run.json says, or will say. Memory and the page's size do not grow with the
-    clip, but for a few numbers a frame and person. Raises TracksError where a person's file does
-    not fit, VideoError where the overlay cannot be read, OutputError where the page cannot be
-    written.
+    Memory and the page's size do not grow with the clip, but for a few numbers for each frame
+    and person.
+
+    Args:
+        folder: of the clip's results.
+        tracks: of the people.
+        frames: the indices of the clip's frames, also of those without people.
+        body: the people's.
+        overlay: the clip's overlay, in the folder.
+        record: what run.json holds, or will hold.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        TracksError: a person's file does not fit its track.
+        VideoError: the overlay cannot be read.
+        OutputError: the page cannot be written.
     """
-    shown = gather(folder, tracks, frames, body, overlay, account)
+    shown = gather(folder, tracks, frames, body, overlay, record)
     path = folder / FILES
     with atomic(path) as temporary:
         temporary.write_text(assemble(shown), encoding="utf-8")
@@ -49,7 +62,17 @@ def write(
 
 
 def locate(folder: Path) -> Path:
-    """The page of a result folder. Raises TracksError where there is none."""
+    """Find the page of a result folder.
+
+    Args:
+        folder: of the clip's results.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        TracksError: there is none.
+    """
     path = folder / FILES
     if not path.is_file():
         raise TracksError(f"{path}: no such report; give the folder that staf run made")

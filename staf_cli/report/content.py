@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,13 @@ from staf_cli.report.curves import curve
 from staf_cli.report.pictures import Picture, pictures
 from staf_cli.report.quality import Measures
 from staf_cli.result import person_npz
+from staf_cli.result.run_record import RunRecord
 
 WORST, APART = 10, 0.25  # frames shown; s between two of one person
 MOST_POINTS = 60_000  # of all curves together: 1.5 MB
 LONGEST_CURVE = 2000  # points; a screen has about as many columns
 MOST_BARS = 500  # of one person in the timeline
-LONGEST_ACCOUNT = 100_000  # characters of run.json
+LONGEST_RECORD = 100_000  # characters of run.json
 
 Json = dict[str, Any]
 
@@ -37,7 +38,7 @@ def gather(
     frames: range,
     body: Body,
     overlay: Path,
-    account: Mapping[str, Any],
+    record: RunRecord,
 ) -> Json:
     """What the page shows of a result folder; `report.write` says what the arguments are."""
     people = [
@@ -49,14 +50,13 @@ def gather(
     ]
     clip = video.probe(overlay)
     chosen = quality.worst(people, WORST, APART)
-    origin, found = _pictures(clip, people, chosen, frames, _start(account))
+    origin, found = _pictures(clip, people, chosen, frames, record.video.start)
     last = max(float(one.time[-1]) for one in people)
     shown = bodies(folder, tracks, frames, body)
-    damage = account["damage"]
-    verdict = quality.judge(people, damage["packets"], damage["missing"])
+    verdict = quality.judge(people, record.damage.packets, record.damage.missing)
     median = curve(*quality.median_error(people), LONGEST_CURVE)
     return {
-        "title": one_line(Path(account["video"]["path"]).name),
+        "title": one_line(Path(record.video.path).name),
         "subtitle": _subtitle(len(people), len(frames), clip),
         "clip": {
             "overlay": overlay.name,
@@ -72,8 +72,8 @@ def gather(
         "space": _space(shown),
         "verdict": {**vars(verdict), "doubts": [vars(doubt) for doubt in verdict.doubts]},
         "worst": [_worst(people[n], row, found[n, row]) for n, row in chosen if (n, row) in found],
-        "settings": list(_settings(account)),
-        "account": _account(account),
+        "settings": list(_settings(record)),
+        "record": _record(record),
         "notes": list(_notes(overlay, shown, people)),
     }
 
@@ -163,49 +163,32 @@ def _space(shown: Bodies) -> Json:
     }
 
 
-def _settings(account: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _settings(record: RunRecord) -> Iterator[tuple[str, str]]:
     """What the user may ask about first, as names and values."""
-    of_video, damage = account["video"], account["damage"]
-    yield "Video", _text(of_video, "path")
-    size = f"{_text(of_video, 'width')} x {_text(of_video, 'height')} pixels"
-    yield "Picture", f"{size}, {_text(of_video, 'fps')} frames a second"
-    if _start(account) or of_video.get("end") is not None:
-        end = "its end" if of_video.get("end") is None else f"{_text(of_video, 'end')} s"
-        yield "Stretch", f"{_text(of_video, 'start')} s to {end}"
-    packets, missing = damage["packets"], damage["missing"]
-    wrong = f"{packets} damaged places, {missing} pictures missing at the end"
-    yield "Damage", wrong if packets or missing else "none found"
-    yield from _smoothing(account.get("smoothing"))
-    for name, key in (("Weights", "weights"), ("Body", "body"), ("Processor", "device")):
-        yield name, _text(account, key)
-    yield "staf", _text(account, "staf")
+    source, damage = record.video, record.damage
+    yield "Video", one_line(source.path)
+    yield "Picture", f"{source.width} x {source.height} pixels, {source.fps} frames a second"
+    if source.start or source.end is not None:
+        end = "its end" if source.end is None else f"{source.end} s"
+        yield "Stretch", f"{source.start} s to {end}"
+    wrong = f"{damage.packets} damaged places, {damage.missing} pictures missing at the end"
+    yield "Damage", wrong if damage else "none found"
+    if effect := record.smoothing:
+        before, after = effect.acceleration_before, effect.acceleration_after
+        yield "Acceleration, smoothed", f"{before:.3g} m/s² before, {after:.3g} after"
+        before, after = effect.jitter_before, effect.jitter_after
+        yield "Jitter, smoothed", f"{before:.3g} m/s³ before, {after:.3g} after"
+    yield "Weights", one_line(record.weights)
+    yield "Body", one_line(record.body)
+    yield "Processor", one_line(record.device)
+    yield "staf", one_line(record.staf)
 
 
-def _smoothing(effect: Any) -> Iterator[tuple[str, str]]:
-    """What --smooth and --constant-shape did, if they did anything; it may be a stranger's."""
-    if not isinstance(effect, Mapping):
-        return
-    for name, key, unit in (("Acceleration", "acceleration", "m/s²"), ("Jitter", "jitter", "m/s³")):
-        before, after = effect.get(f"{key}_before"), effect.get(f"{key}_after")
-        if isinstance(before, int | float) and isinstance(after, int | float):
-            yield f"{name}, smoothed", f"{before:.3g} {unit} before, {after:.3g} after"
-
-
-def _text(said: Mapping[str, Any], key: str) -> str:
-    """What run.json says there, if anything: it may come from a stranger."""
-    return one_line(str(said.get(key, "")))
-
-
-def _start(account: Mapping[str, Any]) -> float:
-    """From when on the clip was done, s."""
-    start = account["video"].get("start")
-    return float(start) if isinstance(start, int | float) and 0 <= start < np.inf else 0.0
-
-
-def _account(account: Mapping[str, Any]) -> str:
-    """run.json to read; the record of the passes is left out, which says nothing to people."""
-    text = json.dumps({key: value for key, value in account.items() if key != "passes"}, indent=2)
-    return text if len(text) <= LONGEST_ACCOUNT else text[:LONGEST_ACCOUNT] + "\n... cut off"
+def _record(record: RunRecord) -> str:
+    """run.json to read, without the passes, which mean nothing to people."""
+    values = {key: value for key, value in record.to_json().items() if key != "passes"}
+    text = json.dumps(values, indent=2)
+    return text if len(text) <= LONGEST_RECORD else text[:LONGEST_RECORD] + "\n... cut off"
 
 
 def _notes(overlay: Path, shown: Bodies, people: Sequence[Measures]) -> Iterator[str]:

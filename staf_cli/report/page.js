@@ -234,7 +234,7 @@ for (const frame of report.worst) {
 for (const [name, value] of report.settings) {
   at("settings").append(make("dt", name), make("dd", value));
 }
-at("account").textContent = report.account;
+at("record").textContent = report.record;
 at("notes").textContent = report.notes.join(" ");
 
 clock.seek(clip.start);

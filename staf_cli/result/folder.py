@@ -1,13 +1,11 @@
 """A result folder: what one clip's run leaves behind, and reading it back.
 
-OUT/<clip>/  overlay.mp4  report.html  tracks.csv  person_<id>.npz  run.json  and what --export
-asks for
+OUT/<clip>/  overlay.mp4  report.html  tracks.csv  person_<id>.npz  run.json  and exports
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,49 +23,59 @@ from staf_cli.core.records import (
 from staf_cli.export import FORMATS
 from staf_cli.result import person_npz, tracks_csv
 from staf_cli.result.journal import RUN
+from staf_cli.result.run_record import RunRecord
 from staf_cli.video import content_hash
 
 TRACKS = "tracks.csv"
-LONGEST_PATH = 4096  # as Linux has it
 REPORT = "report.html"
 OVERLAYS = ("overlay.mp4", "overlay.mov")  # which of them depends on the codec
-# Of run.json, needed to go on from it.
-KEYS = {"video", "frames", "damage", "body_file", "options", "passes"}
 MOST_JOINTS = 100_000  # frames of all people whose joints are looked at together
 
 
 @dataclass(frozen=True)
-class Results:
-    """What a result folder holds of its people; tracks and people in the same order."""
+class SavedResult:
+    """A finished result folder, read."""
 
     folder: Path
     tracks: list[Track]
-    people: list[Person]
+    people: list[Person]  # in the order of the tracks
+    record: RunRecord  # run.json
 
 
 def check_free(folder: Path, video: Path) -> None:
-    """Raise UsageError if results in the folder would replace the video, or another video's."""
+    """Check that results in a folder would replace neither the video nor another video's results.
+
+    Args:
+        folder: of the clip's results.
+        video: a file, or a folder of pictures.
+
+    Raises:
+        UsageError: they would.
+    """
     if video.resolve() in {(folder / name).resolve() for name in OVERLAYS}:
         raise UsageError(f"{video} would be replaced by its own overlay; choose another --output")
     try:
-        earlier = read_json(folder / RUN)["video"]
-        moved = earlier["path"] != str(video.absolute())
-        other = moved and earlier["sha256"] != content_hash(video)
-    except (OSError, ValueError, KeyError, TypeError):
+        earlier = RunRecord.from_json(read_json(folder / RUN)).video
+        other = earlier.path != str(video.absolute()) and earlier.sha256 != content_hash(video)
+    except (OSError, ValueError):
         return  # nothing there, or nothing that can be used
     if other:
         raise UsageError(
-            f"{folder} holds the results of {earlier['path']!s:.300}; choose another --output"
+            f"{folder} holds the results of {earlier.path:.300}; choose another --output"
         )
 
 
-def tidy(folder: Path, kept: Collection[str]) -> None:
-    """Remove what an older run left of the kinds that `staf run` writes, but for what is kept.
+def remove_outdated(folder: Path, kept: Collection[str]) -> None:
+    """Remove the files of an earlier run, of the kinds that `staf run` writes.
 
-    kept: patterns of files in the folder. Links are removed, never followed.
+    Links are removed, never followed.
+
+    Args:
+        folder: of the clip's results.
+        kept: glob patterns of the files that stay.
     """
     wanted = {path for pattern in kept for path in folder.glob(pattern)}
-    formats = (one.FILES for one in FORMATS.values())
+    formats = (one.files for one in FORMATS.values())
     for pattern in (*OVERLAYS, REPORT, "person_[0-9]*.npz", *formats):
         for old in set(folder.glob(pattern)) - wanted:
             above = [place for place in old.parents if folder in place.parents]
@@ -79,9 +87,17 @@ def tidy(folder: Path, kept: Collection[str]) -> None:
 
 
 def load_people(folder: Path, tracks: Sequence[Track]) -> list[Person]:
-    """The people of these tracks from their files.
+    """Read the people of some tracks.
 
-    Raises TracksError where one is missing or damaged, or was made of another track.
+    Args:
+        folder: of the clip's results.
+        tracks: of the people.
+
+    Returns:
+        The people, in the order of the tracks.
+
+    Raises:
+        TracksError: a file is missing or damaged, or was made from another track.
     """
     people = [
         person_npz.load(person_npz.path_of(folder, track.id), len(track.frame)) for track in tracks
@@ -95,13 +111,24 @@ def load_people(folder: Path, tracks: Sequence[Track]) -> list[Person]:
     return people
 
 
-def attend(
+def frames_with_saved_people(
     frames: Iterable[Frame], folder: Path, tracks: Sequence[Track]
 ) -> Iterator[tuple[Frame, list[tuple[TrackRow, Person]]]]:
-    """Each frame with everybody in it: the place in the tracks, and the person at this one frame.
+    """Pair each frame with the people in it, read from their files as frames pass.
 
-    Memory grows with the people in a frame, not with the clip. Raises what `load_people` raises,
-    as soon as the damaged or foreign part is reached.
+    Memory grows with the people in a frame, not with the clip.
+
+    Args:
+        frames: of the clip, in order.
+        folder: of the clip's results.
+        tracks: of the people.
+
+    Yields:
+        The frame; for every person in it the place in the tracks, and the person at this frame.
+
+    Raises:
+        TracksError: a file is missing or damaged, or was made from another track; raised where
+            reading gets there.
     """
     reading: dict[int, Iterator[Person]] = {}  # by number in the list of tracks
     for frame, places in frames_with_people(frames, tracks):
@@ -116,19 +143,49 @@ def attend(
 
 
 def check_people(folder: Path, tracks: Sequence[Track]) -> None:
-    """Raise what `load_people` raises, in little memory."""
+    """Check the files of some tracks' people, in little memory.
+
+    Args:
+        folder: of the clip's results.
+        tracks: of the people.
+
+    Raises:
+        TracksError: a file is missing or damaged, or was made from another track.
+    """
     for track in tracks:
         for _ in _stretches(folder, track):
             pass
 
 
-def anybody(folder: Path, tracks: Sequence[Track]) -> Person:
-    """The first person in their first frame, for what is the same for everybody."""
-    return select_rows(next(_stretches(folder, tracks[0])), slice(1))
+def first_frame_of(folder: Path, track: Track) -> Person:
+    """Read a person in their first frame, for what is the same in all frames.
+
+    Args:
+        folder: of the clip's results.
+        track: of the person.
+
+    Returns:
+        The person with one frame.
+
+    Raises:
+        TracksError: the file is missing or damaged, or was made from another track.
+    """
+    return select_rows(next(_stretches(folder, track)), slice(1))
 
 
-def joints(folder: Path, tracks: Sequence[Track]) -> Float:
-    """Everybody's joints, (N, 3) m, camera frame; of a long clip's frames an even choice."""
+def sample_joints(folder: Path, tracks: Sequence[Track]) -> Float:
+    """Read the joints of all people together, of a long clip in evenly chosen frames.
+
+    Args:
+        folder: of the clip's results.
+        tracks: of the people.
+
+    Returns:
+        (N, 3) m, camera frame.
+
+    Raises:
+        TracksError: a file is missing or damaged, or was made from another track.
+    """
     step = 1 + sum(len(track.frame) for track in tracks) // MOST_JOINTS
     chosen = [
         stretch.joints3d[::step].reshape(-1, 3)
@@ -160,31 +217,31 @@ def _stretches(folder: Path, track: Track) -> Iterator[Person]:
         raise TracksError(f"{folder}: tracks.csv no longer fits the people; run the clip again")
 
 
-def load(folder: Path) -> tuple[Results, dict[str, Any]]:
-    """Read a finished folder and its run.json.
+def load(folder: Path) -> SavedResult:
+    """Read a finished result folder.
 
-    Raises TracksError where it is none, or where a part is missing or damaged.
+    Args:
+        folder: that `staf run` made.
+
+    Returns:
+        Tracks, people and the run record.
+
+    Raises:
+        TracksError: it is no finished result, or a part is missing or damaged.
     """
     try:
-        run = read_json(folder / RUN)
+        values = read_json(folder / RUN)
     except FileNotFoundError as error:
         raise TracksError(
             f"{folder}: is no finished result (no {RUN}); give the folder that staf run made"
         ) from error
     except (OSError, ValueError) as error:
         raise TracksError(f"{folder / RUN}: cannot be read; run the clip again") from error
-    if not _was_written(run):
-        raise TracksError(f"{folder / RUN}: was not written by staf run; run the clip again")
+    try:
+        record = RunRecord.from_json(values)
+    except ValueError as error:
+        raise TracksError(
+            f"{folder / RUN}: was not written by staf run ({error!s:.100}); run the clip again"
+        ) from error
     tracks = tracks_csv.load(folder / TRACKS)
-    return Results(folder, tracks, load_people(folder, tracks)), run
-
-
-def _was_written(run: Any) -> bool:
-    """Whether run.json has what is needed to go on from it, in the types that are needed."""
-    if not isinstance(run, dict) or not run.keys() >= KEYS or not isinstance(run["video"], dict):
-        return False
-    texts = (run["video"].get("path"), run["video"].get("sha256"), run["body_file"])
-    counts = (run["frames"], *run["damage"].values()) if isinstance(run["damage"], dict) else (-1,)
-    return all(isinstance(text, str) and len(text) <= LONGEST_PATH for text in texts) and all(
-        type(count) is int and 0 <= count < 2**53 for count in counts
-    )
+    return SavedResult(folder, tracks, load_people(folder, tracks), record)

@@ -1,51 +1,49 @@
-"""What has been done for a clip, pass by pass, so that nothing right is ever done again.
+"""Which passes are done for a clip, so that nothing that is up to date is computed again.
 
-A pass is known by a key, the hash of all that it depends on, and by the hashes of the files it
-wrote. The journal of a finished clip is part of its run.json; while a clip is being worked on,
-its folder has unfinished.json instead. A pass still stands if its key is the one asked for and
-its files are as they were written.
+A pass has a key, the hash of everything it depends on, and the hashes of the files it wrote. It
+is up to date if its key is the one asked for and its files are unchanged. The journal of a
+finished clip is part of its run.json; while a clip is computed, its folder has unfinished.json.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from staf_cli.core.errors import OutputError
-from staf_cli.core.files import atomic, check_links, digest, locked, printable, read_json, sweep
+from staf_cli.core.files import (
+    atomic,
+    check_links,
+    digest,
+    locked,
+    printable,
+    read_json,
+    remove_leftovers,
+)
+from staf_cli.result.run_record import (
+    Facts,
+    PassRecord,
+    RecoverFacts,
+    RunRecord,
+    TrackFacts,
+    passes_from_json,
+)
 
 RUN = "run.json"  # written last: a folder without it is not finished
 UNFINISHED = "unfinished.json"
 
 
-@dataclass(frozen=True)
-class Pass:
-    """One thing done: what it depended on, what it wrote, and what is worth remembering.
-
-    Raises ValueError for what no pass can be: the journal may come from anybody.
-    """
-
-    key: str
-    files: dict[str, str] = field(default_factory=dict)  # pattern in the folder: its `digest`
-    facts: dict[str, Any] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)  # of its parts
-
-    def __post_init__(self) -> None:
-        kinds = ((self.key, str), (self.files, dict), (self.facts, dict), (self.seconds, dict))
-        if not all(isinstance(value, kind) for value, kind in kinds):
-            raise ValueError("a pass has a key, files, facts and seconds")
-        if not all(isinstance(value, int | float) for value in self.seconds.values()):
-            raise ValueError("seconds are numbers")
-        for file in map(PurePosixPath, self.files):
-            if file.is_absolute() or ".." in file.parts or not file.parts:
-                raise ValueError(f"{file}: is not inside the folder")
-
-
 def key_of(*parts: Any) -> str:
-    """One hash over values that JSON can say."""
+    """Hash values that JSON can hold.
+
+    Args:
+        *parts: the values.
+
+    Returns:
+        The SHA-256 in hexadecimal.
+    """
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -53,22 +51,75 @@ def key_of(*parts: Any) -> str:
 class Journal:
     """The passes of one clip's folder."""
 
-    def __init__(self, folder: Path, passes: Mapping[str, Pass], finished: bool) -> None:
+    def __init__(self, folder: Path, passes: Mapping[str, PassRecord], finished: bool) -> None:
+        """Make a journal from what is known.
+
+        Args:
+            folder: of the clip's results.
+            passes: that are done, by name.
+            finished: whether run.json is there and holds these passes.
+        """
         self.folder = folder
         self.passes = dict(passes)
-        self.finished = finished  # run.json is there and says what `passes` says
+        self.finished = finished
         self.changed = False  # since it was read
 
-    def standing(self, name: str, key: str) -> Pass | None:
-        """A pass that need not be done again, else None."""
+    @property
+    def track_facts(self) -> TrackFacts | None:
+        """What is kept of the pass "track"; None before it was done."""
+        known = self.passes.get("track")
+        return known.facts if known and isinstance(known.facts, TrackFacts) else None
+
+    @property
+    def recover_facts(self) -> RecoverFacts | None:
+        """What is kept of the pass "recover"; None before it was done."""
+        known = self.passes.get("recover")
+        return known.facts if known and isinstance(known.facts, RecoverFacts) else None
+
+    @property
+    def frames(self) -> range:
+        """The indices of the clip's frames, once the pass "track" is done."""
+        facts = self.track_facts
+        assert facts is not None
+        return facts.indices
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """What every part of every pass took, whenever it was done."""
+        return {part: value for one in self.passes.values() for part, value in one.seconds.items()}
+
+    @property
+    def files(self) -> set[str]:
+        """The glob patterns of all files that passes have written."""
+        return {file for one in self.passes.values() for file in one.files}
+
+    def up_to_date(self, name: str, key: str) -> PassRecord | None:
+        """Find a pass that need not be done again.
+
+        Args:
+            name: of the pass.
+            key: that it must have.
+
+        Returns:
+            The pass, or None where it has another key or a file of it has changed.
+        """
         known = self.passes.get(name)
         if known is None or known.key != key:
             return None
         return known if all(self.intact(*item) for item in known.files.items()) else None
 
     def edited(self, name: str) -> str | None:
-        """What somebody has changed since a pass wrote it, else None; what is gone is not."""
-        known = self.passes.get(name, Pass(""))
+        """Find a file that was changed since a pass wrote it; files that are gone do not count.
+
+        Args:
+            name: of the pass.
+
+        Returns:
+            The file's pattern, or None.
+        """
+        known = self.passes.get(name)
+        if known is None:
+            return None
         changed = (
             file
             for file, written in known.files.items()
@@ -77,7 +128,7 @@ class Journal:
         return next(changed, None)
 
     def begin(self) -> None:
-        """Say that the folder is being worked on, before anything in it is replaced."""
+        """Mark the folder as unfinished, before anything in it is replaced."""
         self.save()
         (self.folder / RUN).unlink(missing_ok=True)
         self.finished = False
@@ -87,54 +138,70 @@ class Journal:
         name: str,
         key: str,
         files: Iterable[str],
-        seconds: dict[str, float],
-        facts: dict[str, Any] | None = None,
+        seconds: Mapping[str, float],
+        facts: Facts | None = None,
     ) -> None:
-        """Remember a pass whose files are written: patterns that find them in the folder.
+        """Add a pass whose files are written; it is on the disk with the next `save`.
 
-        It is on the disk with the next `save`.
+        Args:
+            name: of the pass.
+            key: a hash of everything it depends on.
+            files: glob patterns that find its files in the folder.
+            seconds: by part of the pass.
+            facts: what later passes need to know.
         """
         hashes = {file: digest(self.folder, file) or "" for file in files}
         rounded = {part: round(value, 2) for part, value in seconds.items()}
-        self.passes[name] = Pass(key, hashes, facts or {}, rounded)
+        self.passes[name] = PassRecord(key, hashes, facts, rounded)
         self.changed = True
 
     def save(self) -> None:
-        """Bring what is remembered to the disk, as the journal of an unfinished clip."""
-        passes = {name: asdict(one) for name, one in self.passes.items()}
+        """Write the passes to the disk, as the journal of an unfinished clip."""
+        passes = {name: one.to_json() for name, one in self.passes.items()}
         with atomic(self.folder / UNFINISHED) as temporary:
             temporary.write_text(json.dumps({"passes": passes}) + "\n", encoding="utf-8")
 
     def forget(self) -> None:
-        """Take nothing for done."""
+        """Drop all passes."""
         self.passes = {}
         self.changed = True
 
     def drop(self, name: str) -> None:
-        """Forget one pass."""
+        """Drop one pass."""
         del self.passes[name]
         self.changed = True
 
-    def finish(self, account: dict[str, Any]) -> None:
+    def finish(self, record: RunRecord) -> None:
         """Write run.json: from now on the folder counts as finished.
 
-        Raises OutputError where somebody has removed what was written.
+        Args:
+            record: with the passes of this journal.
+
+        Raises:
+            OutputError: a file of a pass was removed meanwhile.
         """
-        for file in (file for one in self.passes.values() for file in one.files):
+        for file in self.files:
             if not any(self.folder.glob(file)):
                 raise OutputError(
                     f"{printable(self.folder / file)}: was removed while its clip was worked on; "
                     "run the clip again"
                 )
-        passes = {name: asdict(one) for name, one in self.passes.items()}
         with atomic(self.folder / RUN) as temporary:
-            text = json.dumps({**account, "passes": passes}, indent=2)
+            text = json.dumps(record.to_json(), indent=2)
             temporary.write_text(text + "\n", encoding="utf-8")
         (self.folder / UNFINISHED).unlink(missing_ok=True)
         self.finished = True
 
     def intact(self, file: str, written: str) -> bool:
-        """Whether the files of a pattern still have the digest with which they were written."""
+        """Tell whether the files of a pattern are unchanged.
+
+        Args:
+            file: the glob pattern in the folder.
+            written: the digest that they had when they were written.
+
+        Returns:
+            Whether they still have it.
+        """
         try:
             return digest(self.folder, file) == written
         except OSError:
@@ -142,30 +209,44 @@ class Journal:
 
 
 def read(folder: Path) -> Journal:
-    """The journal of a folder; an empty one where there is none that can be understood."""
-    for name in (UNFINISHED, RUN):  # where a kill has left both, the first is to be believed
+    """Read the journal of a folder.
+
+    Args:
+        folder: of a clip's results; it need not exist.
+
+    Returns:
+        The journal; an empty one where there is none that staf can have written.
+    """
+    for name in (UNFINISHED, RUN):  # a killed process may have left both; the first is newer
         try:
-            passes = read_json(folder / name)["passes"]
-            known = {str(key): Pass(**value) for key, value in passes.items()}
+            passes = passes_from_json(read_json(folder / name)["passes"])
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError):
             return Journal(folder, {}, finished=False)
-        return Journal(folder, known, finished=name == RUN)
+        return Journal(folder, passes, finished=name == RUN)
     return Journal(folder, {}, finished=False)
 
 
 @contextmanager
 def opened(folder: Path) -> Iterator[Journal]:
-    """The journal of a folder in which nobody else works meanwhile; killed runs' leavings go.
+    """Keep other processes out of a folder for the block, and remove what killed ones left.
 
-    The folder is not made: who has nothing to write leaves none. Raises OutputError where
-    another process is working on the same clip. A KeyboardInterrupt takes a note of what is done.
+    A KeyboardInterrupt gets a note of the passes that are done.
+
+    Args:
+        folder: of a clip's results; it is not made here, so that a failed run leaves none.
+
+    Yields:
+        The folder's journal.
+
+    Raises:
+        OutputError: another process is working on the same clip.
     """
     busy = "another staf is at work on this clip; wait for it, or choose another --output"
     with locked(folder, "staf", busy):
         check_links(folder)
-        sweep(folder)
+        remove_leftovers(folder)
         log = read(folder)
         try:
             yield log

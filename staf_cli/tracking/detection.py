@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -24,8 +24,7 @@ from staf_cli.core.crop import crop_image, square_box
 from staf_cli.core.errors import OutOfMemory, UsageError, WeightsError, is_out_of_memory
 from staf_cli.core.files import scratch_folder
 from staf_cli.core.records import COCO_KEYPOINTS, Detections, Float, Frame, Image
-
-Tracker = Literal["bytetrack", "botsort"]
+from staf_cli.tracking.options import Tracker
 
 IMAGE_PIXELS = 640  # longer side of the image that the detector sees
 LOWEST_SCORE = 0.1  # a person already followed is carried on down to this score

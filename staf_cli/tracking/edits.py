@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from staf_cli.core.errors import TracksError, UsageError
-from staf_cli.core.records import LONGEST_NAME, Track, join, part
+from staf_cli.core.records import LONGEST_NAME, Track, join_rows, select_rows
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Edits:
         return bool(self.merge or self.split or self.drop or self.rename)
 
 
-def parse(
+def parse_edits(
     merge: Sequence[str], split: Sequence[str], drop: Sequence[str], rename: Sequence[str]
 ) -> Edits:
     """Edits from "3,7", "2@140", "5" or "5,6" and "1=anna". Raises UsageError for others."""
@@ -38,7 +38,7 @@ def parse(
     )
 
 
-def mend(tracks: Sequence[Track], edits: Edits) -> list[Track]:
+def apply_edits(tracks: Sequence[Track], edits: Edits) -> list[Track]:
     """The tracks with all edits, in the order of their numbers; who is not named stays as is.
 
     Raises TracksError for somebody who is not there, two people in one frame, or a cut at which
@@ -59,9 +59,9 @@ def mend(tracks: Sequence[Track], edits: Edits) -> list[Track]:
                 f"person {number} is in frames {track.frame[0]} to {track.frame[-1]}: "
                 f"split later than the first and up to the last, not at {frame}"
             )
-        people[number] = part(track, slice(0, at))
+        people[number] = select_rows(track, slice(0, at))
         new = max(people) + 1
-        people[new] = replace(part(track, slice(at, None)), id=new, name="")
+        people[new] = replace(select_rows(track, slice(at, None)), id=new, name="")
     for number in edits.drop:
         del people[_found(people, number).id]
     for number, name in edits.rename:
@@ -86,9 +86,9 @@ def _merged(one: Track, other: Track) -> Track:
             f"persons {one.id} and {other.id} are both in frame {both[0]} and "
             f"{len(both) - 1} others: they are two people; split or drop one first"
         )
-    pieces = [part(track, rows) for track in (one, other) for rows in track.runs]
+    pieces = [select_rows(track, rows) for track in (one, other) for rows in track.runs]
     pieces.sort(key=lambda piece: int(piece.frame[0]))
-    return join([replace(piece, id=one.id, name=one.name) for piece in pieces])
+    return join_rows([replace(piece, id=one.id, name=one.name) for piece in pieces])
 
 
 def _numbers(option: str, text: str, least: int) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from staf_cli.core.errors import UsageError
 from staf_cli.core.records import COCO_KEYPOINTS, Bools, Detections, Float, Float32, Ints, Track
+from staf_cli.tracking.options import TrackOptions
 
 LONGEST_LINK = 1.0  # s: somebody lost for longer comes back as somebody new
 LONGEST_BRIDGE = 0.5  # s: a longer gap stays a gap
@@ -47,24 +48,6 @@ ROW = np.dtype(
     ]
 )
 Table = NDArray[np.void]  # of ROW
-
-
-@dataclass(frozen=True)
-class TrackOptions:
-    """Who is kept."""
-
-    conf: float = 0.25  # score of a detection, and a track's mean, where bridged frames count 0
-    min_track: int = 25  # frames; the whole shot where that is shorter
-    max_people: int | None = None  # at the same time, the largest ones; None: everybody
-    person: tuple[int, ...] = ()  # these numbers only; none given: everybody
-
-    def __post_init__(self) -> None:
-        if not 0 < self.conf < 1:
-            raise UsageError(f"conf is {self.conf}: choose a score between 0 and 1, such as 0.25")
-        if self.min_track < 1:
-            raise UsageError(f"min-track is {self.min_track}: choose 1 frame or more")
-        if self.max_people is not None and self.max_people < 1:
-            raise UsageError(f"max-people is {self.max_people}: choose 1 or more")
 
 
 @dataclass(frozen=True)

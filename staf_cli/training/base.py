@@ -61,7 +61,7 @@ class BaseTask:
         crops, target = self.batches.draw(CROP_PIXELS, self.batches.generator(step))
         with torch.autocast(self.device.type, torch.bfloat16):
             features = self.network.encoder(crops)
-        thetas, _ = self.network.climb(features)
+        thetas, _ = self.network.base_model(features)
         terms: dict[str, Tensor] = {}
         for theta in thetas:
             for name, term in theta_loss(theta, target, self.points).items():
@@ -89,7 +89,7 @@ def look_at(
     for crops, target in middle_frames(samples, points, device):
         with torch.autocast(device.type, torch.bfloat16):
             features = network.encoder(crops)
-        thetas, _ = network.climb(features.float())
+        thetas, _ = network.base_model(features.float())
         kp3d, _ = points(thetas[-1].rotmats, thetas[-1].betas)
         found2d.append(project_to_crop(kp3d, thetas[-1].pred_cam))
         true2d.append(target.kp2d)

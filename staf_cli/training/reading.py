@@ -45,7 +45,7 @@ def learn_to_read(network: STAF, points: BodyPoints, sets: Sequence[EncodedSet])
         for features, target in chain.from_iterable(
             frames_of(encoded, points, AT_ONCE, EVERY, device) for encoded in sets
         ):
-            thetas, phi = network.climb(features, level - 1)
+            thetas, phi = network.base_model(features, level - 1)
             theta = thetas[-1] if thetas else network.mean(len(features))
             read = network.point_features(level, network.pyramid(level, phi), theta)
             missing = _theta_of(target, points).flat - theta.flat

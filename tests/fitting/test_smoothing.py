@@ -17,6 +17,7 @@ from staf_cli.core.geometry import crop_to_image_translation
 from staf_cli.core.records import Clip, Person, join_rows, select_rows
 from staf_cli.fitting import smoothing
 from staf_cli.fitting.smoothing import Window, smooth, smooth_rotations
+from staf_cli.recovery.options import RecoveryOptions
 from tests.support.made_people import make_person, make_track, open_body
 from tests.support.simple_walk import small_body, walk
 
@@ -42,7 +43,7 @@ def apart(one, other):
     return (one.inv() * other).magnitude().max()
 
 
-def trembling(frames, size=0.3, seed=0):
+def jittering(frames, size=0.3, seed=0):
     rng = np.random.default_rng(seed)
     swing = 0.8 * np.sin(np.arange(frames)[:, None] / 9 + [0, 1, 2])
     return Rotation.from_rotvec(swing) * Rotation.from_rotvec(rng.normal(0, size, (frames, 3)))
@@ -94,7 +95,7 @@ def test_a_uniform_turn_is_kept_to_its_ends(speed, strength):
 
 
 def test_it_depends_on_no_axes():
-    turns = trembling(50)
+    turns = jittering(50)
     for left, right in (
         Rotation.random(10, rng=np.random.default_rng(1)).as_matrix().reshape(5, 2, 3, 3)
     ):
@@ -104,7 +105,7 @@ def test_it_depends_on_no_axes():
 
 def test_nothing_wraps_at_half_a_turn():
     """Rotation vectors jump from pi to -pi there; the rotations hardly differ."""
-    turns = Rotation.from_rotvec(np.pi * np.array([0, 0, 1])) * trembling(60, 0.05, 1)
+    turns = Rotation.from_rotvec(np.pi * np.array([0, 0, 1])) * jittering(60, 0.05, 1)
     vectors = turns.as_rotvec()
     assert np.abs(np.diff(vectors, axis=0)).max() > 4  # so they do jump
     steps = smoothed(turns)[:-1].inv() * smoothed(turns)[1:]
@@ -112,7 +113,7 @@ def test_nothing_wraps_at_half_a_turn():
 
 
 def test_time_may_run_backwards():
-    turns, time = trembling(50), uneven(50)
+    turns, time = jittering(50), uneven(50)
     backwards = smoothed(turns[::-1], (time[-1] - time)[::-1])
     assert apart(backwards[::-1], smoothed(turns, time)) < 1e-7
 
@@ -142,7 +143,7 @@ def test_the_strength_sets_the_cutoff(times_strength, left):
 
 def test_a_frame_turned_about_is_put_right():
     """Half a turn in one frame, as when front and back are taken for each other."""
-    turns = trembling(41, 0.0)
+    turns = jittering(41, 0.0)
     wrong = turns.as_matrix()
     wrong[20] = wrong[20] @ np.diag([-1.0, 1, -1])
     assert apart(smoothed(Rotation.from_matrix(wrong), strength=0.1), turns) < 0.1
@@ -154,7 +155,7 @@ def test_whatever_comes_in_rotations_come_out():
 
 
 def test_gaps_part_what_is_smoothed():
-    turns, time = trembling(40), SECOND[0] + np.arange(40) / FPS
+    turns, time = jittering(40), SECOND[0] + np.arange(40) / FPS
     frame = np.arange(40) + 2 * (np.arange(40) >= 17)
     both = smoothed(turns, time, frame=frame)
     assert apart(both[:17], smoothed(turns[:17])) < 1e-7
@@ -164,7 +165,7 @@ def test_gaps_part_what_is_smoothed():
 
 def test_three_frames_alone_stay():
     for frames in (1, 2, 3):
-        turns = trembling(frames)
+        turns = jittering(frames)
         assert apart(smoothed(turns, strength=0.15), turns) < 1e-7
 
 
@@ -212,7 +213,7 @@ def test_the_result_is_consistent():
     assert np.abs(after.poses - person.poses).max() > 0.1  # something was smoothed
 
 
-def test_depth_trembles_less_and_nobody_leaves_their_place_in_the_image():
+def test_depth_jitters_less_and_nobody_leaves_their_place_in_the_image():
     """A walk whose depth is 3 % off, another way in every frame, along the line of sight."""
     truth = walk(np.full(240, 0.7)).person
     rng = np.random.default_rng(0)
@@ -284,7 +285,7 @@ def test_no_more_is_in_memory_than_has_a_part():
 @pytest.mark.parametrize("strength", [-0.1, 1.5, float("nan"), float("inf")])
 def test_a_strength_nobody_can_mean_is_refused(strength):
     with pytest.raises(UsageError, match="choose seconds from 0"):
-        smoothing.check_strength(strength)
+        RecoveryOptions(smooth=strength)
 
 
 def test_common_shape_is_a_median_by_score():
@@ -341,7 +342,7 @@ def test_effect_in_closed_form():
     assert seen.shift == pytest.approx(2)
     resting = smoothing.effect(person, person)
     assert resting.acceleration_after < 1e-3
-    both = smoothing.total([seen, seen, resting])
+    both = smoothing.mean_effect([seen, seen, resting])
     assert both.frames == 90
     assert both.shift == pytest.approx(4 / 3)
     assert both.acceleration_before == pytest.approx(9.81 * 2 / 3, rel=1e-3)

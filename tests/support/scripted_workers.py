@@ -7,11 +7,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from staf_cli.batch.attempt import Task, failed
 
 from staf_cli import video
 from staf_cli.batch.clips import Job
 from staf_cli.batch.ledger import Row
+from staf_cli.batch.task import Task, failed_row
 from staf_cli.core import files
 from staf_cli.core.errors import WeightsError
 from staf_cli.core.records import Clip
@@ -27,12 +27,12 @@ def tasks(folder: Path, **clips: str) -> list[Task]:
     return [Task(Job(folder / name, folder / "out" / name, name)) for name in clips]
 
 
-def prepare(log: Path, start: str = ""):
-    """Prepare a worker; each task that it begins is recorded in the folder `log`.
+def load(log: Path, start: str = ""):
+    """Load a worker; each task that it begins is recorded in the folder `log`.
 
     Args:
         log: A folder, which gets a file for each event.
-        start: How preparing ends: "refuse", "break" or "die"; any other text is a note.
+        start: How loading ends: "refuse", "break" or "die"; any other text is a note.
     """
     if start == "refuse":
         raise WeightsError("no weights here; fetch them")
@@ -52,7 +52,7 @@ def process(log: Path, task: Task, watch) -> Row:
     begun = sum(1 for entry in log.iterdir() if entry.name.startswith(f"{job.name}-"))
     match words:
         case ["fail"]:
-            return failed(job, "no good")
+            return failed_row(job, "no good")
         case ["raise"]:
             raise ZeroDivisionError("by zero")
         case ["kill", *once] if not once or begun == 1:

@@ -105,7 +105,7 @@ def test_each_level_leaves_less_to_correct_on_what_it_was_solved_for():
     learn_to_read(network, points, [encoded])
     ((maps, target),) = frames_of(encoded, points, 100, 1, CPU)
     with torch.no_grad():
-        thetas, _ = network.climb(maps)
+        thetas, _ = network.base_model(maps)
     left = [float((t.rotmats - target.rotmats).square().mean()) for t in thetas]
     nothing = float((network.mean(count).rotmats - target.rotmats).square().mean())
     assert nothing > left[0] > left[1] > left[2]

@@ -147,7 +147,7 @@ def test_stage_2_begins_where_stage_1_ended(runs):
     full = stages.load_temporal(runs / "base", BODY, options(runs, runs).build("full"), 0).eval()
     crop = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        alone, _ = base.climb(base.encoder(crop))
+        alone, _ = base.base_model(base.encoder(crop))
         window = full(crop.expand(9, -1, -1, -1)[None])
     assert torch.allclose(window[-1].pose6d, alone[-1].pose6d, atol=1e-4)
     assert torch.allclose(window[-1].pred_cam, alone[-1].pred_cam, atol=1e-4)

@@ -179,13 +179,13 @@ def test_a_signal_at_any_moment(walk, tmp_path):
 
 
 def program(folder, body):
-    """A Python program that listens as `staf` does and then does `body`; prints READY before."""
+    """A Python program that handles signals as `staf` does; prints READY, then does `body`."""
     setup = (
         "import hashlib, os, signal, subprocess, sys, time\n"
         "from pathlib import Path\n"
-        "from staf_cli import files, interrupts, streams\n"
-        "streams.outlast_readers()\n"
-        "interrupts.listen('error: interrupted; the same command goes on')\n"
+        "from staf_cli.core import files, interrupts, streams\n"
+        "streams.protect_standard_streams()\n"
+        "interrupts.handle_signals('error: interrupted; the same command goes on')\n"
         "def ready(): print('READY', flush=True)\n"
     )
     return Child(folder, program=[sys.executable, "-c", setup + body])
@@ -194,7 +194,7 @@ def program(folder, body):
 STUCK = """
 with files.atomic(Path('result.txt')) as temporary:
     child = subprocess.Popen(['sleep', '100'])
-    with interrupts.undone_by(child.kill), files.scratch_folder() as folder:
+    with interrupts.cleanup(child.kill), files.scratch_folder() as folder:
         temporary.write_text('half')
         ready()
         hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)  # an hour in C, which hears no signal
@@ -202,7 +202,7 @@ with files.atomic(Path('result.txt')) as temporary:
 SWALLOWED = """
 with files.atomic(Path('result.txt')) as temporary:
     child = subprocess.Popen(['sleep', '100'])
-    with interrupts.undone_by(child.kill), files.scratch_folder() as folder:
+    with interrupts.cleanup(child.kill), files.scratch_folder() as folder:
         ready()
         while True:
             try:
@@ -227,7 +227,7 @@ def test_a_process_that_does_not_hear_is_ended_by_force(tmp_path, monkeypatch, b
     child = program(tmp_path / "child", body)
     child.wait_until(lambda child: "READY" in child.out)
     seconds = child.send(signal.SIGINT)
-    assert seconds > interrupts.PATIENCE
+    assert seconds > interrupts.GRACE
     assert_gone_cleanly(child, seconds, tmp_path)
     assert list(child.temporary.iterdir()) == []
     assert [path.name for path in tmp_path.iterdir()] == ["child"]
@@ -236,12 +236,13 @@ def test_a_process_that_does_not_hear_is_ended_by_force(tmp_path, monkeypatch, b
 @needs_proc
 def test_an_interrupt_that_a_library_renames_is_still_one(tmp_path):
     """As pybind11 does while a module is imported."""
-    body = "from staf_cli import cli, weights\n"
+    body = "from staf_cli.checkpoints import registry\n"
+    body += "from staf_cli.cli import app\n"
     body += "def examine():\n"
     body += " try: ready(); time.sleep(100)\n"
     body += " except KeyboardInterrupt: raise ImportError('KeyboardInterrupt: <EMPTY MESSAGE>')\n"
-    body += "weights.verify = examine\n"
-    body += "sys.argv = ['staf', 'weights', 'list']; cli.main()"
+    body += "registry.verify = examine\n"
+    body += "sys.argv = ['staf', 'weights', 'list']; app.main()"
     child = program(tmp_path, body)
     child.wait_until(lambda child: "READY" in child.out)
     assert_gone_cleanly(child, child.send(signal.SIGINT))
@@ -250,8 +251,8 @@ def test_an_interrupt_that_a_library_renames_is_still_one(tmp_path):
 @needs_proc
 def test_what_must_be_saved_is_given_its_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    body = "with interrupts.unhurried():\n try: ready(); time.sleep(100)\n"
-    body += f" finally: time.sleep({interrupts.PATIENCE + 0.5}); Path('saved').touch()"
+    body = "with interrupts.no_forced_exit():\n try: ready(); time.sleep(100)\n"
+    body += f" finally: time.sleep({interrupts.GRACE + 0.5}); Path('saved').touch()"
     child = program(tmp_path / "child", body)
     child.wait_until(lambda child: "READY" in child.out)
     child.send(signal.SIGTERM)
@@ -304,8 +305,8 @@ def test_closed_streams_are_no_failure():
 def test_what_libraries_print_never_gets_into_a_file(tmp_path, monkeypatch):
     """With descriptor 1 closed, the first file opened would be standard output to C code."""
     monkeypatch.chdir(tmp_path)
-    body = "from staf_cli import streams; streams.outlast_readers(); f = open('result', 'w')\n"
-    body += "import os; os.write(1, b'chatter'); f.write('whole')"
+    body = "from staf_cli.core import streams; streams.protect_standard_streams()\n"
+    body += "import os; f = open('result', 'w'); os.write(1, b'chatter'); f.write('whole')"
     subprocess.run([sys.executable, "-c", body], preexec_fn=lambda: os.close(1), check=True)
     assert Path("result").read_text() == "whole"
 

@@ -1,0 +1,105 @@
+"""`staf eval`: networks measured on videos whose truth is known."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.markup import escape
+from rich.table import Table as Printed
+
+from staf_cli.cli.options import FOLDER, quiet_option, record_options
+from staf_cli.cli.output import OUT, print_line, print_notes, progress_watch
+from staf_cli.core.errors import one_line
+from staf_cli.evaluation.options import EvaluationOptions
+
+if TYPE_CHECKING:
+    from staf_cli.evaluation.evaluation import Contender, Table
+
+
+@click.command("eval", short_help="Measure networks on videos whose truth is known.")
+@click.argument("dataset", type=FOLDER)
+@click.option(
+    "--weights",
+    multiple=True,
+    metavar="NAME",
+    help="A checkpoint's name or file; give it again for each that is to be compared.",
+)
+@click.option("--body", metavar="NAME", help="A body's name or npz file.")
+@record_options("options", EvaluationOptions)
+@click.option(
+    "-o", "--output", type=FOLDER, help="A folder for metrics.csv, metrics.json and accel.png."
+)
+@quiet_option
+def evaluate(
+    dataset: Path,
+    weights: tuple[str, ...],
+    body: str | None,
+    options: EvaluationOptions,
+    output: Path | None,
+    quiet: bool,
+) -> None:
+    """Measure how far recovered bodies are from the truth of the DATASET folder.
+
+    It holds clips (mp4) each with its truth (npz) beside it, a sample set of photos with 2D
+    labels (images.npy, labels.npz), or both; docs/evaluation.md describes them. Prints a row for
+    each checkpoint and method; OUTPUT gets each clip's as well.
+    """
+    from staf_cli.checkpoints.registry import locate_detector
+    from staf_cli.core.files import check_writable
+    from staf_cli.evaluation import evaluation
+    from staf_cli.evaluation.truth import open_dataset
+    from staf_cli.pipeline.loading import default_weights
+
+    if output is not None:
+        check_writable(output)
+    footage = open_dataset(dataset)
+    detector = None
+    if evaluation.needs_detector(footage, options):
+        detector = locate_detector("yolo11n-pose", trust=False)
+    chosen = weights or (default_weights(body),)
+    contenders = [_contender(name, body) for name in dict.fromkeys(chosen)]
+    if chosen == (None,) and not quiet:
+        print_notes(["no trained weights for this body: the network answers the mean pose"])
+    table = evaluation.evaluate(footage, contenders, options, detector, progress_watch(quiet))
+    if not quiet:
+        _print_table(table)
+    if output is not None:
+        for path in evaluation.save(table, output):
+            if not quiet:
+                print_line(f"written: {path}")
+
+
+def _contender(name: str | None, body: str | None) -> "Contender":
+    """A checkpoint by name or file, None for the untrained network, with its body or another."""
+    from staf_cli.checkpoints.format import load_checkpoint
+    from staf_cli.checkpoints.registry import OPEN_BODY, locate
+    from staf_cli.evaluation import evaluation
+    from staf_cli.pipeline.loading import open_body
+
+    if name is None:
+        return evaluation.untrained(open_body(body or OPEN_BODY))
+    checkpoint = load_checkpoint(locate(name))
+    own_body = open_body(body or checkpoint.body.rsplit(maxsplit=1)[0])
+    return evaluation.contender(name, checkpoint, own_body)
+
+
+def _print_table(table: "Table") -> None:
+    """A line for each network and method over all clips."""
+    from staf_cli.evaluation.evaluation import OVERALL
+
+    header = ("weights", "method", "frames", "MPJPE", "PA-MPJPE", "PVE", "Accel", "PCK@0.2", "2D")
+    printed = Printed(*header, box=None, pad_edge=False)
+    for column in printed.columns[2:]:
+        column.justify = "right"
+    for row in table.rows:
+        if row.clip == OVERALL:
+            millimetres = (row.mpjpe, row.pa_mpjpe, row.pve, row.accel)
+            numbers = [_number(value, 1) for value in millimetres]
+            numbers += [_number(row.pck, 3), _number(row.error_2d, 3)]
+            printed.add_row(escape(one_line(row.weights)), row.method, str(row.frames), *numbers)
+    OUT.print(printed)
+    print_line("MPJPE, PA-MPJPE, PVE in mm; Accel in mm / frame^2; 2D in sides of the person's box")
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,65 @@
+"""Look at everything on this machine that staf can use."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from staf_cli.checkpoints import registry
+from staf_cli.checkpoints.registry import OPEN_BODY, OPEN_WEIGHTS
+from staf_cli.core import files
+from staf_cli.core.devices import choose_device
+from staf_cli.core.errors import StafError
+from staf_cli.pipeline.loading import open_body
+from staf_cli.rendering import gl_device
+from staf_cli.video import check_codec
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    name: str
+    works: bool
+    needed: bool  # staf cannot run without it
+    detail: str  # what was found, or how to get it
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything, the needed things first."""
+    yield _look("device", True, _device)
+    yield _look("detector", True, lambda: str(registry.locate("yolo11n-pose")))
+    yield _look("body", True, lambda: open_body(OPEN_BODY).identity)
+    yield _look("data", True, _writable_data)
+    yield _look("weights", True, _checkpoints)
+    yield _look("ffmpeg", False, _ffmpeg)
+    yield _look("GL", False, lambda: f"{gl_device()} (the CPU draws without it)")
+
+
+def _look(name: str, needed: bool, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, True, needed, check())
+    except StafError as error:
+        return Finding(name, False, needed, str(error))
+
+
+def _device() -> str:
+    device = choose_device("auto")
+    title = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{title}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+
+
+def _checkpoints() -> str:
+    registry.locate(OPEN_WEIGHTS)
+    return ", ".join([OPEN_WEIGHTS, *(path.stem for path in registry.imported())])
+
+
+def _ffmpeg() -> str:
+    check_codec("libx264")
+    return f"{shutil.which('ffmpeg')} (only --codec needs it)"
+
+
+def _writable_data() -> str:
+    files.check_writable(files.data_folder())
+    return f"{files.data_folder()} can be written"

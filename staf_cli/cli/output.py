@@ -1,0 +1,62 @@
+"""What commands print: results on standard output, errors and warnings on standard error."""
+
+from collections.abc import Iterable
+from functools import partial
+
+from rich.console import Console
+
+from staf_cli.core import progress
+from staf_cli.core.errors import one_line
+from staf_cli.core.progress import Watch
+
+OUT = Console(highlight=False, emoji=False)
+ERR = Console(stderr=True, highlight=False, emoji=False)
+
+
+def print_line(text: str) -> None:
+    """Print a line as it is, however long it is.
+
+    Args:
+        text: the line; control characters are escaped.
+    """
+    OUT.print(one_line(text), soft_wrap=True, markup=False)
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Print lines that the user should see.
+
+    Args:
+        notes: the lines.
+    """
+    for note in notes:
+        OUT.print(f"note: {one_line(note)}", style="yellow", markup=False, soft_wrap=True)
+
+
+def print_warning(text: str) -> None:
+    """Print a warning on standard error.
+
+    Args:
+        text: the line.
+    """
+    ERR.print(f"warning: {one_line(text)}", style="yellow", markup=False, soft_wrap=True)
+
+
+def print_error(text: str) -> None:
+    """Print an error on standard error.
+
+    Args:
+        text: the line.
+    """
+    ERR.print(f"error: {one_line(text)}", style="red", markup=False, soft_wrap=True)
+
+
+def progress_watch(quiet: bool) -> Watch:
+    """Make the progress callback of a command.
+
+    Args:
+        quiet: show nothing.
+
+    Returns:
+        The callback.
+    """
+    return progress.silent if quiet else partial(progress.watch, OUT)

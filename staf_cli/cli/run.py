@@ -1,0 +1,120 @@
+"""`staf run`: videos in, overlays, parameters and tracks out."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from staf_cli.batch.options import Choice, PoolOptions
+from staf_cli.cli.options import FILE, FOLDER, quiet_option, record_options
+from staf_cli.cli.output import ERR, OUT, print_line, print_notes, print_warning, progress_watch
+from staf_cli.core.errors import DAMAGED, DONE, UsageError
+from staf_cli.pipeline.options import Options
+
+if TYPE_CHECKING:
+    from staf_cli.pipeline.clip import Summary
+    from staf_cli.video import Damage
+
+
+@click.command(short_help="Videos in: overlays, parameters and tracks out.")
+@click.argument("videos", nargs=-1, type=FILE, metavar="[VIDEO|FOLDER]...")
+@click.option(
+    "-o",
+    "--output",
+    type=FOLDER,
+    default="out",
+    show_default=True,
+    help="The folder that gets a folder for each clip.",
+)
+@record_options("choice", Choice)
+@click.option(
+    "--list",
+    "lists",
+    type=FILE,
+    multiple=True,
+    help="A text file with a path in every line, as seen from where it lies.",
+)
+@record_options("pool", PoolOptions)
+@click.option("--tracks", type=FILE, help="Take the people from this table, corrected by hand.")
+@record_options("options", Options)
+@quiet_option
+def run(
+    videos: tuple[Path, ...],
+    output: Path,
+    choice: Choice,
+    lists: tuple[Path, ...],
+    pool: PoolOptions,
+    tracks: Path | None,
+    options: Options,
+    quiet: bool,
+) -> int:
+    """Recover the people of a VIDEO, or of all the videos of a FOLDER or list.
+
+    Writes OUTPUT/<video's name>/: overlay.mp4, report.html, person_<id>.npz, tracks.csv, run.json.
+    A FOLDER's videos keep their places in it; OUTPUT gets summary.csv and summary.json as well. A
+    folder of numbered pictures is one video. The same command again goes on where it stopped.
+
+    Exit code 3 says that a video was damaged, and that everything readable was done. Of several
+    clips none stops the others: 1 says that any failed, else 3 that any was damaged; one in which
+    nobody is to be seen is no failure then.
+    """
+    from staf_cli.batch.clips import gather, is_single_clip
+    from staf_cli.batch.run import create_pool, run_batch
+    from staf_cli.batch.single import run_single
+
+    if not videos and not lists:
+        raise UsageError("nothing to do: name a video, a folder of videos, or a --list")
+    if len(videos) != 1 or lists or pool != PoolOptions() or not is_single_clip(videos[0]):
+        if tracks is not None:
+            raise UsageError("--tracks is for one video; name that one alone")
+        jobs, notes = gather(videos, lists, choice, output)
+        print_notes(notes)
+        return run_batch(jobs, output, create_pool(pool, options), OUT, ERR, quiet)
+    summary, _ = run_single(
+        videos[0],
+        output,
+        options,
+        progress_watch(quiet),
+        note=lambda notes: None if quiet else print_notes(notes),
+        edited=tracks,
+    )
+    if not quiet:
+        print_summary(summary)
+    if summary.damage:
+        _warn_of_damage(summary.damage)
+        return DAMAGED
+    return DONE
+
+
+def print_summary(summary: "Summary") -> None:
+    """Print who was found, how long it took, and where the results are.
+
+    Args:
+        summary: of a finished run.
+    """
+    people = len(summary.people)
+    print_line(
+        f"{people} {'person' if people == 1 else 'people'} in "
+        f"{summary.frames} {'frame' if summary.frames == 1 else 'frames'}"
+    )
+    for person in summary.people:
+        gaps = f", {person.interpolated} interpolated" * bool(person.interpolated)
+        print_line(f"  person {person.id}: frames {person.first} to {person.last}{gaps}")
+    print_line(f"time:    {_rates(summary.seconds, summary.frames)}")
+    print_line(f"overlay: {summary.overlay}")
+    print_line(f"results: {summary.folder}")
+
+
+def _rates(seconds: Mapping[str, float], frames: int) -> str:
+    """How long each part took; its frames a second, unless it was too short to measure."""
+    return ", ".join(
+        f"{name} {took:.1f} s" + (f" ({frames / took:.1f} frames/s)" if took else "")
+        for name, took in seconds.items()
+    )
+
+
+def _warn_of_damage(damage: "Damage") -> None:
+    parts = [f"{damage.packets} damaged packets"] if damage.packets else []
+    parts += [f"about {damage.missing} packets missing at the end"] if damage.missing else []
+    print_warning(f"the video is damaged ({', '.join(parts)}); everything readable was done")

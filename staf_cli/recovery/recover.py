@@ -1,0 +1,241 @@
+"""From people whose boxes are known to their bodies: the one way in which everybody is recovered.
+
+`place_people` runs the network over the frames and puts its answers into the image's camera;
+`fit_people` refines and smooths; `recover_people` is the chain of both. People pass from one to
+the other in stretches of frames, kept by a spool, so that memory need not grow with the clip.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import tee
+from typing import TypeVar
+
+import numpy as np
+
+from staf_cli.body.skinning import Body
+from staf_cli.checkpoints.registry import OPEN_WEIGHTS
+from staf_cli.core.errors import UsageError
+from staf_cli.core.progress import Watch
+from staf_cli.core.records import Clip, Float, Frame, Person, Track, select_rows
+from staf_cli.fitting.refine import refine_stretches
+from staf_cli.fitting.smoothing import (
+    Effect,
+    common_shape,
+    effect,
+    mean_effect,
+    smooth_stretches,
+    with_shape,
+)
+from staf_cli.model.staf import STAF
+from staf_cli.recovery import engine
+from staf_cli.recovery.options import RecoveryOptions
+from staf_cli.recovery.placement import default_focal, place
+from staf_cli.recovery.spool import Spool
+from staf_cli.video import Damage
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What makes bodies of people whose boxes are known; loaded once."""
+
+    body: Body
+    network: STAF
+    weights: str  # identity of the checkpoint, for the records
+    crop_scale: float  # side of the crop over the longer side of the box
+    settings: engine.Settings
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What is worth knowing of a recovery, beside the people in the spool."""
+
+    smoothing: Effect | None  # what smoothing did, where it was asked for
+    seconds: Mapping[str, float]  # by stage: recover, refine, smooth
+
+
+def should_refine(options: RecoveryOptions, tracks: Sequence[Track], weights: str) -> bool:
+    """Decide whether people are fitted to their keypoints.
+
+    Args:
+        options: `refine` decides; None means: with the open weights, where there are keypoints.
+        tracks: all people of the clip.
+        weights: the checkpoint's identity, name and hash.
+
+    Returns:
+        Whether to refine.
+
+    Raises:
+        UsageError: refinement is asked for, and nobody has keypoints.
+    """
+    has_keypoints = any(track.kp2d[..., 2].any() for track in tracks)
+    if options.refine and not has_keypoints:
+        raise UsageError(
+            "refine needs keypoints, and there are none: choose a pose detector such as "
+            "yolo11n-pose (in Python: give Boxes.kp2d), or leave refine out"
+        )
+    if options.refine is None:
+        return has_keypoints and weights.split()[0] == OPEN_WEIGHTS
+    return options.refine
+
+
+def recover_people(
+    frames: Iterable[Frame],
+    tracks: Sequence[Track],
+    clip: Clip,
+    damage: Damage,
+    tools: Recovery,
+    options: RecoveryOptions,
+    spool: Spool,
+    watch: Watch,
+) -> Recovered:
+    """Recover the people of some tracks: network, placement, refinement, smoothing.
+
+    Args:
+        frames: the clip's, in order; they are looked at one by one and not kept.
+        tracks: the people.
+        clip: gives image size, frame rate and the number of frames.
+        damage: of the video, for the records.
+        tools: network and body.
+        options: `focal`, `smooth`, `constant_shape`, and `refine` as `should_refine` decided it.
+        spool: takes the people; empty, with a place for each track.
+        watch: the progress callback.
+
+    Returns:
+        Times, and what smoothing did. The people are in the spool.
+
+    Raises:
+        VideoError: a tracked frame is missing.
+        OutOfMemory: not even one crop or window fits into the device's memory.
+        WeightsError: the network's answer is not finite.
+    """
+    start = time.perf_counter()
+    focal = options.focal or default_focal(clip.image_size)
+    watched = watch("recover", frames, clip.frames)
+    place_people(watched, tracks, clip, damage, tools, focal, spool)
+    placed = time.perf_counter() - start
+    fitted = fit_people(tracks, tools.body, options, spool, watch)
+    return replace(fitted, seconds={"recover": placed, **fitted.seconds})
+
+
+def place_people(
+    frames: Iterable[Frame],
+    tracks: Sequence[Track],
+    clip: Clip,
+    damage: Damage,
+    tools: Recovery,
+    focal: float,
+    spool: Spool,
+) -> None:
+    """Run the network over all tracks and put its answers into the image's camera.
+
+    Args:
+        frames: the clip's, in order.
+        tracks: the people.
+        clip: gives image size and frame rate.
+        damage: of the video, for the records.
+        tools: network and body.
+        focal: px.
+        spool: takes each stretch as soon as it is complete.
+
+    Raises:
+        VideoError: a tracked frame is missing.
+        OutOfMemory: not even one crop or window fits into the device's memory.
+        WeightsError: the network's answer is not finite.
+    """
+    for number, rows, estimate in engine.stretches(
+        frames, tracks, tools.network, tools.crop_scale, tools.settings
+    ):
+        own = select_rows(tracks[number], rows)
+        person = place(own, estimate, clip, tools.body, tools.weights, focal)
+        spool.add(
+            number,
+            replace(person, damaged_packets=damage.packets, missing_packets=damage.missing),
+        )
+
+
+def fit_people(
+    tracks: Sequence[Track],
+    body: Body,
+    options: RecoveryOptions,
+    spool: Spool,
+    watch: Watch,
+) -> Recovered:
+    """Refine and smooth the people in a spool, as far as the options ask for it.
+
+    Args:
+        tracks: the people's tracks, in the spool's order.
+        body: the people's.
+        options: `smooth`, `constant_shape`, and `refine` as `should_refine` decided it.
+        spool: holds the people; the fitted ones take their places.
+        watch: the progress callback.
+
+    Returns:
+        Times, and what smoothing did.
+    """
+    refines, smooths = bool(options.refine), bool(options.smooth or options.constant_shape)
+    if not refines and not smooths:
+        return Recovered(None, {})
+    start = time.perf_counter()
+    seconds = {"refine": 0.0}
+    effects: list[Effect] = []
+
+    def fitted() -> Iterator[Person]:
+        for number, track in enumerate(tracks):
+            stretches = spool.stretches(number)
+            if refines:
+                stretches = _timed(refine_stretches(stretches, track, body), seconds, "refine")
+            if options.constant_shape and refines:  # the shape needs all frames first
+                for _ in spool.replace(number, stretches):
+                    pass
+                stretches = spool.stretches(number)
+            if smooths:
+                shape = _common_shape(spool.stretches(number)) if options.constant_shape else None
+                stretches = _smoothed(stretches, body, shape, options.smooth, effects)
+            yield from spool.replace(number, stretches)
+
+    stages = ["refine"] * refines + ["smooth"] * smooths
+    for _ in watch(" and ".join(stages), fitted(), spool.count()):
+        pass
+    seconds["smooth"] = time.perf_counter() - start - seconds["refine"]
+    return Recovered(
+        mean_effect(effects) if effects else None, {stage: seconds[stage] for stage in stages}
+    )
+
+
+def _common_shape(stretches: Iterable[Person]) -> Float:
+    """One shape (10,) for a person of whom only shape and score are kept in memory."""
+    kept = [(one.betas, one.score, one.interpolated) for one in stretches]
+    betas, score, interpolated = (np.concatenate(column) for column in zip(*kept, strict=True))
+    return common_shape(betas, score, interpolated)
+
+
+def _smoothed(
+    stretches: Iterable[Person],
+    body: Body,
+    shape: Float | None,
+    strength: float,
+    effects: list[Effect],
+) -> Iterator[Person]:
+    """Yield the stretches smoothed, with one shape where one is given; notes what that did."""
+    before, coming = tee(stretches)
+    shaped = coming if shape is None else (with_shape(one, body, shape) for one in coming)
+    for was, now in zip(before, smooth_stretches(shaped, body, strength), strict=True):
+        effects.append(effect(was, now))
+        yield now
+
+
+def _timed(items: Iterable[Item], seconds: dict[str, float], name: str) -> Iterator[Item]:
+    """Pass items on and add the time that each takes to be made to `seconds[name]`."""
+    waiting = iter(items)
+    while True:
+        start = time.perf_counter()
+        try:
+            item = next(waiting)
+        except StopIteration:
+            return
+        finally:
+            seconds[name] += time.perf_counter() - start
+        yield item
