@@ -1,5 +1,6 @@
 """What holds for all tests: none reaches the network, nor does a process that it starts."""
 
+import importlib
 import os
 import shutil
 import sys
@@ -33,7 +34,7 @@ def _block_network() -> Attempts:
     )
     sys.path.insert(0, str(NO_NETWORK))
     sys.modules.pop("sitecustomize", None)  # Python has imported another one, or none, by now
-    import sitecustomize  # noqa: F401
+    importlib.import_module("sitecustomize")
 
     return Attempts(path)
 

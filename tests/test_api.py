@@ -34,8 +34,8 @@ from tests.support.staf_child import StandIn, find_one
 SIZE = (64, 48)  # width, height, px
 NAMES = [
     "BodyError", "Boxes", "DatasetError", "Frame", "Human", "Look", "MissingTool", "NobodyFound",
-    "Options", "OutOfMemory", "OutputError", "Person", "Recovery", "Result", "Span", "StafError",
-    "Tools", "Track", "TrackOptions", "TracksError", "UsageError", "VideoError", "Watch",
+    "Options", "OutOfMemory", "OutputError", "Person", "Recovery", "RecoveryOptions", "Result",
+    "Span", "StafError", "Tools", "Track", "TrackOptions", "TracksError", "UsageError", "VideoError", "Watch",
     "WeightsError", "__version__", "load", "prepare", "prepare_recovery", "read_frames",
     "recover", "run",
 ]  # fmt: skip
@@ -46,7 +46,7 @@ class Seeing(StandIn):
 
     def recover(self, maps):
         (theta,) = super().recover(maps)
-        colour = maps.expanded.reshape(-1, 9, 3).mean(1).sigmoid()  # (N, 3)
+        colour = maps.deconv1.reshape(-1, 9, 3).mean(1).sigmoid()  # (N, 3)
         betas = theta.betas + torch.nn.functional.pad(colour, (0, 7))
         return (replace(theta, betas=betas, pred_cam=theta.pred_cam + 0.1 * colour),)
 
@@ -177,7 +177,11 @@ def test_recover_puts_people_where_their_boxes_are(mean_pose_tools):
     two = [boxes(10), boxes(4, left=30.0, frame=frame, name="Jo")]
     focal = 100.0
     result = staf.recover(
-        iter(images(10)), two, fps=25, options=staf.Options(focal=focal), tools=mean_pose_tools
+        iter(images(10)),
+        two,
+        fps=25,
+        options=staf.RecoveryOptions(focal=focal),
+        tools=mean_pose_tools,
     )
     assert result.frames == range(10)
     assert result.folder is None
@@ -201,7 +205,7 @@ def test_recover_puts_people_where_their_boxes_are(mean_pose_tools):
 
 
 def test_recover_agrees_with_run_and_load_reads_it(clip, tools, tmp_path):
-    options = staf.Options(refine=False, export=("csv",))
+    options = staf.Options(recovery=staf.RecoveryOptions(refine=False), export=("csv",))
     result = staf.run(clip, tmp_path / "out", options, tools)
     assert result.folder == tmp_path / "out" / "clip"
     assert (result.folder / "overlay.mp4").is_file()
@@ -256,7 +260,7 @@ def test_passes_report_their_progress(mean_pose_tools):
         seen.append((what, len(items), total))
         return iter(items)
 
-    options = staf.Options(smooth=0.1, constant_shape=True)
+    options = staf.RecoveryOptions(smooth=0.1, constant_shape=True)
     staf.recover(
         images(12), [boxes(9)], fps=25, options=options, tools=mean_pose_tools, watch=watch
     )
@@ -271,7 +275,7 @@ def test_keypoints_refine(monkeypatch):
     size = truth.person.image_size
 
     def error(**changes):
-        options = staf.Options(focal=truth.person.focal_length, **changes)
+        options = staf.RecoveryOptions(focal=truth.person.focal_length, **changes)
         given = [staf.Boxes(track.box, kp2d=track.kp2d)]
         result = staf.recover(images(10, size), given, fps=30, options=options, tools=tools)
         off = result.people[0].motion.joints2d - truth.person.joints2d
@@ -285,7 +289,7 @@ def test_smoothing_and_one_shape_are_applied(tools):
     noise = [np.full((48, 64, 3), rng.integers(256), np.uint8) for _ in range(30)]
 
     def motion(**changes):
-        options = staf.Options(**changes)
+        options = staf.RecoveryOptions(**changes)
         result = staf.recover(noise, [boxes(30)], fps=25, options=options, tools=tools)
         return result.people[0].motion
 
@@ -300,7 +304,7 @@ def test_smoothing_and_one_shape_are_applied(tools):
 
 def given(frames, timing, *who, **options):
     return lambda tools: staf.recover(
-        frames, who, options=staf.Options(**options), tools=tools, **timing
+        frames, who, options=staf.RecoveryOptions(**options), tools=tools, **timing
     )
 
 
@@ -378,7 +382,7 @@ def test_saving_again_replaces_what_was_saved(recovered, tmp_path):
 
 
 def test_nothing_that_run_has_left_is_replaced_nor_what_was_saved(clip, tools, tmp_path):
-    options = staf.Options(refine=False)
+    options = staf.Options(recovery=staf.RecoveryOptions(refine=False))
     result = staf.run(clip, tmp_path / "out", options, tools)
     with pytest.raises(staf.UsageError, match="holds what staf run has made"):
         result.save(result.folder)

@@ -22,14 +22,14 @@ def body() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def joints(body: dict[str, np.ndarray]) -> np.ndarray:
-    return body["J_regressor"] @ body["v_template"]
+    return np.asarray(body["J_regressor"] @ body["v_template"])
 
 
 @pytest.fixture(scope="module")
 def people(body: dict[str, np.ndarray]) -> np.ndarray:
     """200 shapes (200, V, 3) with betas drawn from N(0, 1)."""
     betas = np.random.default_rng(0).normal(size=(200, 10))
-    return body["v_template"] + np.einsum("vck,nk->nvc", body["shapedirs"], betas)
+    return np.asarray(body["v_template"] + np.einsum("vck,nk->nvc", body["shapedirs"], betas))
 
 
 def solid(vertices: np.ndarray, body: dict[str, np.ndarray]) -> trimesh.Trimesh:

@@ -143,8 +143,8 @@ def test_a_python_2_pickle_with_chumpy_gives_the_body(tmp_path, protocol):
 def python_3_pickle(protocol, monkeypatch):
     """The same through real pickling of real arrays, with a module that only looks like chumpy."""
     ch, reordering = types.ModuleType("chumpy.ch"), types.ModuleType("chumpy.reordering")
-    ch.Ch = type("Ch", (), {"__module__": "chumpy.ch"})
-    reordering.Select = type("Select", (), {"__module__": "chumpy.reordering"})
+    vars(ch)["Ch"] = type("Ch", (), {"__module__": "chumpy.ch"})
+    vars(reordering)["Select"] = type("Select", (), {"__module__": "chumpy.reordering"})
     for module in (types.ModuleType("chumpy"), ch, reordering):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     arrays = official_arrays()
@@ -228,6 +228,7 @@ def test_the_regressors_are_smpl_joints_and_known_vertices(tmp_path):
     path.write_bytes(quick_pickle())
     body = read(path)
     joints = body.J_regressor @ body.v_template
+    assert body.coco17_regressor is not None and body.lsp14_regressor is not None
     coco = body.coco17_regressor @ body.v_template
     lsp = body.lsp14_regressor @ body.v_template
     for place, name in enumerate(("nose", "leye", "reye", "lear", "rear")):

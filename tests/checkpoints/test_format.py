@@ -3,6 +3,7 @@
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from staf_cli.checkpoints.format import compact, load_checkpoint, save_checkpoin
 from staf_cli.core.errors import WeightsError
 from staf_cli.core.files import sha256
 
-ABOUT = {
+ABOUT: dict[str, Any] = {
     "name": "small",
     "architecture": {"encoder": "resnet18", "apm": False, "tcfm": None, "safm": 3},
     "body": "smpl-neutral 0123456789abcdef",

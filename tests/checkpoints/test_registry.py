@@ -8,6 +8,7 @@ import threading
 import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -196,7 +197,7 @@ def test_pip_failures_say_why_in_one_line(manifest, wheel):
 @pytest.mark.parametrize("member", ["holder-1.0/it.pt", "holder-1.0/missing.pt", "holder-1.0"])
 def test_a_member_of_a_source_archive(manifest, monkeypatch, member):
     def download(*arguments):
-        folder = registry.Path(arguments[-1])
+        folder = Path(arguments[-1])
         folder.mkdir()
         with tarfile.open(folder / "holder-1.0.tar.gz", "w:gz") as tar:
             folder_entry = tarfile.TarInfo("holder-1.0")

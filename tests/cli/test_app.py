@@ -16,6 +16,7 @@ from staf_cli.pipeline import clip as clip_pipeline
 from staf_cli.pipeline import passes
 from staf_cli.pipeline.loading import default_weights, prepare
 from staf_cli.pipeline.options import Options
+from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.result import person_npz
 from tests.support import made_clips
 from tests.support.made_people import open_body
@@ -26,7 +27,7 @@ from tests.support.walking_person import FRAMES, SIZE, film, walk
 def finished(walking, detector, tmp_path_factory):
     """The walk, run once with --refine."""
     output = tmp_path_factory.mktemp("out")
-    options = Options(refine=True)
+    options = Options(recovery=RecoveryOptions(refine=True))
     tools, notes = prepare(options)
     seen = []
 
@@ -34,7 +35,7 @@ def finished(walking, detector, tmp_path_factory):
         seen.append((what, total))
         return iter(items)
 
-    summary = clip_pipeline.run(walking, output / "walk", options, tools, watch)
+    summary = clip_pipeline.run_clip(walking, output / "walk", options, tools, watch)
     assert notes == []
     assert [what for what, _ in seen] == ["track", "recover", "refine", "show"]
     return summary

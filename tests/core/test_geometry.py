@@ -44,6 +44,7 @@ def test_rotations_are_accurate_in_float32_and_have_gradients_at_zero():
     assert np.abs(ours.numpy() - Rotation.from_rotvec(rotvecs()).as_matrix()).max() < 1e-6
     zero = torch.zeros(1, 3, requires_grad=True)
     axis_angle_to_matrix(zero)[0, 2, 1].backward()
+    assert zero.grad is not None
     assert zero.grad.tolist() == [[1, 0, 0]]
 
 

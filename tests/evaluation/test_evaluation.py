@@ -17,7 +17,8 @@ from staf_cli.core.errors import BodyError, UsageError
 from staf_cli.core.geometry import axis_angle_to_matrix, image_translation_to_crop
 from staf_cli.core.records import Detections
 from staf_cli.evaluation import evaluation
-from staf_cli.evaluation.evaluation import Contender, Options, evaluate
+from staf_cli.evaluation.evaluation import Contender, evaluate
+from staf_cli.evaluation.options import EvaluationOptions
 from staf_cli.evaluation.truth import Pose, open_dataset
 from staf_cli.model.staf import STAF, Architecture
 from staf_cli.pipeline import loading
@@ -81,7 +82,9 @@ def answer(monkeypatch):
 
 
 def measured(folder, one, *methods):
-    return evaluate(open_dataset(folder), [one], Options(methods, "cpu"), None, progress.silent)
+    return evaluate(
+        open_dataset(folder), [one], EvaluationOptions(methods, "cpu"), None, progress.silent
+    )
 
 
 def turned(pose: Pose, rows, degrees=8.0):
@@ -230,7 +233,7 @@ def test_keypoints_are_those_of_the_person_in_the_box(tmp_path, truth, monkeypat
     monkeypatch.setattr(evaluation, "find_people", find_people)
     monkeypatch.setattr(evaluation, "look_closer", lambda seen, model, device: seen)
     monkeypatch.setattr(evaluation, "refine", refine)
-    options = Options(("refine",), "cpu")
+    options = EvaluationOptions(("refine",), "cpu")
     evaluate(open_dataset(tmp_path), [small], options, tmp_path / "some.pt", progress.silent)
     (track,) = refined
     expected = np.full((FRAMES, 17, 3), 1.5)

@@ -77,7 +77,7 @@ def _moved(person, body, poses=None, betas=None):
 def body():
     """The open body, its pelvis as far from the origin as SMPL's: what turns, turns there."""
     arrays = open_body().arrays
-    away = np.float32([0, -0.22, 0.03])
+    away = np.array([0, -0.22, 0.03], np.float32)
     return Body("away", replace(arrays, v_template=arrays.v_template + away))
 
 
@@ -250,7 +250,7 @@ def skinned(gltf, name):
     (mesh,) = [child for child in person.children if gltf.nodes[child].mesh is not None]
     skin = gltf.skins[gltf.nodes[mesh].skin]
     parents = {child: i for i in skin.joints for child in gltf.nodes[i].children or ()}
-    matrices = {}
+    matrices: dict[int, np.ndarray] = {}
     for joint in skin.joints:  # parents come before children
         moves = channels(gltf, joint)
         times, turns, how = moves["rotation"]
@@ -319,7 +319,9 @@ def test_glb_shows_people_only_while_they_are_there(gltf, scene):
         moments, scales, how = pelvis["scale"]
         assert how == "STEP"
         assert (scales == scales[:, :1]).all()
-        there = dict(zip(person.frame.tolist(), np.float32(person.time).tolist(), strict=True))
+        there = dict(
+            zip(person.frame.tolist(), person.time.astype(np.float32).tolist(), strict=True)
+        )
         for frame in range(FRAMES):
             now = there.get(frame, np.float32((frame + 0.5) / FPS))  # in no doubt: between frames
             shown = scales[np.searchsorted(moments, now, "right") - 1, 0]

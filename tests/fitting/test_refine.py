@@ -55,7 +55,7 @@ def yaw_error(person: Person, truth: Truth) -> Float:
     """How far the pelvis faces from where it should, (F,) degrees."""
     forward = Rotation.from_rotvec(person.poses[:, :3]).apply([0, 0, 1])
     yaw = np.arctan2(forward[:, 0], -forward[:, 2])
-    return np.degrees(np.abs((yaw - truth.facing + np.pi) % (2 * np.pi) - np.pi))
+    return np.asarray(np.degrees(np.abs((yaw - truth.facing + np.pi) % (2 * np.pi) - np.pi)))
 
 
 def test_procrustes_of_the_tests_undoes_a_similarity() -> None:
@@ -72,6 +72,7 @@ def test_skeleton_poses_as_the_body_does() -> None:
     rotmats = torch.from_numpy(Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix())
     rotmats = rotmats.float().reshape(4, JOINT_COUNT, 3, 3)
     betas = torch.linspace(-1, 1, BETAS)
+    assert body.arrays.coco17_regressor is not None
     points, joints = body.points(body.arrays.coco17_regressor)(rotmats, betas.expand(4, -1))
     own_joints, own_points = reduce_body(body).pose(rotmats, betas)
     torch.testing.assert_close(own_joints, joints, atol=1e-5, rtol=0)

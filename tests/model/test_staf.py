@@ -44,6 +44,7 @@ def golden_run():
         )
     with torch.no_grad():
         thetas = network.recover(network.frame_maps(torch.from_numpy(golden.window())))
+        assert network.safm is not None
         three = network.safm.integrate(seen["safm_in"].reshape(1, 3, 3, -1))
         seen["safm_scores"] = network.safm.attention_weights(three)
     return seen, thetas
@@ -174,5 +175,6 @@ def test_stacked_frames_are_the_same_frames():
         maps = network.frame_maps(torch.rand(3, 512, 7, 7))
         again = stack_frames([maps[n : n + 1] for n in (0, 1, 2)])
     assert torch.equal(maps.deconv1, again.deconv1)
+    assert maps.grid is not None and again.grid is not None
     assert torch.equal(maps.grid, again.grid)
     assert torch.equal(maps.products[0], again.products[0])

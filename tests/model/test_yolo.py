@@ -28,7 +28,8 @@ def ours(theirs):
 
 def their_maps(theirs, images):
     """Run layer after layer, each on the outputs that it names."""
-    outputs, x = [], images
+    outputs: list[torch.Tensor] = []
+    x = images
     for layer in list(theirs.model)[:-1]:
         if isinstance(layer.f, list):
             x = [x if i == -1 else outputs[i] for i in layer.f]

@@ -13,12 +13,15 @@ from staf_cli.pipeline import clip as clip_pipeline
 from staf_cli.pipeline.loading import prepare
 from staf_cli.pipeline.options import Look, Options
 from staf_cli.recovery import engine
+from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.result import journal, tracks_csv
-from staf_cli.result.journal import Pass, key_of
+from staf_cli.result.journal import key_of
+from staf_cli.result.run_record import TrackFacts
 from staf_cli.tracking.detection import detect
 from staf_cli.tracking.edits import apply_edits, parse_edits
-from staf_cli.tracking.linking import TrackOptions
+from staf_cli.tracking.options import TrackOptions
 from staf_cli.video import Damage
+from tests.support.made_records import make_record
 
 ARRAYS = ("tracks.csv", "person_1.npz")
 
@@ -45,17 +48,17 @@ def again(walking, tools, remembered, tmp_path, monkeypatch):
     def replay(frames, *_, **__):
         return (detections for _, detections in zip(frames, seen, strict=True))
 
-    def recover(frames, tracks, *how):
+    def stretches(frames, tracks, *how):
         key = tuple(one.digest for one in tracks)
         if key not in answers:
-            answers[key] = infer(frames, tracks, *how)
+            answers[key] = list(infer(frames, tracks, *how))
         for _ in frames:
             pass
-        return answers[key]
+        return iter(answers[key])
 
-    infer = engine.recover
+    infer = engine.stretches
     monkeypatch.setattr("staf_cli.pipeline.passes.detect", replay)
-    monkeypatch.setattr(engine, "recover", recover)
+    monkeypatch.setattr(engine, "stretches", stretches)
 
     def run(edited=None, **changes):
         passes = []
@@ -64,8 +67,9 @@ def again(walking, tools, remembered, tmp_path, monkeypatch):
             passes.append(what)
             return iter(items)
 
-        options = replace(clip_pipeline.Options(refine=False), **changes)
-        summary = clip_pipeline.run(walking, tmp_path / "walk", options, tools, watch, edited)
+        recovery = RecoveryOptions(refine=False, focal=changes.pop("focal", None))
+        options = replace(Options(recovery=recovery), **changes)
+        summary = clip_pipeline.run_clip(walking, tmp_path / "walk", options, tools, watch, edited)
         return summary, passes
 
     return run
@@ -161,7 +165,7 @@ def test_a_run_cut_short_goes_on_and_ends_the_same(again, monkeypatch, stop):
     want = content(whole.folder)
     shutil.rmtree(whole.folder)
     where = {
-        "recover": "staf_cli.pipeline.passes.recover",
+        "recover": "staf_cli.pipeline.passes.recover_tracks",
         "finish": "staf_cli.result.journal.Journal.finish",
     }
 
@@ -197,22 +201,23 @@ def test_a_pass_is_up_to_date_while_key_and_files_agree(tmp_path):
     (tmp_path / "meshes").mkdir()
     (tmp_path / "meshes" / "a.obj").write_text("a")
     (tmp_path / "tracks.csv").write_text("t")
+    facts = TrackFacts(0, 3, "check")
     log = journal.read(tmp_path)
     log.begin()
-    log.keep("x", "key", ["meshes/*.obj", "tracks.csv"], {"x": 1.0}, {"n": 3})
+    log.keep("track", "key", ["meshes/*.obj", "tracks.csv"], {"x": 1.0}, facts)
     log.save()
     log = journal.read(tmp_path)
     assert not log.finished
-    known = log.standing("x", "key")
+    known = log.up_to_date("track", "key")
     assert known is not None
-    assert known.facts == {"n": 3}
-    assert log.standing("x", "other") is None
-    log.finish({"staf": "1"})
+    assert known.facts == facts
+    assert log.up_to_date("track", "other") is None
+    log.finish(make_record(passes=log.passes))
     assert journal.read(tmp_path).finished
     assert not (tmp_path / "unfinished.json").exists()
     (tmp_path / "meshes" / "b.obj").write_text("b")
-    assert journal.read(tmp_path).standing("x", "key") is None
-    assert journal.read(tmp_path).edited("x") == "meshes/*.obj"
+    assert journal.read(tmp_path).up_to_date("track", "key") is None
+    assert journal.read(tmp_path).edited("track") == "meshes/*.obj"
 
 
 @pytest.mark.parametrize(
@@ -250,5 +255,3 @@ def test_keys_differ_where_values_do():
     assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
     with pytest.raises(ValueError, match="JSON compliant"):
         key_of(np.nan)
-    with pytest.raises(ValueError, match="seconds"):
-        Pass("k", seconds={"a": "b"})

@@ -95,7 +95,7 @@ def test_maps_are_forgotten_as_soon_as_no_window_needs_them():
     class Map:
         pass
 
-    alive = weakref.WeakSet()
+    alive: weakref.WeakSet[object] = weakref.WeakSet()
     most = 0
     tracks = [track(1, np.arange(60)), track(2, np.arange(20, 50))]
 

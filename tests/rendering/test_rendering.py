@@ -58,6 +58,7 @@ def body(yaw=0.0, at=(0.0, 0.0, 4.0)):
         part.apply_translation((start + end) / 2)
         parts.append(part)
     whole = trimesh.util.concatenate(parts)
+    assert isinstance(whole, trimesh.Trimesh)
     turn = cv2.Rodrigues(np.array([0.0, yaw, 0.0]))[0]
     vertices = whole.vertices @ turn.T + np.asarray(at)
     return vertices.astype(np.float32), whole.faces.astype(np.int32)
@@ -176,7 +177,7 @@ def test_window_is_a_crop_of_the_whole(backend, request):
     scene = surface((ball([0.3, -0.1, 3.0], 0.6), (0.9, 0.4, 0.2)))
     whole = rasterizer.draw(scene, CAMERA)
     for window in (Window(130, 37, 243, 165), Window(0, 0, 201, 99), Window(199, 3, 320, 240)):
-        part = rasterizer.draw(scene, CAMERA.window(window))
+        part = rasterizer.draw(scene, CAMERA.crop(window))
         crop = whole.coverage[window.rows_and_columns]
         assert part.coverage.shape == crop.shape
         assert (part.coverage != crop).sum() <= 2  # a sample exactly on an edge may round away

@@ -22,12 +22,15 @@ from staf_cli import report, video
 from staf_cli.core.errors import MissingTool, TracksError
 from staf_cli.core.records import Clip, Frame
 from staf_cli.core.span import Span
+from staf_cli.fitting.smoothing import Effect
 from staf_cli.report import bodies, pictures, three
 from staf_cli.report.content import WORST, gather
 from staf_cli.report.curves import curve
 from staf_cli.result import person_npz
+from staf_cli.result.run_record import DetectorRecord
 from tests.support import made_clips
 from tests.support.made_people import make_person, make_track, open_body
+from tests.support.made_records import make_record
 
 SIZE = (320, 240)
 FRAMES = 40
@@ -38,25 +41,8 @@ CHROMIUM = next(
 )
 
 
-def run_record(path="clip.mp4", start=0.0):
-    """As much of run.json as the report needs."""
-    return {
-        "staf": "1",
-        "video": {
-            "path": path,
-            "width": SIZE[0],
-            "height": SIZE[1],
-            "fps": float(RATE),
-            "start": start,
-            "end": None,
-        },
-        "damage": {"packets": 2, "missing": 0},
-        "weights": "none",
-        "body": "open-body 1",
-        "device": "cpu",
-        "detector": {"file": "detector.pt"},
-        "passes": {"track": {"key": "not for people"}},
-    }
+def run_record(**changes):
+    return make_record(size=SIZE, fps=float(RATE), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +239,7 @@ def test_report_agrees_with_the_files(folder, tracks, body):
     assert 1 <= len(data["worst"]) <= WORST
     assert all(one["picture"].startswith("data:image/jpeg;base64,") for one in data["worst"])
     assert any("damaged in 2 places" in doubt["text"] for doubt in data["verdict"]["doubts"])
-    assert "not for people" not in data["account"]
+    assert "not for people" not in data["record"]
     again = path.read_bytes()
     report.write(folder, tracks, range(FRAMES), body, folder / "overlay.mp4", run_record())
     assert path.read_bytes() == again
@@ -274,24 +260,18 @@ def test_an_overlay_of_a_stretch_has_its_own_clock(folder, tracks, body):
 
 
 def test_what_smoothing_did_is_reported(folder, tracks, body):
-    record = {
-        **run_record(),
-        "smoothing": {"acceleration_before": 43.52, "acceleration_after": 13.6},
-    }
+    record = run_record(smoothing=Effect(20, 43.52, 13.6, 800.0, 90.0, 0.5))
     overlay = folder / "overlay.mp4"
     shown = gather(folder, tracks, range(FRAMES), body, overlay, record)
     settings = dict(shown["settings"])
     assert settings["Acceleration, smoothed"] == "43.5 m/s² before, 13.6 after"
-    assert "Jitter, smoothed" not in settings
-    for strange in ("much", [1], {"acceleration_before": "x", "acceleration_after": 1}):
-        shown = gather(
-            folder, tracks, range(FRAMES), body, overlay, {**record, "smoothing": strange}
-        )
-        assert "Acceleration, smoothed" not in dict(shown["settings"])
+    assert settings["Jitter, smoothed"] == "800 m/s³ before, 90 after"
+    shown = gather(folder, tracks, range(FRAMES), body, overlay, run_record())
+    assert not any("smoothed" in name for name, _ in shown["settings"])
 
 
 def test_untrusted_names_stay_names(folder, tracks, body):
-    record = {**run_record(path=UNTRUSTED), "weights": UNTRUSTED, "detector": {"file": UNTRUSTED}}
+    record = run_record(path=UNTRUSTED, weights=UNTRUSTED, detector=DetectorRecord(UNTRUSTED, "0"))
     named = [replace(one, name=UNTRUSTED) for one in tracks]
     path = report.write(folder, named, range(FRAMES), body, folder / "overlay.mp4", record)
     page = Scripts(path.read_text(encoding="utf-8"))
@@ -309,16 +289,6 @@ def test_untrusted_names_stay_names(folder, tracks, body):
     assert hashes == allowed[: len(hashes)]
     assert "default-src 'none'" in page.policy
     assert "unsafe" not in page.policy
-
-
-def test_any_run_json_makes_a_page(folder, tracks, body):
-    """What `staf render` reads may be untrusted, or from an older staf."""
-    video_record = {"path": "x", "start": "soon", "fps": [float("nan")], "end": {}}
-    record = {"video": video_record, "damage": {"packets": 0, "missing": 0}, "weights": None}
-    data = data_of(
-        report.write(folder, tracks, range(FRAMES), body, folder / "overlay.mp4", record)
-    )
-    assert data["clip"]["offset"] == 0
 
 
 def test_foreign_people_are_refused(folder, tracks, body):
@@ -380,7 +350,7 @@ def opened(chromium, folder, tracks, body):
     named = folder.with_name("<img src=x onerror=alert(1)>&amp;")
     folder.rename(named)
     overlay = named / "overlay.mp4"
-    record = {**run_record(path=UNTRUSTED), "body": UNTRUSTED}
+    record = run_record(path=UNTRUSTED, body=UNTRUSTED)
     path = report.write(named, tracks, range(FRAMES), body, overlay, record)
     page = chromium.new_page(viewport={"width": 1280, "height": 720})
     page.complaints, page.asked = [], []

@@ -18,6 +18,7 @@ from staf_cli.export import Scene, obj
 from staf_cli.result import folder as result_folder
 from staf_cli.result import journal, person_npz, tracks_csv
 from tests.support.made_people import make_person, make_track, open_body
+from tests.support.made_records import make_record
 
 CLIP = Clip(Path("clip.mp4"), 640, 480, 30.0, Fraction(1, 30), 20, False)
 
@@ -136,17 +137,11 @@ def test_folder_is_finished_only_with_its_run(tmp_path, tracks, people):
     write_tables(tmp_path, tracks, people)
     with pytest.raises(TracksError, match="no finished result"):
         result_folder.load(tmp_path)
-    record = {
-        "video": {"path": "clip.mp4", "sha256": "0"},
-        "frames": 20,
-        "damage": {"packets": 0, "missing": 0},
-        "body_file": "open-body",
-        "options": {},
-    }
+    record = make_record()
     journal.read(tmp_path).finish(record)
-    back, run = result_folder.load(tmp_path)
-    assert [person.id for person in back.people] == [1, 2]
-    assert run == {**record, "passes": {}}
+    saved = result_folder.load(tmp_path)
+    assert [person.id for person in saved.people] == [1, 2]
+    assert saved.record == record
     person_npz.path_of(tmp_path, 2).unlink()
     with pytest.raises(TracksError, match="person_2"):
         result_folder.load(tmp_path)
@@ -169,9 +164,11 @@ def test_only_what_staf_wrote_is_tidied_away(tmp_path, tracks, people):
     (elsewhere / "person_1").mkdir(parents=True)
     (elsewhere / "person_1" / "000001.obj").write_text("another's")
     (tmp_path / "openpose").symlink_to(elsewhere / "person_1")
-    result_folder.tidy(tmp_path, ["tracks.csv", "person_1.npz", "meshes/person_[0-9]*/[0-9]*.ply"])
+    result_folder.remove_outdated(
+        tmp_path, ["tracks.csv", "person_1.npz", "meshes/person_[0-9]*/[0-9]*.ply"]
+    )
     left = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
     assert left == {"tracks.csv", "person_1.npz", "meshes/person_1/000001.ply", *theirs}
-    result_folder.tidy(tmp_path, [])
+    result_folder.remove_outdated(tmp_path, [])
     assert not (tmp_path / "meshes" / "person_1").exists()
     assert (elsewhere / "person_1" / "000001.obj").exists()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -98,14 +99,19 @@ def sound_clip(folder: Path, kind: Kind) -> Path:
         audio=kind.audio,
         picture=grained,
     )
-    return copy_packets(path, path, **kind.muxer) if kind.muxer else path
+    return copy_packets(path, path, muxer=kind.muxer) if kind.muxer else path
 
 
-def copy_packets(source: Path, target: Path, dropped: frozenset[int] = frozenset(), **muxer: str):
+def copy_packets(
+    source: Path,
+    target: Path,
+    dropped: frozenset[int] = frozenset(),
+    muxer: dict[str, str] | None = None,
+) -> Path:
     """Write a file's packets anew, all but the video's `dropped` ones (0: the first)."""
     with av.open(str(source)) as old:
         packets = [p for p in old.demux() if p.size]
-        with av.open(str(target), "w", options=muxer) as new:
+        with av.open(str(target), "w", options=muxer or {}) as new:
             streams = {s.index: new.add_stream_from_template(s) for s in old.streams}
             number = 0
             for packet in packets:
@@ -313,14 +319,13 @@ def corpus(folder: Path) -> Iterator[Damaged]:
     sound = {}
     for kind in KINDS:
         harms = HARMS | LIES.get(kind.name, {})
-        for damaged in harmed(folder, kind, harms):
-            sound[kind.name] = damaged.sound
-            yield damaged
+        sound[kind.name] = folder / kind.name
+        yield from harmed(folder, kind, harms)
     for name in DROPPED_FROM:
         for harm, dropped in DROPS.items():
             target = _named(folder, name, f"drop_{harm}")
             yield Damaged(
-                copy_packets(sound[name], target, dropped, **EXACT), f"drop_{harm}", sound[name]
+                copy_packets(sound[name], target, dropped, EXACT), f"drop_{harm}", sound[name]
             )
     for name, suffix in WRONG_NAMES.items():
         target = folder / f"{name.replace('.', '_')}{suffix}"
@@ -386,7 +391,12 @@ def other_files(folder: Path, clip: bytes) -> Iterator[Path]:
     yield make_sound(folder / "song.mp4")
     yield make_sound(folder / "song.mp3", "mp3")
     yield make_sound(folder / "song.wav", "pcm_s16le")
-    one = {"codec": "libx264", "width": SIZE[0], "height": SIZE[1], "picture": grained}
+    one: dict[str, Any] = {
+        "codec": "libx264",
+        "width": SIZE[0],
+        "height": SIZE[1],
+        "picture": grained,
+    }
     yield make_clip(folder / "one_frame.mp4", range(1), **one)
     yield make_clip(folder / "one_frame.mkv", range(1), time_base=MILLISECONDS, **one)
     yield make_clip(folder / "odd.mkv", range(9), codec="ffv1", width=33, height=21)

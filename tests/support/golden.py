@@ -37,7 +37,7 @@ def expected() -> dict[str, Array]:
 def window() -> Array:
     """Encoder features (9, 2048, 7, 7) of one window; its frames resemble the target's."""
     raw = _scaled("features", 1, 9, 2048, 7, 7).clip(min=0)
-    return np.float32(0.7) * raw[4:5] + np.float32(0.3) * raw
+    return np.asarray(np.float32(0.7) * raw[4:5] + np.float32(0.3) * raw, np.float32)
 
 
 @cache
@@ -45,7 +45,7 @@ def body() -> BodyArrays:
     """A random body with SMPL's shapes; its 431 samples are those of `dmap`."""
     posedirs = _scaled("posedirs", 0.001, 207, 3 * V).reshape(207, V, 3)
     return BodyArrays(
-        v_template=_scaled("v_template", 1, V, 3) * np.float32([0.3, 0.6, 0.15]),
+        v_template=_scaled("v_template", 1, V, 3) * np.array([0.3, 0.6, 0.15], np.float32),
         shapedirs=_scaled("shapedirs", 0.01, V, 3, 10),
         posedirs=np.ascontiguousarray(posedirs.transpose(1, 2, 0)),
         J_regressor=_peaked("J_regressor", 24),
@@ -72,11 +72,11 @@ def dmap() -> Array:
 
 def mean_parameters() -> dict[str, Array]:
     """init_pose (1, 144), init_shape (1, 10) and init_cam (1, 3) of every regressor."""
-    upright = np.float32([1, 0, 0, 1, 0, 0] * 24)
+    upright = np.array([1, 0, 0, 1, 0, 0] * 24, np.float32)
     return {
         "init_pose": upright + _scaled("init_pose", 0.1, 1, 144),
         "init_shape": _scaled("init_shape", 0.1, 1, 10),
-        "init_cam": np.float32([[0.9, 0, 0]]),
+        "init_cam": np.array([[0.9, 0, 0]], np.float32),
     }
 
 
@@ -218,4 +218,4 @@ def _scaled(name: str, scale: float, *shape: int) -> Array:
 def _peaked(name: str, rows: int, columns: int = V) -> Array:
     """Non-negative rows that sum to one, most of it in a few places."""
     values = _generator(name).random((rows, columns)) ** 20
-    return (values / values.sum(1, keepdims=True)).astype(np.float32)
+    return np.asarray(values / values.sum(1, keepdims=True), np.float32)

@@ -27,6 +27,7 @@ from staf_cli.pipeline import passes
 from staf_cli.pipeline.loading import Tools
 from staf_cli.pipeline.options import Options
 from staf_cli.recovery import engine
+from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.report import content
 from staf_cli.tracking import detection
 from tests.support.simple_walk import small_body
@@ -46,7 +47,7 @@ class UprightNetwork:
         return FrameMaps(features, None, ())
 
     def recover(self, maps):
-        windows = len(maps.expanded) // 9
+        windows = len(maps.deconv1) // 9
         pose = torch.tensor([1.0, 0, 0, 1, 0, 0]).repeat(windows, 24)
         pose[:, :6] = torch.tensor([1.0, 0, 0, -1, 0, 0])
         theta = Theta(
@@ -124,8 +125,8 @@ def main(count: int, folder: Path) -> None:
         crop_scale=1.1,
         settings=engine.Settings(torch.device("cpu"), half=False),
     )
-    options = Options(refine=True)
-    summary = clip_pipeline.run(path, folder / "out", options, tools, watch)
+    options = Options(recovery=RecoveryOptions(refine=True))
+    summary = clip_pipeline.run_clip(path, folder / "out", options, tools, watch)
     note("report")
     print(
         json.dumps(

@@ -44,6 +44,7 @@ def make_clip(
     pts = list(pts)
     with av.open(str(path), "w") as output:
         video = output.add_stream(codec, rate=25, options=options or {})
+        assert isinstance(video, av.VideoStream)
         video.width, video.height, video.pix_fmt = width, height, pixel_format
         video.codec_context.time_base = time_base
         tone = output.add_stream(audio, rate=TONE_RATE, layout="mono") if audio else None
@@ -53,6 +54,7 @@ def make_clip(
             output.mux(video.encode(frame.reformat(format=pixel_format)))
         output.mux(video.encode(None))
         if tone is not None:
+            assert isinstance(tone, av.AudioStream)
             seconds = float((pts[-1] - pts[0] + 1) * time_base)
             _add_tone(output, tone, seconds)
     return path
@@ -61,7 +63,9 @@ def make_clip(
 def make_sound(path: Path, codec: str = "aac", seconds: float = 0.5) -> Path:
     """A file with a tone and no video."""
     with av.open(str(path), "w") as output:
-        _add_tone(output, output.add_stream(codec, rate=TONE_RATE, layout="mono"), seconds)
+        tone = output.add_stream(codec, rate=TONE_RATE, layout="mono")
+        assert isinstance(tone, av.AudioStream)
+        _add_tone(output, tone, seconds)
     return path
 
 
@@ -74,6 +78,12 @@ def _add_tone(output: av.container.OutputContainer, tone: av.AudioStream, second
         frame.sample_rate, frame.pts, frame.time_base = TONE_RATE, start, Fraction(1, TONE_RATE)
         output.mux(tone.encode(frame))
     output.mux(tone.encode(None))
+
+
+def packet_time(packet: av.Packet) -> Fraction:
+    """When a packet that has a time is shown, s."""
+    assert packet.pts is not None and packet.time_base is not None
+    return packet.pts * packet.time_base
 
 
 def set_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> Path:

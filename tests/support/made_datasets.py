@@ -8,6 +8,7 @@ from staf_cli.body.skinning import Body
 from staf_cli.core.geometry import matrix_to_axis_angle
 from staf_cli.evaluation.truth import Pose, Truth, save_truth
 from tests.support import made_clips
+from tests.support.made_people import labelled_regressor
 from tests.support.walking_person import FOCAL, SIZE, motion, walk
 
 
@@ -21,9 +22,8 @@ def walk_truth(body: Body, frames: int) -> Truth:
     rotmats, trans = motion(frames)
     vertices, _ = walk(body, frames)
     shown = on_image(vertices)
-    regressors = body.arrays.lsp14_regressor, body.arrays.coco17_regressor
     kp2d = np.ones((frames, 31, 3))
-    kp2d[..., :2] = on_image(np.concatenate(regressors) @ vertices)
+    kp2d[..., :2] = on_image(labelled_regressor(body) @ vertices)
     poses = matrix_to_axis_angle(rotmats.double()).flatten(1).numpy()
     return Truth(
         frame=np.arange(frames),
@@ -49,5 +49,5 @@ def write_photos(folder: Path, photos: int, times: int = 1) -> None:
     kp2d = np.ones((photos, times, 31, 3), np.float32)
     kp2d[..., 0] = 20 + 2 * np.arange(31)
     kp2d[..., 1] = 50
-    box = np.tile(np.float32([10, 20, 80, 90]), (photos, times, 1))
+    box = np.tile(np.array([10, 20, 80, 90], np.float32), (photos, times, 1))
     np.savez(folder / "labels.npz", kp2d=kp2d, box=box, poses=np.zeros((photos, times, 72)))

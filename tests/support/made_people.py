@@ -1,6 +1,7 @@
 """Made-up tracks and people for tests."""
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from staf_cli.body.format import load_body
@@ -13,6 +14,13 @@ from staf_cli.recovery.placement import Estimate, place
 def open_body() -> Body:
     """The body that comes with the project."""
     return Body("open-body", load_body(shipped("open_body.npz")))
+
+
+def labelled_regressor(body: Body) -> NDArray[np.float32]:
+    """(31, V): LSP's 14 joints, then COCO's 17 keypoints."""
+    arrays = body.arrays
+    assert arrays.lsp14_regressor is not None and arrays.coco17_regressor is not None
+    return np.concatenate([arrays.lsp14_regressor, arrays.coco17_regressor])
 
 
 def make_track(person: int, frames: int, seed: int = 0) -> Track:
@@ -42,7 +50,7 @@ def make_person(track: Track, body: Body, clip: Clip, focal: float = 900.0) -> P
     estimate = Estimate(
         rotmats.astype(np.float32),
         np.tile(rng.normal(0, 1, 10), (n, 1)).astype(np.float32),
-        np.tile(np.float32([0.9, 0.05, 0.1]), (n, 1)),
+        np.tile(np.array([0.9, 0.05, 0.1], np.float32), (n, 1)),
         np.concatenate([centre, side], 1),
     )
     return place(track, estimate, clip, body, "untrained", focal)

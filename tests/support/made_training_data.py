@@ -34,7 +34,7 @@ def make_wardrobe(body: Body) -> Wardrobe:
                     kind=kind,
                     female=-1,
                     held_out=held_out,
-                    v_template=template[used] * np.float32([1.02, 1, 1.05]),
+                    v_template=template[used] * np.array([1.02, 1, 1.05], np.float32),
                     shapedirs=arrays.shapedirs[used],
                     weights=arrays.weights[used],
                     faces=np.searchsorted(used, faces[own]),
@@ -84,10 +84,10 @@ def write_photos(folder: Path, count: int, seed: int = 0) -> None:
     kp2d[..., 2] = rng.uniform(size=kp2d.shape[:3]) < 0.8
     labels = Labels(
         kp2d=kp2d,
-        box=np.tile(np.float32([80, 41, 208, 247]), (count, 1, 1)),
+        box=np.tile(np.array([80, 41, 208, 247], np.float32), (count, 1, 1)),
         poses=rng.normal(0, 0.2, (count, 1, 72)).astype(np.float32),
         betas=rng.normal(0, 1, (count, 1, 10)).astype(np.float32),
-        smpl_weight=np.float32(np.arange(count) % 2 * 0.5),
+        smpl_weight=(np.arange(count) % 2 * 0.5).astype(np.float32),
     )
     write_samples(folder, [(images, labels)], count, 1)
 

@@ -25,7 +25,8 @@ def recover_window(network: STAF, body: Body, features: Tensor) -> Theta:
     fused_at = max(architecture.tcfm or 0, architecture.safm or 0)
     if not fused_at:
         phi = phi[4:5]
-    theta = network.mean(len(phi))
+    theta: Theta = network.mean(len(phi))
+    assert body.arrays.sample_index is not None
     for level in (1, 2, 3):
         pyramid = network.pyramid
         phi = relu(pyramid.norm[level - 1](pyramid.deconv[level - 1](phi)))
@@ -38,8 +39,10 @@ def recover_window(network: STAF, body: Body, features: Tensor) -> Theta:
         taken = grid_sample(phi, points[:, :, None], align_corners=True)[..., 0].transpose(1, 2)
         feature = point_mlp(network.sampler[level - 1], taken)
         if architecture.tcfm == level:
+            assert network.tcfm is not None
             feature = network.tcfm(feature[None])[0]
         if architecture.safm == level:
+            assert network.safm is not None
             feature = network.safm(feature[None])
         if fused_at == level:
             theta = theta[4:5]

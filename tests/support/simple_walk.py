@@ -91,7 +91,9 @@ def walk(yaw: Float, fps: float = FPS) -> Truth:
     place = np.cumsum(np.stack([np.sin(yaw), 0 * yaw, -np.cos(yaw)], 1), 0) / fps
     trans = place - place.mean(0) + np.array([0, 0.1, 6.0])
     person = posed(poses.reshape(frames, 72), trans, time)
-    points = small_body().points(small_body().arrays.coco17_regressor)
+    regressor = small_body().arrays.coco17_regressor
+    assert regressor is not None
+    points = small_body().points(regressor)
     own, _ = points(rotation_matrices(person.poses).float(), torch.zeros(frames, BETAS))
     spatial = own.double().numpy() + trans[:, None]
     keypoints = spatial[..., :2] / spatial[..., 2:] * FOCAL + np.array(IMAGE) / 2

@@ -95,7 +95,7 @@ class StandIn(nn.Module):
         return FrameMaps(features, None, ())
 
     def recover(self, maps: FrameMaps) -> tuple[Theta, ...]:
-        return (self.mean(len(maps.expanded) // WINDOW),)
+        return (self.mean(len(maps.deconv1) // WINDOW),)
 
 
 def find_one(frames: Iterable[Frame], *_: object) -> Iterator[tuple[Frame, Detections]]:

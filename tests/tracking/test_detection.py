@@ -248,7 +248,7 @@ def sighting(index, *people):
 
 
 def positions_by_identity(found):
-    positions = {}
+    positions: dict[int, list[tuple[int, float]]] = {}
     for seen in found:
         for identity, box in zip(seen.track_id.tolist(), seen.box, strict=True):
             positions.setdefault(identity, []).append((seen.frame, float(box[0])))

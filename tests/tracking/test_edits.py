@@ -40,7 +40,7 @@ def test_edits_are_read_as_they_are_written():
     ],
 )  # fmt: skip
 def test_edits_that_cannot_be_read_are_refused(words):
-    edits = {"merge": [], "split": [], "drop": [], "rename": []}
+    edits: dict[str, list[str]] = {"merge": [], "split": [], "drop": [], "rename": []}
     edits.update({option: [text] for option, text in words.items()})
     with pytest.raises(UsageError, match=f"--{next(iter(words))}"):
         parse_edits(**edits)

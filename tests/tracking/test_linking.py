@@ -7,7 +7,8 @@ import pytest
 
 from staf_cli.core.errors import UsageError
 from staf_cli.core.records import Detections
-from staf_cli.tracking.linking import TrackOptions, build_tracks
+from staf_cli.tracking.linking import build_tracks
+from staf_cli.tracking.options import TrackOptions
 
 FPS = 30.0
 POSE = np.random.default_rng(1).uniform(0.1, 0.9, (17, 2))  # keypoints within the box
@@ -190,7 +191,7 @@ def test_smoothing_quietens_noise_and_does_not_lag():
     random = np.random.default_rng(0)
     noise = random.normal(0, 2, 150)
     path = 300 + 150 * np.sin(2 * np.pi * np.arange(150) / 45)  # 1.5 s to and fro: fast
-    (track,) = tracks_of(lambda i: [Seen(1, path[i] + noise[i])], frames=150)
+    (track,) = tracks_of(lambda i: [Seen(1, float(path[i] + noise[i]))], frames=150)
     error = centre(track)[:, 0] - path
     assert error.std() < 0.75 * noise.std()
     lags = range(-5, 6)

@@ -25,7 +25,7 @@ def view(picture, x=0.0, y=0.0):
 
 
 def cuts_in(images):
-    cuts = []
+    cuts: list[int] = []
     frames = (Frame(i, i, i / 30, image) for i, image in enumerate(images))
     for i, frame in enumerate(watch_cuts(frames, cuts)):
         assert frame.index == i

@@ -105,7 +105,7 @@ def people_at(places):
     kp2d[:, 0, 3, :2] = places
     return Labels(
         kp2d=kp2d,
-        box=np.tile(np.float32([44, 44, 244, 244]), (samples, 1, 1)),
+        box=np.tile(np.array([44, 44, 244, 244], np.float32), (samples, 1, 1)),
         poses=np.zeros((samples, 1, 72), np.float32),
         betas=np.zeros((samples, 1, 10), np.float32),
         smpl_weight=np.zeros(samples, np.float32),

@@ -11,7 +11,7 @@ from torch import Tensor
 from staf_cli.core.geometry import project_to_crop
 from staf_cli.training import fitting
 from staf_cli.training.fitting import Fit, Start, confidence, fit, photo_points
-from tests.support.made_people import open_body
+from tests.support.made_people import labelled_regressor, open_body
 from tests.support.made_training_data import simple_prior
 
 PEOPLE = 12
@@ -34,7 +34,7 @@ class Crowd:
 def root(yaw: float, roll: float) -> np.ndarray:
     """Facing the camera at yaw 0, then turned about the own axis, then rolled in the image."""
     turns = [Rotation.from_rotvec(v) for v in ([0, 0, roll], [np.pi, 0, 0], [0, yaw, 0])]
-    return (turns[0] * turns[1] * turns[2]).as_rotvec()
+    return np.asarray((turns[0] * turns[1] * turns[2]).as_rotvec())
 
 
 @cache
@@ -61,10 +61,8 @@ def crowd() -> Crowd:
 def exact_points(rotmats: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
     """The points by skinning the vertices that they are made of."""
     body = open_body()
-    arrays = body.arrays
-    return body.points(np.concatenate([arrays.lsp14_regressor, arrays.coco17_regressor]))(
-        rotmats, betas
-    )
+    points, joints = body.points(labelled_regressor(body))(rotmats, betas)
+    return points, joints
 
 
 @cache

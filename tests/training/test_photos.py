@@ -67,6 +67,12 @@ def seen(*keypoints, boxes=None):
     )
 
 
+def sample_of(photo, seen):
+    sample = photos.make_sample(photo, seen)
+    assert sample is not None
+    return sample
+
+
 def column(name):
     return COCO_KEYPOINTS.index(name)
 
@@ -132,7 +138,7 @@ def test_points_of_a_sample_lie_where_they_lay_in_the_photo():
     image = np.zeros((300, 200, 3), np.uint8)
     x, y = STANDING["left_wrist"]
     image[y - 2 : y + 2, x - 2 : x + 2] = 255
-    sample = photos.make_sample(Photo("a.png", image, LABELS), seen(DETECTED))
+    sample = sample_of(Photo("a.png", image, LABELS), seen(DETECTED))
     rows, columns = np.indices((PIXELS, PIXELS)) + 0.5
     light = sample.image[..., 0] / sample.image[..., 0].sum()
     dot = [(light * columns).sum(), (light * rows).sum()]
@@ -142,7 +148,7 @@ def test_points_of_a_sample_lie_where_they_lay_in_the_photo():
 
 
 def test_the_image_is_a_square_around_the_box():
-    sample = photos.make_sample(photo(), seen(DETECTED))
+    sample = sample_of(photo(), seen(DETECTED))
     low, high = sample.box[:2], sample.box[2:]
     assert (high - low).max() == pytest.approx(PIXELS / MARGIN)
     assert (low + high) / 2 == pytest.approx([PIXELS / 2] * 2)
@@ -150,16 +156,14 @@ def test_the_image_is_a_square_around_the_box():
 
 
 def test_a_detector_that_sees_nobody_leaves_the_labels():
-    sample = photos.make_sample(photo(), seen())
+    sample = sample_of(photo(), seen())
     assert (sample.kp2d[:14, 2] == 1).all()
     assert (sample.kp2d[14:] == 0).all()
 
 
 def test_an_unlabelled_person_is_the_largest_one_or_nobody():
     small = np.array([0.0, 0, 40, 80])
-    sample = photos.make_sample(
-        photo(labels=None), seen(DETECTED * 0.4, DETECTED, boxes=[small, BOX])
-    )
+    sample = sample_of(photo(labels=None), seen(DETECTED * 0.4, DETECTED, boxes=[small, BOX]))
     assert (sample.kp2d[:14, 2] == 0).all()
     spread = np.ptp(sample.kp2d[14:, 1])
     want = np.ptp(DETECTED[:, 1]) * PIXELS / (MARGIN * (BOX[3] - BOX[1]))
@@ -172,7 +176,7 @@ def test_guesses_and_points_outside_of_the_photo_have_no_weight():
     guessed[0, 2] = 0.1
     labels = LABELS.copy()
     labels[0, 0] = -5
-    sample = photos.make_sample(photo(labels=labels), seen(guessed))
+    sample = sample_of(photo(labels=labels), seen(guessed))
     assert sample.kp2d[14, 2] == 0
     assert sample.kp2d[0].tolist() == [0, 0, 0]
 
@@ -216,6 +220,7 @@ def test_labelled_photos_come_sorted_with_their_own_labels(tmp_path):
     first, second = photos.read_labelled(tmp_path / "lsp")
     assert (first.name, second.name) == ("im1.png", "im3.png")
     assert first.image[0, 0].tolist() == [70, 70, 70]
+    assert first.labels is not None
     assert first.labels[0, 0] == LABELS[0, 0] + 1
 
 
@@ -229,7 +234,7 @@ def test_folders_without_labels_or_photos_are_refused(tmp_path):
 
 
 def test_a_sample_set_is_read_back(tmp_path):
-    samples = [photos.make_sample(photo(), seen(DETECTED)), photos.make_sample(photo(), seen())]
+    samples = [sample_of(photo(), seen(DETECTED)), sample_of(photo(), seen())]
     photos.write_photos(tmp_path / "set", samples, open_body(), simple_prior())
     back = read_samples(tmp_path / "set")
     assert back.images.shape == (2, 1, PIXELS, PIXELS, 3)

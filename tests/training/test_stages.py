@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def tiny() -> Plan:
     return replace(PLANS["cpu"], seeing_phases=PHASES, **SIZES)
 
 
-def options(data: Path, runs: Path, **changed: object) -> stages.Options:
+def options(data: Path, runs: Path, **changed: Any) -> stages.Options:
     default = stages.Options(data, runs, tiny(), "full", 0, FOREVER, CPU)
     return replace(default, **changed)
 
@@ -169,7 +170,7 @@ def test_stage_2_moves_all_but_the_encoder(runs):
 def test_stopped_by_the_time_limit_and_gone_on_with_it_is_the_same_checkpoint(data, runs, tmp_path):
     lines: list[str] = []
     stopped = options(data, tmp_path, time_limit=0.0)
-    results = []
+    results: list[Path | None] = []
     while not results or results[-1] is None:
         results.append(stages.follow(stopped, BODY, lines.append))
     assert len(results) == 6  # a step a call
@@ -193,7 +194,7 @@ def test_another_architecture_starts_from_the_same_stage_1(data, runs, tmp_path)
     one_step = replace(tiny(), temporal_steps=1)
     other = options(data, tmp_path, architecture="base", plan=one_step)
     path = stages.follow(other, BODY, lambda line: None)
-    assert path == tmp_path / "staf-open-base.safetensors"
+    assert path is not None and path == tmp_path / "staf-open-base.safetensors"
     network = load_network(load_checkpoint(path), BODY)
     assert network.architecture == Architecture(ENCODER, apm=False, tcfm=None, safm=None)
     assert sorted(tmp_path.rglob("*.npy")) == before
@@ -213,6 +214,7 @@ def test_a_plan_may_end_with_what_was_solved_for(data, runs, tmp_path, monkeypat
     with torch.no_grad():
         theta = network(torch.randn(1, 9, 3, 224, 224))[-1]
     assert theta.pose6d.isfinite().all()
+    assert network.tcfm is not None
     assert torch.equal(network.tcfm.mask.weight, torch.zeros_like(network.tcfm.mask.weight))
 
 

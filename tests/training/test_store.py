@@ -19,7 +19,8 @@ DEVICES = [
 def array(tmp_path) -> np.ndarray:
     """(7, 5, 2, 3) float16, memory-mapped."""
     np.save(tmp_path / "array.npy", np.arange(210, dtype=np.float16).reshape(7, 5, 2, 3))
-    return np.load(tmp_path / "array.npy", mmap_mode="r")
+    mapped: np.ndarray = np.load(tmp_path / "array.npy", mmap_mode="r")
+    return mapped
 
 
 @pytest.mark.parametrize("kept", [False, True])

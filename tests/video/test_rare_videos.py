@@ -4,6 +4,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -34,9 +35,10 @@ def read(path: Path) -> tuple[Clip, list[Frame]]:
     return clip, shown
 
 
-def encode(path: Path, pictures: list[av.VideoFrame], codec: str, **context: object) -> Path:
+def encode(path: Path, pictures: list[av.VideoFrame], codec: str, **context: Any) -> Path:
     with av.open(str(path), "w") as output:
         video = output.add_stream(codec, rate=25)
+        assert isinstance(video, av.VideoStream)
         video.width, video.height = pictures[0].width, pictures[0].height
         video.pix_fmt = pictures[0].format.name
         for name, value in context.items():
@@ -47,7 +49,7 @@ def encode(path: Path, pictures: list[av.VideoFrame], codec: str, **context: obj
     return path
 
 
-def animation(path: Path, **options: object) -> Path:
+def animation(path: Path, **options: Any) -> Path:
     """Five pictures of 40 ms in which a red square on nothing moves right, by Pillow."""
     made = []
     for k in range(5):
@@ -202,6 +204,7 @@ def test_exif_in_a_motion_jpeg_film_is_no_crash(tmp_path):
 MEASURED = """
 import re, resource, sys
 from pathlib import Path
+from typing import Any
 from staf_cli.core.errors import VideoError
 from staf_cli.video import frames, inspect, probe
 limit = 3 * 2**30

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -129,7 +130,8 @@ def test_sixteen_bits_become_eight(tmp_path, name, channels):
 def test_grey_palettes_and_print_become_rgb(tmp_path, mode):
     made = picture(1).convert(mode)
     suffix = "jpg" if mode == "CMYK" else "png"
-    made.save(tmp_path / f"p.{suffix}", **({"quality": 95} if mode == "CMYK" else {}))
+    options: dict[str, Any] = {"quality": 95} if mode == "CMYK" else {}
+    made.save(tmp_path / f"p.{suffix}", **options)
     expected = np.asarray(made.convert("RGB")).astype(int)
     assert np.abs(only(tmp_path) - expected).mean() <= (3 if mode == "CMYK" else 0)
 
@@ -138,9 +140,8 @@ def test_grey_palettes_and_print_become_rgb(tmp_path, mode):
 def test_transparent_pictures_are_laid_on_black(tmp_path, name):
     alpha = np.tile(np.arange(128, dtype=np.uint8) * 2, (96, 1))
     rgba = np.dstack([pattern(0, *SIZE), alpha])
-    PIL.Image.fromarray(rgba).save(
-        tmp_path / name, **({"lossless": True, "exact": True} if name == "p.webp" else {})
-    )
+    options: dict[str, Any] = {"lossless": True, "exact": True} if name == "p.webp" else {}
+    PIL.Image.fromarray(rgba).save(tmp_path / name, **options)
     expected = pattern(0, *SIZE) * (alpha[..., None] / 255)
     assert np.abs(only(tmp_path) - expected).max() <= 0.5
 

@@ -13,7 +13,7 @@ from staf_cli.core.errors import UsageError, VideoError
 from staf_cli.core.records import Clip, Frame
 from staf_cli.core.span import Span, parse_time
 from staf_cli.video import Damage, frames, inspect, probe, reading, write
-from tests.support.made_clips import make_clip, overwrite, truncate
+from tests.support.made_clips import make_clip, overwrite, packet_time, truncate
 
 MILLISECONDS = Fraction(1, 1000)
 UNEVEN = [40 * k + 17 * (k % 5 == 2) + 130 * (k // 9) for k in range(60)]  # ms, with holes
@@ -143,6 +143,7 @@ def test_damage_counts_within_the_span_only(tmp_path):
     path = make_clip(tmp_path / "v.mkv", range(60), options={"g": "12", "bf": "0", "crf": "10"})
     with av.open(str(path)) as container:
         packets = [p for p in container.demux(video=0) if p.size]
+        assert packets[26].pos is not None
         place = packets[26].pos + 60
     content = bytearray(path.read_bytes())
     content[place : place + 40] = bytes(range(40))
@@ -211,7 +212,7 @@ def test_other_times_are_refused(text):
 def packets(path: Path, kind: str) -> list[tuple[Fraction, bytes]]:
     with av.open(str(path)) as container:
         stream = next(s for s in container.streams if s.type == kind)
-        return [(p.pts * p.time_base, bytes(p)) for p in container.demux(stream) if p.size]
+        return [(packet_time(p), bytes(p)) for p in container.demux(stream) if p.size]
 
 
 @pytest.mark.parametrize("name", ["h264.mp4", "uneven.mkv", "open.ts"])

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Generator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -31,6 +32,7 @@ from tests.support.made_clips import (
     make_clip,
     make_sound,
     overwrite,
+    packet_time,
     pattern,
     set_display_matrix,
     truncate,
@@ -49,13 +51,13 @@ def times(path: Path) -> list[Fraction]:
     """Presentation times as PyAV alone reads them, s."""
     with av.open(str(path)) as container:
         video = container.streams.video[0]
-        return sorted(p.pts * p.time_base for p in container.demux(video) if p.size)
+        return sorted(packet_time(p) for p in container.demux(video) if p.size)
 
 
 def audio_packets(path: Path) -> list[tuple[Fraction, bytes]]:
     with av.open(str(path)) as container:
         sound = container.streams.audio[0]
-        return [(p.pts * p.time_base, bytes(p)) for p in container.demux(sound) if p.size]
+        return [(packet_time(p), bytes(p)) for p in container.demux(sound) if p.size]
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
@@ -209,6 +211,7 @@ def test_times_that_run_backwards_are_repaired(tmp_path):
 def test_frames_come_one_by_one(tmp_path):
     clip = probe(make_clip(tmp_path / "v.mp4"))
     walk = frames(clip, Damage())
+    assert isinstance(walk, Generator)
     assert next(walk).index == 0
     walk.close()
 
@@ -332,6 +335,7 @@ def test_only_the_first_frame_survives(tmp_path):
     with av.open(str(source)) as container:
         first = next(p for p in container.demux(video=0) if p.size)
     path = tmp_path / "one.mkv"
+    assert first.pos is not None
     path.write_bytes(source.read_bytes()[: first.pos + first.size + 60])
     clip, shown = all_frames(path)
     assert len(shown) == 1
@@ -356,6 +360,7 @@ def test_uneven_times_and_sound_are_kept_exactly(tmp_path):
         video = container.streams.video[0]
         assert (video.codec_context.name, video.pix_fmt) == ("h264", "yuv420p")
         # The last frame lasts as long as a frame of the clip does.
+        assert video.duration is not None and video.time_base is not None
         assert video.duration * video.time_base == Fraction(1400, 1000) + Fraction(1, 25)
     content = path.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")  # plays before it is loaded

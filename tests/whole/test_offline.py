@@ -102,7 +102,7 @@ def test_only_fetching_can_speak_http():
     """No other module of the package imports anything that opens connections."""
     networks = {"socket", "ssl", "http", "urllib", "requests", "httpx", "aiohttp", "ftplib",
                 "socketserver", "smtplib", "asyncio", "xmlrpc", "webbrowser"}  # fmt: skip
-    found = {}
+    found: dict[str, set[str]] = {}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -53,7 +53,7 @@ def truth_of_frames_without_end(folder):
 def photos(folder: Path, content: bytes) -> Arguments:
     (folder / "images.npy").write_bytes(content)
     kp2d = as_npy(np.ones((1, 1, 31, 3), np.float32))
-    box = as_npy(np.float32([[[1, 1, 50, 50]]]))
+    box = as_npy(np.array([[[1, 1, 50, 50]]], np.float32))
     write_zip(folder / "labels.npz", [("kp2d.npy", kp2d), ("box.npy", box)])
     return ["eval", folder]
 

@@ -73,8 +73,7 @@ def video_whose_samples_are_elsewhere(folder):
     entry = struct.pack(">I", len(alias) + 4) + alias
     start = content.index(b"dref") + 12
     old = content[start : start + int.from_bytes(content[start : start + 4], "big")]
-    grown = content[:start] + entry + content[start + len(old) :]
-    grown = bytearray(grown)
+    grown = bytearray(content[:start] + entry + content[start + len(old) :])
     for box in (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"):
         place = (content.rindex(box) if box in (b"moov", b"trak") else content.index(box)) - 4
         size = int.from_bytes(content[place : place + 4], "big") + len(entry) - len(old)

@@ -66,7 +66,7 @@ def walk_the_tree(parents, offsets, rotvec, root):
     places = np.zeros((len(rotvec), len(parents), 3))
     turned = []
     for t, row in enumerate(rotvec):
-        frames = []
+        frames: list[Rotation] = []
         for joint, parent in enumerate(parents):
             own = Rotation.from_rotvec(row[joint])
             frames.append(own if parent < 0 else frames[parent] * own)
@@ -343,6 +343,7 @@ def test_the_prior_is_a_symmetric_mixture_with_limits(motions):
     energy = prior.energy(backward)
     assert energy[1] > energy[0] + 30
     energy.sum().backward()
+    assert backward.grad is not None
     assert backward.grad[1, 3, 0] < -10  # down is towards a straight knee
     assert torch.isfinite(backward.grad).all()
 

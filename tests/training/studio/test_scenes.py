@@ -14,7 +14,7 @@ from staf_cli.training.samples import PIXELS
 from staf_cli.training.studio import scenes
 from staf_cli.training.studio.degradation import degrade
 from staf_cli.training.studio.scenes import Scenes, Studio, film, open_studio, render_sequences
-from tests.support.made_people import open_body
+from tests.support.made_people import labelled_regressor, open_body
 from tests.support.made_training_data import write_scenery
 
 BODY = open_body()
@@ -45,10 +45,9 @@ def rotmats_of(poses: np.ndarray) -> torch.Tensor:
 
 def points_of(poses: np.ndarray, betas: np.ndarray) -> torch.Tensor:
     """The 31 labelled points (N, 31, 3), by body.py."""
-    arrays = BODY.arrays
-    regressor = np.concatenate([arrays.lsp14_regressor, arrays.coco17_regressor])
     flat = torch.from_numpy(betas).reshape(-1, 10)
-    return BODY.points(regressor)(rotmats_of(poses), flat)[0]
+    points: torch.Tensor = BODY.points(labelled_regressor(BODY))(rotmats_of(poses), flat)[0]
+    return points
 
 
 def test_points_are_body_py_s_through_the_whole_image_and_the_square(made: Scenes) -> None:
