@@ -15,6 +15,7 @@ from functools import partial
 from itertools import combinations, permutations
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
+from typing import Any
 from unicodedata import normalize
 
 import numpy as np
@@ -387,11 +388,17 @@ def screens():
     return Console(file=io.StringIO(), width=200), Console(file=io.StringIO(), width=200)
 
 
+def printed_on(screen):
+    """What a console printed into memory."""
+    assert isinstance(screen.file, io.StringIO)
+    return screen.file.getvalue()
+
+
 def batch(tmp_path, log, screens, quiet=False, number=1, **files):
     tasks = scripted_workers.tasks(tmp_path, **files)
     pool = pool_of(log, number)
     code = run_batch([task.job for task in tasks], tmp_path / "out", pool, *screens, quiet)
-    return code, *(screen.file.getvalue() for screen in screens)
+    return code, *map(printed_on, screens)
 
 
 def test_a_batch_reports_how_it_went(tmp_path, log, screens):
@@ -490,7 +497,10 @@ def on_device(device):
 
 
 def test_impossible_worker_pools_are_refused():
-    for pool in [{"jobs": 0}, {"jobs": 1, "devices": (0, 1)}, {"devices": (0,), "ray": "local"}]:
+    impossible: list[dict[str, Any]] = [
+        {"jobs": 0}, {"jobs": 1, "devices": (0, 1)}, {"devices": (0,), "ray": "local"},
+    ]  # fmt: skip
+    for pool in impossible:
         with pytest.raises(UsageError):
             PoolOptions(**pool)
     with pytest.raises(UsageError, match="exclude each other"):
@@ -521,7 +531,7 @@ def test_the_table_shows_clips_at_work(monkeypatch):
         show(Finished("b", replace(ROW, folder="b", status="failed", message="no good")))
         show(Note("[bold]a note"))
         time.sleep(0.3)  # longer than the table's own pace
-    text = screen.file.getvalue()
+    text = printed_on(screen)
     assert "track 30 of 120" in text
     assert "b: 2 people, 30 frames, 4.2 s, no good" in text
     assert "0 done, 1 failed, 2 left" in text
@@ -532,7 +542,7 @@ def test_the_table_shows_clips_at_work(monkeypatch):
 def test_progress_is_reported_now_and_then(monkeypatch):
     times = iter(np.arange(100) * 0.1)
     monkeypatch.setattr("staf_cli.batch.events.time.monotonic", lambda: next(times))
-    reported = []
+    reported: list[Progress] = []
     watch = progress_callback("a", reported.append)
     assert list(watch("track", "abcdefgh", None)) == list("abcdefgh")
     assert 2 <= len(reported) < 8
@@ -637,7 +647,9 @@ def test_killed_and_begun_again_is_as_never_interrupted(filmed, detector, tmp_pa
         assert (code, err) == (0, "")
         assert ("first: 1 person, 26 frames, stood already" in out) == file.startswith("second")
         assert [row["status"] for row in saved(output)] == ["done", "done"]
-        assert scripted_workers.person_arrays(output) == scripted_workers.arrays(tmp_path / "whole")
+        assert scripted_workers.person_arrays(output) == scripted_workers.person_arrays(
+            tmp_path / "whole"
+        )
         assert not list(output.rglob(".staf-*")) + list(output.rglob("unfinished.json"))
 
 

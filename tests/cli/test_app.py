@@ -13,11 +13,11 @@ import trimesh
 
 from staf_cli import video
 from staf_cli.pipeline import clip as clip_pipeline
-from staf_cli.pipeline import passes
 from staf_cli.pipeline.loading import default_weights, prepare
 from staf_cli.pipeline.options import Options
 from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.result import person_npz
+from staf_cli.tracking import detection
 from tests.support import made_clips
 from tests.support.made_people import open_body
 from tests.support.walking_person import FRAMES, SIZE, film, walk
@@ -43,7 +43,7 @@ def finished(walking, detector, tmp_path_factory):
 
 def times(path):
     with av.open(str(path)) as container:
-        return [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+        return [frame.time for frame in container.decode(video=0)]
 
 
 def test_overlay_has_every_frame_at_its_time(walking, finished):
@@ -95,9 +95,8 @@ def test_render_and_export_recompute_nothing(staf, finished):
     assert code == 0
     meshes = sorted((finished.folder / "meshes" / "person_1").glob("*.obj"))
     assert len(meshes) == FRAMES
-    assert len(trimesh.load(meshes[0], process=False).vertices) == len(
-        open_body().arrays.v_template
-    )
+    mesh = trimesh.load_mesh(meshes[0], process=False)
+    assert len(mesh.vertices) == len(open_body().arrays.v_template)
     assert before == {p.name: p.read_bytes() for p in finished.folder.glob("*.npz")}
 
 
@@ -244,11 +243,10 @@ def test_a_rerun_leaves_nothing_of_the_run_before(staf, walking, detector, tmp_p
 
 def test_refine_without_keypoints_is_refused(staf, walking, detector, tmp_path, monkeypatch):
     def no_keypoints(*arguments, **options):
-        for seen in detect(*arguments, **options):
+        for seen in detection.detect(*arguments, **options):
             yield replace(seen, kp2d=seen.kp2d * 0)
 
-    detect = passes.detect
-    monkeypatch.setattr(passes, "detect", no_keypoints)
+    monkeypatch.setattr("staf_cli.pipeline.passes.detect", no_keypoints)
     code, _, err = staf("run", walking, "-o", tmp_path, "-q", "--refine")
     assert code == 2
     assert "needs keypoints" in err

@@ -74,7 +74,9 @@ def answer(monkeypatch):
         )
         rotmats = axis_angle_to_matrix(torch.from_numpy(pose.poses).reshape(-1, 24, 3))
         return Estimate(
-            *(array.astype(np.float32) for array in (rotmats.numpy(), pose.betas, cameras.numpy())),
+            rotmats.numpy().astype(np.float32),
+            pose.betas.astype(np.float32),
+            cameras.numpy().astype(np.float32),
             squares,
         )
 
@@ -220,7 +222,7 @@ def test_keypoints_are_those_of_the_person_in_the_box(tmp_path, truth, monkeypat
         for frame in frames:
             own, empty = truth.box[frame.index], frame.index == 5
             box = own + np.array([[300, 0, 300, 0], [3, 3, 3, 3], [9, 0, 60, 0]])
-            kp2d = np.full((3, 17, 3), 0.5) + np.arange(3)[:, None, None]
+            kp2d = np.full((3, 17, 3), 0.5) + np.arange(3.0)[:, None, None]
             n = 1 if empty else 3
             none = np.zeros(n, np.int64)
             yield frame, Detections(frame.index, 0.0, box[:n], np.ones(n), none, kp2d[:n])

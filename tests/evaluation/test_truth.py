@@ -46,6 +46,7 @@ def test_clips_come_back_as_they_were_written(dataset, truth):
         np.testing.assert_allclose(getattr(read, name), getattr(truth, name), atol=1e-4)
     for name in ("poses", "betas", "trans"):
         np.testing.assert_allclose(getattr(read.pose, name), getattr(truth.pose, name), atol=1e-6)
+    assert read.pose is not None
     assert read.pose.body == open_body().identity
     frames = list(walk.frames())
     assert [frame.index for frame in frames] == list(range(FRAMES))
@@ -54,7 +55,9 @@ def test_clips_come_back_as_they_were_written(dataset, truth):
 def test_one_shape_serves_all_frames(dataset):
     change(dataset, betas=np.arange(10.0))
     (walk,) = open_dataset(dataset)
-    np.testing.assert_array_equal(walk.people[0].pose.betas, np.tile(np.arange(10), (FRAMES, 1)))
+    pose = walk.people[0].pose
+    assert pose is not None
+    np.testing.assert_array_equal(pose.betas, np.tile(np.arange(10), (FRAMES, 1)))
 
 
 def test_a_clip_may_have_2d_truth_alone(dataset):
@@ -70,6 +73,7 @@ def test_photos_are_frames_and_each_person_a_sequence(tmp_path):
     np.save(tmp_path / "images.npy", np.arange(6 * 12, dtype=np.uint8).reshape(3, 2, 2, 2, 3))
     (photos,) = open_dataset(tmp_path)
     assert [person.frame.tolist() for person in photos.people] == [[0, 1], [2, 3], [4, 5]]
+    assert photos.people[0].kp2d is not None
     assert photos.people[0].kp2d.shape == (2, 31, 3)
     assert photos.people[0].pose is None
     frames = list(photos.frames())

@@ -187,9 +187,9 @@ def test_a_run_cut_short_goes_on_and_ends_the_same(again, monkeypatch, stop):
 
 
 def test_damage_is_counted_once(again, monkeypatch):
-    monkeypatch.setattr(clip_pipeline.video, "inspect", lambda clip: Damage(3, 1))
+    monkeypatch.setattr(video, "inspect", lambda clip: Damage(3, 1))
     assert again()[0].damage == Damage(3, 1)
-    monkeypatch.setattr(clip_pipeline.video, "inspect", lambda clip: Damage())
+    monkeypatch.setattr(video, "inspect", lambda clip: Damage())
     assert again()[0].damage == Damage(3, 1)
     assert json.loads((again()[0].folder / "run.json").read_text())["damage"]["packets"] == 3
 

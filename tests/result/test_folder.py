@@ -120,7 +120,7 @@ def test_meshes_open_elsewhere(tmp_path, tracks, people, body):
     files = list(obj.write(tmp_path, scene))
     assert files[0] == tmp_path / "meshes" / "person_2" / f"{people[1].frame[0]:06d}.obj"
     assert len(files) == len(people[1].frame)
-    loaded = trimesh.load(files[3], process=False, maintain_order=True)
+    loaded = trimesh.load_mesh(files[3], process=False, maintain_order=True)
     want = vertices(people[1], body, slice(3, 4))[0] * [1, -1, -1]
     assert np.abs(loaded.vertices - want).max() < 1e-4
     assert np.array_equal(loaded.faces, body.faces)

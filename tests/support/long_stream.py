@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from staf_cli import video
 from staf_cli.core.records import Clip, Detections, Frame
 from staf_cli.fitting import refine
 from staf_cli.model.regressor import Theta
-from staf_cli.model.staf import FrameMaps
+from staf_cli.model.staf import STAF, FrameMaps
 from staf_cli.pipeline import clip as clip_pipeline
 from staf_cli.pipeline import passes
 from staf_cli.pipeline.loading import Tools
@@ -30,6 +31,7 @@ from staf_cli.recovery import engine
 from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.report import content
 from staf_cli.tracking import detection
+from tests.support.replacing import replace_attributes
 from tests.support.simple_walk import small_body
 
 FPS = 25
@@ -54,6 +56,10 @@ class UprightNetwork:
             pose, torch.zeros(windows, 10), torch.tensor([[0.9, 0, 0]]).repeat(windows, 1)
         )
         return theta, theta, theta
+
+
+def upright_network() -> STAF:
+    return cast(STAF, UprightNetwork())
 
 
 def stream(count: int) -> Iterator[Frame]:
@@ -104,23 +110,32 @@ def main(count: int, folder: Path) -> None:
     path = folder / "stream.mp4"
     path.write_bytes(b"made up")
     clip = Clip(path, *SIZE, float(FPS), Fraction(1, FPS), count, has_audio=False)
-    video.probe = lambda *_: clip
-    video.inspect = lambda *_: video.Damage()
-    video.frames = lambda *_: stream(count)
-    detection.load_detector = lambda path: None
-    detection.find_people = people
-    detection.look_closer = lambda sightings, model, device: sightings
-    video.write = write
-    passes.vertices = lambda *_: np.zeros((1, 1, 3), np.float32)
-    engine.crop_image = lambda image, square: np.zeros((8, 8, 3), np.uint8)
-    passes.overlay = lambda image, *_: image
-    content._pictures = lambda *_: (0.0, {})  # of the overlay, which is none
-    refine.STEPS = 1  # every step takes the same memory
+    replace_attributes(
+        video,
+        probe=lambda *_: clip,
+        inspect=lambda *_: video.Damage(),
+        frames=lambda *_: stream(count),
+        write=write,
+    )
+    replace_attributes(
+        detection,
+        load_detector=lambda path: None,
+        find_people=people,
+        look_closer=lambda sightings, model, device: sightings,
+    )
+    replace_attributes(engine, crop_image=lambda image, square: np.zeros((8, 8, 3), np.uint8))
+    replace_attributes(
+        passes,
+        vertices=lambda *_: np.zeros((1, 1, 3), np.float32),
+        overlay=lambda image, *_: image,
+    )
+    replace_attributes(content, _pictures=lambda *_: (0.0, {}))  # of the overlay, which is none
+    replace_attributes(refine, STEPS=1)  # every step takes the same memory
     tools = Tools(
         detector=Path("none.pt"),
         detector_sha256="0",
         body=small_body(),
-        network=UprightNetwork(),
+        network=upright_network(),
         weights="standing 0",
         crop_scale=1.1,
         settings=engine.Settings(torch.device("cpu"), half=False),

@@ -3,10 +3,12 @@
 from functools import cache
 
 import torch
+from torch import nn
 
 from staf_cli.body.skinning import Body
 from staf_cli.checkpoints.format import Checkpoint
 from staf_cli.checkpoints.release import convert_temporal
+from staf_cli.model.regressor import Regressor
 from staf_cli.model.staf import STAF, Architecture, load_network, mean_pose_network
 from tests.support import golden
 
@@ -46,8 +48,11 @@ def random_network(architecture: Architecture) -> STAF:
     torch.manual_seed(0)
     network = STAF(architecture, golden_body().sample_points())
     for norm in network.pyramid.norm:
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None and norm.running_var is not None
         norm.running_mean.normal_(0, 0.1)
         norm.running_var.uniform_(0.01, 0.1)
     for regressor in network.regressor:
+        assert isinstance(regressor, Regressor)
         regressor.decpose.weight.data.mul_(0.3)
     return network.eval()

@@ -79,7 +79,8 @@ def write_photos(folder: Path, count: int, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     line = np.arange(PIXELS) / PIXELS
     wave = rng.uniform(2, 9, (count, 1, 1, 1, 3)) * (line[:, None] + line * line)[..., None]
-    images = np.uint8(np.round(127 + 100 * np.sin(wave + rng.uniform(0, 6, (count, 1, 1, 1, 3)))))
+    phase = rng.uniform(0, 6, (count, 1, 1, 1, 3))
+    images = np.round(127 + 100 * np.sin(wave + phase)).astype(np.uint8)
     kp2d = rng.uniform(60, 230, (count, 1, 31, 3)).astype(np.float32)
     kp2d[..., 2] = rng.uniform(size=kp2d.shape[:3]) < 0.8
     labels = Labels(

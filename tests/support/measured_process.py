@@ -42,7 +42,7 @@ class Outcome:
     events: list[str]  # programs started and connections tried
 
 
-def attempt(commands: Sequence[Sequence[str]], folder: Path) -> list[Outcome]:
+def attempt(commands: Sequence[Sequence[str | Path]], folder: Path) -> list[Outcome]:
     """Run `staf` with each of these arguments in one child, and return what happened.
 
     Fewer outcomes than commands: the child crashed, or hung, in the first that is missing.
@@ -115,15 +115,15 @@ def _measured(cli: object, command: Sequence[str], events: list[str]) -> Outcome
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     start = time.process_time()
     sys.argv = ["staf", *command]
-    code: object = None
+    code = 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             cli.main()  # type: ignore[attr-defined]
         except SystemExit as stop:
-            code = stop.code
+            code = int(stop.code or 0)
     seconds = time.process_time() - start
     megabytes = (_memory("VmHWM") - before) / 1e3
-    return Outcome(int(code or 0), out.getvalue(), err.getvalue(), seconds, megabytes, events[:])
+    return Outcome(code, out.getvalue(), err.getvalue(), seconds, megabytes, events[:])
 
 
 def _memory(name: str) -> int:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from threading import Timer
 from types import SimpleNamespace
+from typing import IO
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from staf_cli.model.regressor import MeanParameters, Theta
 from staf_cli.model.staf import FrameMaps
 from staf_cli.model.temporal import WINDOW
 from tests.support.paths import ROOT
+from tests.support.replacing import replace_attributes
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Child:
     def run(self, *arguments: object, limit: float) -> Outcome:
         """Run `staf` with these arguments; the process is ended after `limit` s."""
         process = self._started()
+        assert process.stdin is not None and process.stdout is not None
         begun = time.perf_counter()
         ending = Timer(limit, process.kill)
         ending.start()
@@ -64,9 +67,7 @@ class Child:
 
     def close(self) -> None:
         if self.process is not None:
-            self.process.stdin.close()
-            self.process.wait()
-            self.process.stdout.close()
+            self.process.communicate()
 
     def _started(self) -> subprocess.Popen[str]:
         if self.process is None or self.process.poll() is not None:
@@ -78,6 +79,7 @@ class Child:
                 cwd=ROOT,
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
             )
+            assert self.process.stdout is not None
             self.process.stdout.readline()  # the libraries are loaded: no file's time is spent
         return self.process
 
@@ -113,12 +115,15 @@ def _put_in_place() -> None:
     from staf_cli.pipeline import loading
     from staf_cli.tracking import detection
 
-    registry.locate_detector = lambda *_: registry.shipped("open_body.npz")
-    detection.load_detector = lambda _: SimpleNamespace(task="detect")
-    detection.find_people = find_one
-    detection.associate = lambda sightings, *_: (seen for _, seen in sightings)
-    loading.load_network = lambda *_: StandIn()
-    loading.prepare = cache(loading.prepare)
+    shipped = registry.shipped("open_body.npz")
+    replace_attributes(registry, locate_detector=lambda *_: shipped)
+    replace_attributes(
+        detection,
+        load_detector=lambda _: SimpleNamespace(task="detect"),
+        find_people=find_one,
+        associate=lambda sightings, *_: (seen for _, seen in sightings),
+    )
+    replace_attributes(loading, load_network=lambda *_: StandIn(), prepare=cache(loading.prepare))
 
 
 def _serve() -> None:
@@ -138,13 +143,13 @@ def _serve() -> None:
             try:
                 app.main()
             except SystemExit as stop:
-                code = stop.code
-            printed = [_taken(sys.stdout, out), _taken(sys.stderr, err)]
-            outcome = Outcome(code, *printed, time.perf_counter() - begun)
+                code = int(stop.code or 0)
+            printed, complaints = _taken(sys.stdout, out), _taken(sys.stderr, err)
+            outcome = Outcome(code, printed, complaints, time.perf_counter() - begun)
             print(json.dumps(asdict(outcome)), file=answers, flush=True)
 
 
-def _taken(stream: object, file: object) -> str:
+def _taken(stream: IO[str], file: IO[bytes]) -> str:
     """What was written to a stream since the last time, by Python or by a library below it."""
     stream.flush()
     file.seek(0)

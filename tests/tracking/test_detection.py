@@ -28,6 +28,7 @@ def random_detector(tmp_path_factory):
 
     torch.manual_seed(0)
     model = YOLO("yolo11n-pose.yaml")
+    assert isinstance(model.model, torch.nn.Module)
     model.model.names = {i: "person" if i == 0 else f"class {i}" for i in range(80)}
     with torch.no_grad():
         for branch in model.model.model[-1].cv3:
@@ -316,6 +317,7 @@ def test_files_that_are_no_person_detector(tmp_path):
     with pytest.raises(WeightsError, match=r"does not end in \.pt"):
         load_detector(tmp_path / "model.onnx")
     cats = YOLO("yolo11n.yaml")
+    assert isinstance(cats.model, torch.nn.Module)
     cats.model.names = dict(enumerate(["cat"] * 80))
     cats.save(tmp_path / "cats.pt")
     with pytest.raises(WeightsError, match="does not detect people"):

@@ -29,7 +29,7 @@ BODY = open_body()
 CPU = torch.device("cpu")
 FOREVER = 1e9
 ENCODER = "resnet18"
-SIZES = {
+SIZES: dict[str, Any] = {
     "poses": 2,
     "sequences": 1,
     "held_out": 1,
@@ -210,6 +210,7 @@ def test_a_plan_may_end_with_what_was_solved_for(data, runs, tmp_path, monkeypat
     assert len(read_samples(data / "poses")) == 2  # of which one was to be read
     begins = [line for line in lines if line.startswith("step 0/0")]
     assert len(begins) == 2 and "synthetic-held-out Accel" in begins[1]  # a row of Table 4
+    assert path is not None
     network = load_network(load_checkpoint(path), BODY)
     with torch.no_grad():
         theta = network(torch.randn(1, 9, 3, 224, 224))[-1]

@@ -526,7 +526,7 @@ sys.exit(1 if codec == "late_failure" else 0)
 @pytest.fixture
 def fake_ffmpeg(tmp_path, monkeypatch) -> Path:
     """A program named ffmpeg, alone in PATH, that writes down what it was given."""
-    folder = tmp_path / "bin"
+    folder: Path = tmp_path / "bin"
     folder.mkdir()
     program = folder / "ffmpeg"
     program.write_text(FAKE)

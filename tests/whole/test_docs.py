@@ -205,8 +205,9 @@ def command_of(words):
     """The click commands that words begin with (`a|b` names two), and the words behind."""
     found = [app.staf]
     while words and isinstance(found[0], click.Group) and not words[0].startswith("-"):
-        below = [found[0].commands.get(name) for name in words[0].split("|")]
-        assert all(below), f"staf {' '.join(words)}: no such command"
+        names = words[0].split("|")
+        assert found[0].commands.keys() >= set(names), f"staf {' '.join(words)}: no such command"
+        below = [found[0].commands[name] for name in names]
         found, words = below, words[1:]
     return found, words
 
@@ -276,7 +277,7 @@ def said_by_the_code():
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
             elif isinstance(node, ast.JoinedStr):
-                parts = (p.value if isinstance(p, ast.Constant) else "…" for p in node.values)
+                parts = (str(p.value) if isinstance(p, ast.Constant) else "…" for p in node.values)
                 yield "".join(parts)
 
 

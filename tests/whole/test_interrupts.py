@@ -18,6 +18,7 @@ from staf_cli import video
 from staf_cli.checkpoints import registry
 from staf_cli.core import files, interrupts
 from staf_cli.core.errors import OutputError, WeightsError
+from staf_cli.core.files import data_folder
 from staf_cli.core.records import Clip
 from staf_cli.result import person_npz, tracks_csv
 from tests.support.made_people import make_person, make_track, open_body
@@ -58,7 +59,7 @@ class Child:
                 env={
                     **os.environ,
                     "TMPDIR": str(self.temporary),
-                    "STAF_DATA": str(registry.data_folder()),
+                    "STAF_DATA": str(data_folder()),
                 },
                 start_new_session=True,
                 # A shell's background jobs ignore Ctrl-C, and hand that on to us.
@@ -289,6 +290,7 @@ def staf(*arguments, **options):
 
 def test_a_reader_who_has_read_enough_is_no_failure():
     with subprocess.Popen([*STAF, "weights", "list"], text=True, stdout=-1, stderr=-1) as child:
+        assert child.stdout is not None and child.stderr is not None
         assert child.stdout.readline().startswith("name")
         child.stdout.close()
         assert child.wait(LONG) == 0

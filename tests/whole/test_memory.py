@@ -25,7 +25,7 @@ from staf_cli.recovery import engine
 from staf_cli.recovery.engine import Settings
 from staf_cli.result import folder as result_folder
 from staf_cli.result import person_npz, tracks_csv
-from tests.support.long_stream import UprightNetwork, stream
+from tests.support.long_stream import stream, upright_network
 from tests.support.made_people import make_person, make_track
 from tests.support.simple_walk import (
     detected,
@@ -146,9 +146,9 @@ def test_each_frame_has_the_people_who_are_in_it():
 def test_the_engine_gives_out_stretches_in_order(monkeypatch):
     monkeypatch.setattr(engine, "STRETCH_FRAMES", 8)
     tracks = [make_track(1, 40), make_track(2, 9), make_track(3, 3)]
-    whole = engine.recover(stream(60), tracks, UprightNetwork(), 1.1, CPU)
+    whole = engine.recover(stream(60), tracks, upright_network(), 1.1, CPU)
     rows = [0, 0, 0]
-    for number, some, estimate in engine.stretches(stream(60), tracks, UprightNetwork(), 1.1, CPU):
+    for number, some, estimate in engine.stretches(stream(60), tracks, upright_network(), 1.1, CPU):
         assert some.start == rows[number]
         rows[number] = some.stop
         assert some.stop - some.start == len(estimate.box) <= 8

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from staf_cli import video
-from staf_cli.checkpoints import registry
 from staf_cli.core.errors import VideoError
+from staf_cli.core.files import data_folder
 from staf_cli.core.records import Clip
 from tests.support.made_datasets import walk_truth, write_clip
 from tests.support.made_people import open_body
@@ -50,7 +50,7 @@ def bare_environment(home, **more):
     """That of a user who has set nothing: no offline switches, no sign of tests."""
     dropped = ("YOLO_", "XDG_", "HF_", "MPL", "PYTEST_CURRENT_TEST", "PYTEST_VERSION")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
-    return {**kept, "HOME": str(home), "STAF_DATA": str(registry.data_folder()), **more}
+    return {**kept, "HOME": str(home), "STAF_DATA": str(data_folder()), **more}
 
 
 def send_datagram():

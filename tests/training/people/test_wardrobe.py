@@ -104,7 +104,8 @@ def test_a_fitting_places_vertices_by_shares_and_scaled_offsets(tmp_path):
     fitting = read_fitting(tmp_path / "it.mhclo")
     base = np.array([[0.0, 0, 0], [4, 0, 0], [0, 0, -3]])
     # x: 4 apart where 2 is usual, so offsets count twice; y has no scale; z: three times.
-    np.testing.assert_allclose(place_on_base(fitting, base), [[1 + 2, 1, -0.75 + 3], [0, 0, -3]])
+    expected = np.array([[1 + 2, 1, -0.75 + 3], [0, 0, -3]])
+    np.testing.assert_allclose(place_on_base(fitting, base), expected)
     assert fitting.covered.tolist() == [3, 4, 5, 9, 11, 12]
 
 

@@ -11,6 +11,7 @@ from staf_cli.core.errors import DatasetError
 from staf_cli.core.geometry import axis_angle_to_matrix, project
 from staf_cli.core.records import Detections
 from staf_cli.evaluation.truth import Truth, open_dataset
+from staf_cli.training.people.motion import join_clips
 from staf_cli.training.studio import clips
 from staf_cli.training.studio.clips import FPS, film_clips
 from staf_cli.training.studio.scenes import CLIP_SIZE, Studio, open_studio
@@ -32,7 +33,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
     data = tmp_path_factory.mktemp("data")
     write_scenery(data, BODY)
     studio = open_studio(data, BODY.arrays, "held-out", torch.device("cpu"))
-    return replace(studio, backgrounds=np.tile(np.uint8(GREEN), (1, 8, 8, 1)))
+    return replace(studio, backgrounds=np.tile(np.array(GREEN, np.uint8), (1, 8, 8, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +113,14 @@ def test_walls_and_keypoints_of_whoever_is_in_the_box(
     film_clips(studio, tmp_path / "seen", 1, 2, 6, BODY, ignore, walls=True, detector=detector)
     (seen,) = open_dataset(tmp_path / "seen")
     assert (seen.people[0].box == truth_box).all()
+    assert seen.people[0].detected is not None
     assert (seen.people[0].detected == np.array([0, 3.0])[:, None, None]).all()
 
 
 def test_recordings_take_turns_and_those_too_short_are_left_out(studio: Studio, tmp_path) -> None:
     _, rotvec, root = next(studio.motions.clips())
     many = [(f"13_{n:02d}", rotvec[: 40 if n else 3], root[: 40 if n else 3]) for n in range(3)]
-    varied = replace(studio, motions=clips.join_clips(many, studio.motions.fps))
+    varied = replace(studio, motions=join_clips(many, studio.motions.fps))
     takes = clips._takes(varied, 8, False, torch.Generator().manual_seed(0))
     names = [next(takes)[0] for _ in range(4)]
     assert set(names[:2]) == {"13_01", "13_02"}
