@@ -1,11 +1,18 @@
-"""People drawn over the frames they were seen in.
+"""Drawing of recovered people over the frames of their video.
 
-drawing.py     one frame in, one frame out: people over the photo, boxes, the view from the side
+`overlay` draws one frame: it takes the image, a `Figure` for each person in it, the `Camera`
+that filmed it, a `Rasterizer` from `open_rasterizer`, and a `Style`. All names below are public;
+the modules behind them:
+
+drawing.py     `overlay`: people over the photo, boxes, the second panel
 camera.py      the pinhole camera and its windows; the second camera that looks from the side
-shading.py     one colour a person, normals, light
+shading.py     one colour for each person, normals, light
 rasterizer.py  coloured triangles to pixels: the interface, and OpenCV on the CPU
 gl.py          the same by pyrender where there is a graphics card, and the choice of the two
-wireframe.py, boxes.py, backdrop.py, lines.py   what else can be seen in a frame
+wireframe.py   edges of the triangles instead of solid skin
+boxes.py       the tracker's boxes, ids and keypoints
+backdrop.py    the background where no photo is shown
+lines.py       anti-aliased lines and dots
 """
 
 from staf_cli.rendering.camera import Camera, SideView, side_view

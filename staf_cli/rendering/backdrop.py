@@ -1,4 +1,4 @@
-"""What people stand before where no photo is shown: a quiet grey, and the ground from the side."""
+"""The background where no photo is shown: a grey gradient, and the ground seen from the side."""
 
 import numpy as np
 
@@ -6,22 +6,32 @@ from staf_cli.core.records import Image
 from staf_cli.rendering.camera import Camera, SideView
 from staf_cli.rendering.lines import draw_lines
 
-TOP, BOTTOM = (64, 66, 70), (104, 106, 110)
-GRID = (170, 173, 178)
+TOP_COLOUR, BOTTOM_COLOUR = (64, 66, 70), (104, 106, 110)
+GRID_COLOUR = (170, 173, 178)
 GRID_OPACITY = 0.6
 GRID_SPACING = 0.5  # m
-GRID_DEPTH = 4.0  # m before and behind the people
+GRID_DEPTH = 4.0  # m in front of the people, and behind them
 
 
 def backdrop(camera: Camera) -> Image:
-    """A quiet grey, a little lighter towards the ground, (H, W, 3)."""
-    top, bottom = np.asarray(TOP), np.asarray(BOTTOM)
+    """Return a grey (H, W, 3) of the camera's image size, a little lighter at the bottom."""
+    top, bottom = np.asarray(TOP_COLOUR), np.asarray(BOTTOM_COLOUR)
     rows = top + (bottom - top) * np.linspace(0, 1, camera.height)[:, None]
     return np.repeat(np.rint(rows).astype(np.uint8)[:, None], camera.width, axis=1)
 
 
 def draw_ground(panel: Image, side: SideView) -> Image:
-    """Lay lines on the ground under the people, half a metre apart, fading into the distance."""
+    """Draw a grid on the ground under the people, with half a metre between its lines.
+
+    The lines fade towards the horizon.
+
+    Args:
+        panel: (H, W, 3), of the side camera's image size; left as it is.
+        side: Where the side camera and the ground are.
+
+    Returns:
+        (H, W, 3), the panel with the grid.
+    """
     camera, height = side.camera, side.floor - side.centre[1]
     near = max(side.distance - GRID_DEPTH, side.distance / 4)
     far = side.distance + GRID_DEPTH
@@ -41,5 +51,5 @@ def draw_ground(panel: Image, side: SideView) -> Image:
     rows = np.arange(camera.height) + 0.5
     fade = ((rows - horizon) / max(front - horizon, 1)).clip(0, 1) ** 0.5
     opacity = (mask / 255 * fade[:, None])[..., None] * GRID_OPACITY
-    laid: Image = np.rint(panel + (np.asarray(GRID) - panel) * opacity).astype(np.uint8)
-    return laid
+    blended: Image = np.rint(panel + (np.asarray(GRID_COLOUR) - panel) * opacity).astype(np.uint8)
+    return blended

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from staf_cli.core.geometry import project
 from staf_cli.core.records import Float
 
-NEAR = 0.1  # m: whatever is closer to the camera is not drawn
+NEAR = 0.1  # m; what is closer to the camera is not drawn
 FAR = 1000.0  # m
 
 Points = NDArray[np.float32]  # (N, 3) m, camera frame
@@ -30,18 +30,21 @@ class Window(NamedTuple):
 
     @property
     def width(self) -> int:
+        """Number of columns."""
         return self.right - self.left
 
     @property
     def height(self) -> int:
+        """Number of rows."""
         return self.bottom - self.top
 
     @property
     def rows_and_columns(self) -> tuple[slice, slice]:
-        """Where the window lies in an image array."""
+        """Index of the window in an image array (H, W, ...)."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
     def overlaps(self, other: "Window") -> bool:
+        """Whether the two windows have a pixel in common."""
         return (
             self.left < other.right
             and other.left < self.right
@@ -50,7 +53,7 @@ class Window(NamedTuple):
         )
 
     def union(self, other: "Window") -> "Window":
-        """The smallest window that holds both."""
+        """Return the smallest window that contains both."""
         return Window(
             min(self.left, other.left),
             min(self.top, other.top),
@@ -61,7 +64,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole: focal length and principal point in px, image size in px."""
+    """A pinhole camera: focal length, principal point and image size, all in px."""
 
     focal: float
     cx: float
@@ -71,12 +74,20 @@ class Camera:
 
     @classmethod
     def centred(cls, focal: float, image_size: tuple[int, int]) -> "Camera":
-        """The camera of a whole frame: image_size is (width, height), the axis its middle."""
+        """Make the camera of a whole frame, its principal point in the middle.
+
+        Args:
+            focal: Focal length, px.
+            image_size: (width, height) px.
+
+        Returns:
+            The camera.
+        """
         width, height = image_size
         return cls(focal, width / 2, height / 2, width, height)
 
-    def window(self, window: Window) -> "Camera":
-        """The camera that sees only this window, pixel for pixel the same."""
+    def crop(self, window: Window) -> "Camera":
+        """Return the camera whose image is this window of the image, with the same pixels."""
         return Camera(
             self.focal,
             self.cx - window.left,
@@ -85,8 +96,8 @@ class Camera:
             window.height,
         )
 
-    def finer(self, factor: int) -> "Camera":
-        """The same view with factor x factor samples a pixel."""
+    def supersampled(self, factor: int) -> "Camera":
+        """Return the camera of the same view with factor x factor samples for each pixel."""
         return Camera(
             self.focal * factor,
             self.cx * factor,
@@ -96,14 +107,29 @@ class Camera:
         )
 
     def project(self, points: Points) -> NDArray[np.float32]:
-        """Points (..., 3), metres, to pixels (..., 2); z must be positive."""
+        """Project points with z > 0 to pixels.
+
+        Args:
+            points: (..., 3) m, camera frame.
+
+        Returns:
+            (..., 2) px.
+        """
         pixels: NDArray[np.float32] = project(
             torch.from_numpy(points), self.focal, (self.cx, self.cy)
         ).numpy()
         return pixels
 
-    def cover(self, points: Points) -> Window | None:
-        """The pixels that points (N, 3) can touch; None where that is outside of the image."""
+    def bounding_window(self, points: Points) -> Window | None:
+        """Find the pixels that a surface can cover.
+
+        Args:
+            points: (N, 3) m, camera frame: the surface's vertices.
+
+        Returns:
+            The bounding rectangle of the points in front of `NEAR`, cut at the image's border;
+            None where nothing of it is in the image.
+        """
         visible = points[points[:, 2] >= NEAR]
         if not len(visible):
             return None
@@ -116,17 +142,17 @@ class Camera:
         return Window(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
 
 
-PANEL_SHAPE = 0.8  # width of the side panel over the frame's shorter side
+PANEL_WIDTH = 0.8  # of the side panel, over the frame's shorter side
 PANEL_FOCAL = 2.0  # over the panel's height: a long lens, so that depth hardly changes sizes
-BODY_MARGIN = 0.3  # m around joints: skin, hands, feet and some air
+BODY_MARGIN = 0.3  # m around joints: skin, hands, feet and some space
 SOLE = 0.06  # m from the foot's joint down to the ground
 
 
 @dataclass(frozen=True)
 class SideView:
-    """A camera beside the people, fixed for a clip, looking at them from the video camera's right.
+    """A camera to the right of the people, fixed for a clip, that looks to the left.
 
-    The video camera is then off to the left, so what is farther from it lies farther right.
+    What is farther from the video camera is farther to the right in its image.
     """
 
     centre: tuple[float, float, float]  # m, video camera's frame: what the side camera looks at
@@ -134,23 +160,29 @@ class SideView:
     floor: float  # m, y of the ground grid in the video camera's frame
     camera: Camera
 
-    def turn(self, points: Points) -> Points:
-        """Points (N, 3) of the video camera's frame in the side camera's frame."""
+    def transform(self, points: Points) -> Points:
+        """Transform points (N, 3), m, from the video camera's frame to the side camera's."""
         x, y, z = (points - np.asarray(self.centre, points.dtype)).T
         return np.stack([z, y, self.distance - x], -1).astype(np.float32)
 
 
 def side_view(joints3d: Float, image_size: tuple[int, int]) -> SideView:
-    """Place the side camera so that a whole clip's people stay in its panel.
+    """Place the side camera so that the people of a whole clip stay in its image.
 
-    joints3d: (N, 3) m, video camera's frame: every joint of every person and frame of the clip.
-    image_size: (width, height) px of the video; the panel beside it is as high.
-    One joint in fifty may stick out, so that a single bad frame does not shrink everyone.
+    The lowest and highest percent of the joints' coordinates are ignored, so that a single bad
+    frame does not make all people small.
+
+    Args:
+        joints3d: (N, 3) m, video camera's frame: the joints of all people and frames.
+        image_size: (width, height) px of the video; the panel beside it has the same height.
+
+    Returns:
+        The view, with the camera of the panel.
     """
     low, high = np.percentile(joints3d, [1, 99], axis=0)
     centre = (low + high) / 2
     half = (high - low) / 2 + BODY_MARGIN
-    width, height = 2 * round(PANEL_SHAPE * min(image_size) / 2), image_size[1]
+    width, height = 2 * round(PANEL_WIDTH * min(image_size) / 2), image_size[1]
     focal = PANEL_FOCAL * height
     distance = half[0] + max(half[2] * focal / (width / 2), half[1] * focal / (height / 2))
     return SideView(

@@ -1,4 +1,4 @@
-"""One frame in, one frame out: people over the photo, boxes, and the view from the side."""
+"""Draws one frame: people over the photo, boxes, and the view from the side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +13,10 @@ from staf_cli.rendering.boxes import draw_box, draw_keypoints
 from staf_cli.rendering.camera import NEAR, Camera, Points, SideView, Window
 from staf_cli.rendering.rasterizer import Raster, Rasterizer, Surface
 from staf_cli.rendering.shading import Faces, person_colour, shade, vertex_normals
-from staf_cli.rendering.wireframe import wires
+from staf_cli.rendering.wireframe import keep_visible_edges
 
-SUPERSAMPLING = 2  # samples a pixel along each axis
-BAND_SAMPLES = 4_000_000  # drawn at once at most: bounds the memory that huge frames take
+SUPERSAMPLING = 2  # samples per pixel along each axis
+BAND_SAMPLES = 4_000_000  # drawn at once at most, which bounds the memory for huge frames
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,25 @@ class Figure:
     vertices: Points  # (V, 3) m, camera frame
     box: Float | None = None  # (4,) x1, y1, x2, y2 px, for Style.boxes
     kp2d: Float | None = None  # (17, 3) COCO keypoints x, y px, confidence, for Style.boxes
-    name: str = ""  # shown in place of the id
+    name: str = ""  # shown instead of the id
 
 
 @dataclass(frozen=True)
 class Style:
-    """What a clip's frames shall show."""
+    """What a clip's frames show.
 
-    alpha: float = 0.9  # how much the people cover the photo: 0 not at all, 1 wholly
-    plain: bool = False  # a neutral backdrop instead of the photo; people are opaque
+    Raises:
+        UsageError: alpha is not from 0 to 1.
+    """
+
+    alpha: float = 0.9  # opacity of the people over the photo, from 0 to 1
+    plain: bool = False  # a grey background instead of the photo; people are opaque
     wireframe: bool = False  # the visible edges of the triangles instead of solid skin
     boxes: bool = False  # boxes, ids and keypoints of the tracker
     side: SideView | None = None  # a second panel with the people seen from the side
 
     def __post_init__(self) -> None:
+        """Check the opacity."""
         if not 0 <= self.alpha <= 1:
             raise UsageError(f"alpha {self.alpha} is out of range; choose a number from 0 to 1")
 
@@ -55,24 +60,32 @@ def overlay(
 ) -> Image:
     """Draw the people of one frame.
 
-    image: (H, W, 3) RGB uint8, left as it is; camera: its camera, of the same size.
-    faces: (M, 3) int32, the triangles all figures share.
-    Returns (H, W', 3) RGB uint8, wider than the image by the side panel if there is one.
-    People hide each other by depth, whatever their order; parts closer than NEAR or behind the
-    camera are not drawn.
+    People hide each other by depth, whatever their order. Triangles closer to the camera than
+    `NEAR`, or behind it, are not drawn.
+
+    Args:
+        image: (H, W, 3) RGB uint8, left as it is.
+        figures: The people in the frame.
+        faces: (M, 3) int32, the triangles of all figures.
+        camera: The camera that filmed the image, of the same size.
+        rasterizer: From `open_rasterizer`.
+        style: What to show.
+
+    Returns:
+        (H, W', 3) RGB uint8, wider than the image by the side panel if the style has one.
     """
-    shown = style if not style.plain else replace(style, alpha=1.0)
+    opaque = replace(style, alpha=1.0)
     frame = backdrop(camera) if style.plain else image
+    shown = opaque if style.plain else style
     frame = _draw_people(frame, figures, faces, camera, rasterizer, shown)
     if style.boxes:
         _draw_boxes(frame, figures)
     if style.side is None:
         return frame
-    turned = [replace(figure, vertices=style.side.turn(figure.vertices)) for figure in figures]
-    panel = draw_ground(backdrop(style.side.camera), style.side)
-    panel = _draw_people(
-        panel, turned, faces, style.side.camera, rasterizer, replace(style, alpha=1.0)
-    )
+    side = style.side
+    turned = [replace(figure, vertices=side.transform(figure.vertices)) for figure in figures]
+    panel = draw_ground(backdrop(side.camera), side)
+    panel = _draw_people(panel, turned, faces, side.camera, rasterizer, opaque)
     return np.hstack([frame, panel])
 
 
@@ -88,20 +101,20 @@ def _draw_people(
     for window, members in _regions(figures, camera):
         surface = _surface(members, faces)
         for band in _bands(window):
-            fine = camera.window(band).finer(SUPERSAMPLING)
+            fine = camera.crop(band).supersampled(SUPERSAMPLING)
             raster = rasterizer.draw(surface, fine)
             if style.wireframe:
-                raster = wires(raster, surface, fine)
-            where = band.rows_and_columns
-            drawn[where] = _blend(image[where], raster, style.alpha)
+                raster = keep_visible_edges(raster, surface, fine)
+            part = band.rows_and_columns
+            drawn[part] = _blend(image[part], raster, style.alpha)
     return drawn
 
 
 def _regions(figures: Sequence[Figure], camera: Camera) -> list[tuple[Window, list[Figure]]]:
-    """Windows that do not overlap, each with the people in it: only they can hide each other."""
+    """Group people who can hide each other into windows that do not overlap."""
     regions: list[tuple[Window, list[Figure]]] = []
     for figure in figures:
-        window = camera.cover(figure.vertices)
+        window = camera.bounding_window(figure.vertices)
         if window is None:
             continue
         members = [figure]
@@ -115,7 +128,7 @@ def _regions(figures: Sequence[Figure], camera: Camera) -> list[tuple[Window, li
 
 
 def _bands(window: Window) -> list[Window]:
-    """The window cut into rows of at most BAND_SAMPLES samples."""
+    """Cut a window into bands of rows of at most BAND_SAMPLES samples."""
     rows = max(1, BAND_SAMPLES // (window.width * SUPERSAMPLING**2))
     return [
         window._replace(top=top, bottom=min(top + rows, window.bottom))
@@ -124,7 +137,7 @@ def _bands(window: Window) -> list[Window]:
 
 
 def _surface(figures: Sequence[Figure], faces: Faces) -> Surface:
-    """The people of a region as one surface, lit; triangles at or behind the lens are left out."""
+    """Join the shaded people of a region, without the triangles closer than NEAR."""
     vertices = np.concatenate([figure.vertices for figure in figures]).astype(np.float32)
     colours = np.concatenate(
         [
@@ -144,7 +157,7 @@ def _surface(figures: Sequence[Figure], faces: Faces) -> Surface:
 
 
 def _blend(image: Image, raster: Raster, alpha: float) -> Image:
-    """Average the samples of each pixel of (H, W, 3) and lay them over the image."""
+    """Average the raster's samples in each pixel and blend them over the image (H, W, 3)."""
     size = (image.shape[1], image.shape[0])
     colour = cv2.resize(raster.colour, size, interpolation=cv2.INTER_AREA)
     coverage = cv2.resize(raster.coverage, size, interpolation=cv2.INTER_AREA)

@@ -1,11 +1,12 @@
-"""pyrender on EGL, for machines with a graphics card; and the choice between it and the CPU.
+"""Rasterizer by pyrender on EGL, for graphics cards; and the choice between it and the CPU.
 
-pyrender is imported only when it is asked for: without GL on the machine its import fails.
+pyrender is imported only when it is needed: without GL on the machine its import fails.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,18 @@ TO_GL = np.array([1, -1, -1], np.float32)  # x right, y up, looking along -z
 
 @contextmanager
 def open_rasterizer(renderer: str = "auto") -> Iterator[Rasterizer]:
-    """Give the rasterizer for `--renderer`; its GL context lives as long as the block.
+    """Open a rasterizer; its GL context, if it has one, is closed at the end of the block.
 
-    auto is pyrender where a graphics card answers, and the CPU everywhere else: OpenCV is
-    faster than GL emulated in software.
+    Args:
+        renderer: One of `RENDERERS`, as for --renderer. "auto" is pyrender where GL runs on a
+            graphics card, else the CPU: OpenCV is faster than GL emulated in software.
 
-    Raises MissingTool where pyrender is asked for and GL does not start, UsageError for
-    another name.
+    Yields:
+        The rasterizer.
+
+    Raises:
+        UsageError: The name is unknown.
+        MissingTool: "pyrender" was chosen and GL does not start.
     """
     if renderer not in RENDERERS:
         raise UsageError(f"unknown renderer {renderer!r}; choose one of {', '.join(RENDERERS)}")
@@ -41,39 +47,45 @@ def open_rasterizer(renderer: str = "auto") -> Iterator[Rasterizer]:
 
 
 def gl_device() -> str:
-    """The name GL gives to what it draws with. Raises MissingTool where GL does not start."""
+    """Return GL's name of the device that it draws with.
+
+    Raises:
+        MissingTool: GL does not start.
+    """
     with _open_gl() as rasterizer:
         return rasterizer.device
 
 
 def is_software(device: str) -> bool:
-    """Whether a GL device's name is one of Mesa's emulations instead of a graphics card."""
+    """Whether a GL device's name is that of a software emulation (Mesa), not of a graphics card."""
     return any(word in device.lower() for word in SOFTWARE_GL)
 
 
 def _has_gpu() -> bool:
     if not any(True for pattern in GPU_NODES for _ in Path("/dev").glob(pattern)):
-        return False  # spares the seconds that importing pyrender takes
+        return False  # saves the seconds that the import of pyrender takes
     try:
         return not is_software(gl_device())
     except MissingTool:
         return False
 
 
+@dataclass(frozen=True)
 class GlRasterizer:
-    """pyrender without its lights: it only spreads the vertices' colours, four samples a pixel."""
+    """pyrender without lights: it only interpolates the vertices' colours, four samples a pixel."""
 
-    def __init__(self, pyrender: Any, renderer: Any, device: str) -> None:
-        self._pyrender = pyrender
-        self._renderer = renderer
-        self.device = device
+    pyrender: Any  # the module
+    renderer: Any  # a pyrender.OffscreenRenderer
+    device: str  # GL's name of it
 
     @property
     def name(self) -> str:
+        """What draws, for the user."""
         return f"pyrender on {self.device}"
 
     def draw(self, surface: Surface, camera: Camera) -> Raster:
-        pyrender = self._pyrender
+        """Draw a surface, as `Rasterizer.draw` describes."""
+        pyrender = self.pyrender
         scene = pyrender.Scene(bg_color=np.zeros(4))
         primitive = pyrender.Primitive(
             positions=surface.vertices * TO_GL,
@@ -86,13 +98,13 @@ class GlRasterizer:
                 camera.focal, camera.focal, camera.cx, camera.cy, znear=NEAR, zfar=FAR
             )
         )
-        self._renderer.viewport_width = camera.width
-        self._renderer.viewport_height = camera.height
+        self.renderer.viewport_width = camera.width
+        self.renderer.viewport_height = camera.height
         flags = pyrender.RenderFlags
-        rgba, depth = self._renderer.render(scene, flags.FLAT | flags.RGBA)
+        rgba, depth = self.renderer.render(scene, flags.FLAT | flags.RGBA)
         scaled = rgba.astype(np.float32) / 255
         inverse_depth = np.full(depth.shape, 1 / FAR, np.float32)
-        np.divide(1, depth, out=inverse_depth, where=depth > 0)  # pyrender's 0 means nothing
+        np.divide(1, depth, out=inverse_depth, where=depth > 0)  # 0: nothing was drawn
         return Raster(scaled[..., :3], scaled[..., 3], inverse_depth)
 
 
@@ -106,7 +118,7 @@ def _open_gl() -> Iterator[GlRasterizer]:
         from OpenGL import GL  # type: ignore[import-untyped]
         from OpenGL.error import Error as GlError  # type: ignore[import-untyped]
     except (ImportError, AttributeError, TypeError, OSError) as error:
-        raise _no_gl(error) from error  # which one depends on what the system lacks
+        raise _no_gl(error) from error  # which one depends on what the system does not have
 
     try:
         renderer = pyrender.OffscreenRenderer(16, 16)

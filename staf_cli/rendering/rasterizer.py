@@ -1,4 +1,4 @@
-"""Coloured triangles to pixels: the interface both backends keep, and OpenCV's on the CPU."""
+"""Coloured triangles to pixels: the interface of both backends, and OpenCV's on the CPU."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,31 +13,41 @@ from staf_cli.rendering.shading import Colours, Faces
 
 @dataclass(frozen=True)
 class Surface:
-    """Triangles with a colour at every vertex; camera frame, metres, all in front of NEAR."""
+    """Triangles with a colour at every vertex; camera frame, all in front of NEAR."""
 
-    vertices: Points  # (N, 3)
+    vertices: Points  # (N, 3) m
     faces: Faces  # (M, 3)
     colours: Colours  # (N, 3)
 
 
 @dataclass(frozen=True)
 class Raster:
-    """What a camera sees of a surface, sampled once a pixel."""
+    """What a camera sees of a surface, one sample per pixel."""
 
-    colour: NDArray[np.float32]  # (H, W, 3) in [0, 1], multiplied by coverage
-    coverage: NDArray[np.float32]  # (H, W) in [0, 1]: 0 where nothing is
-    inverse_depth: NDArray[np.float32]  # (H, W) 1/m along the camera's axis; small is far
+    colour: NDArray[np.float32]  # (H, W, 3) RGB in [0, 1], multiplied by coverage
+    coverage: NDArray[np.float32]  # (H, W) in [0, 1]; 0 where there is no surface
+    inverse_depth: NDArray[np.float32]  # (H, W) 1/m, of the depth along the camera's axis
 
 
 class Rasterizer(Protocol):
-    """Draws one surface with a depth buffer; triangles show from their outside only."""
+    """Draws one surface with a depth buffer; back faces are not drawn."""
 
     @property
     def name(self) -> str:
         """What draws, for the user."""
         ...
 
-    def draw(self, surface: Surface, camera: Camera) -> Raster: ...
+    def draw(self, surface: Surface, camera: Camera) -> Raster:
+        """Draw a surface.
+
+        Args:
+            surface: In the camera's frame.
+            camera: Its image size is that of the result.
+
+        Returns:
+            (H, W) samples, one in the middle of each of the camera's pixels.
+        """
+        ...
 
 
 class CpuRasterizer:
@@ -46,8 +56,9 @@ class CpuRasterizer:
     name = "OpenCV on the CPU"
 
     def draw(self, surface: Surface, camera: Camera) -> Raster:
-        # OpenCV looks along -z with y up, and its axis always meets the middle of the image. A
-        # shear moves the middle to where this camera's axis is, which keeps perspective exact.
+        """Draw a surface, as `Rasterizer.draw` describes."""
+        # OpenCV looks along -z with y up, and its principal point is always the middle of the
+        # image. A shear moves it to this camera's, which keeps the perspective exact.
         x, y, z = surface.vertices.T
         shift_x = (camera.cx - camera.width / 2) / camera.focal
         shift_y = (camera.cy - camera.height / 2) / camera.focal
