@@ -397,7 +397,7 @@ def printed_on(screen):
 def batch(tmp_path, log, screens, quiet=False, number=1, **files):
     tasks = scripted_workers.tasks(tmp_path, **files)
     pool = pool_of(log, number)
-    code = run_batch([task.job for task in tasks], tmp_path / "out", pool, *screens, quiet)
+    code = run_batch([task.job for task in tasks], tmp_path / "out", pool, *screens, quiet=quiet)
     return code, *map(printed_on, screens)
 
 
@@ -441,7 +441,7 @@ def test_exit_codes(tmp_path, screens, statuses, code):
     rows = [replace(ROW, folder=str(n), status=status) for n, status in enumerate(statuses)]
     tasks = scripted_workers.tasks(tmp_path, **{row.folder: "" for row in rows})
     jobs = [task.job for task in tasks]
-    assert run_batch(jobs, tmp_path / "out", pool_that_yields(*rows), *screens, True) == code
+    assert run_batch(jobs, tmp_path / "out", pool_that_yields(*rows), *screens, quiet=True) == code
 
 
 def test_clips_without_people_are_remembered(tmp_path, screens):
@@ -457,7 +457,7 @@ def test_clips_without_people_are_remembered(tmp_path, screens):
 
     pool = SimpleNamespace(submit=submit)
     for _ in range(2):
-        run_batch([task.job for task in tasks], tmp_path / "out", pool, *screens, True)
+        run_batch([task.job for task in tasks], tmp_path / "out", pool, *screens, quiet=True)
     assert seen == [["", ""], ["abc", ""]]
 
 
@@ -484,7 +484,9 @@ def test_an_interrupted_batch_keeps_what_is_finished(tmp_path, log, screens, hea
     heard(signal.SIGINT)
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt) as stop:
-        run_batch([task.job for task in tasks], tmp_path / "out", pool_of(log, 1), *screens, False)
+        run_batch(
+            [task.job for task in tasks], tmp_path / "out", pool_of(log, 1), *screens, quiet=False
+        )
     assert stop.value.__notes__ == ["1 of 3 clips are finished"]
     assert all(gone(pid) for pid in scripted_workers.worker_pids(log))
     assert not list((tmp_path / "out").rglob(".staf-*"))
@@ -514,10 +516,12 @@ def test_impossible_worker_pools_are_refused():
 def test_devices_and_threads_are_shared_out(monkeypatch):
     monkeypatch.setattr("torch.get_num_threads", lambda: 8)
     pool = create_pool(PoolOptions(jobs=3, devices=(0, 2)), Options())
+    assert isinstance(pool, ProcessPool)
     given = [load.args for load in pool.loaders]
     assert [options.recovery.device for options, _ in given] == ["cuda:0", "cuda:2", "cuda:0"]
     assert [threads for _, threads in given] == [2, 2, 2]
     pool = create_pool(PoolOptions(), on_device("cpu"))
+    assert isinstance(pool, ProcessPool)
     assert [load.args for load in pool.loaders] == [(on_device("cpu"), 8)]
 
 

@@ -22,7 +22,7 @@ HEAD, *NODES = "127.0.0.2", "127.0.0.3", "127.0.0.4"  # Ray takes 127.0.0.1 for 
 
 def test_without_ray_one_line_explains_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    pool = RayPool(list, "local", None, "cpu")
+    pool = RayPool(partial(scripted_workers.load, tmp_path), "local", None, "cpu")
     with pytest.raises(MissingTool, match=r"pip install 'staf-cli\[ray\]'"):
         next(pool.submit(scripted_workers.tasks(tmp_path, a="done")))
 
@@ -71,6 +71,7 @@ def test_a_node_dies_in_mid_clip(tmp_path, nodes):
     code = run_batch(jobs, tmp_path / "out", SimpleNamespace(submit=submit), out, err, False)
     assert killed
     assert code == 1
+    assert isinstance(err.file, io.StringIO)
     assert err.file.getvalue() == "error: c: no good\n"
     rows = json.loads((tmp_path / "out" / "summary.json").read_text())["clips"]
     statuses = [(row["folder"], row["status"]) for row in rows]

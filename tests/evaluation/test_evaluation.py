@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -271,7 +272,8 @@ def test_truth_of_another_body_is_refused(tmp_path, truth, small):
 
 def checkpoint(small, name, **architecture):
     """The small network, or what a lesser architecture has of it, as a checkpoint."""
-    described = {"encoder": "resnet18", "apm": True, "tcfm": 1, "safm": 2} | architecture
+    described: dict[str, Any] = {"encoder": "resnet18", "apm": True, "tcfm": 1, "safm": 2}
+    described |= architecture
     left_out = tuple(part for part in ("tcfm", "safm") if described[part] is None)
     tensors = {
         key: tensor

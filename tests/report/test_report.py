@@ -303,7 +303,12 @@ def test_foreign_people_are_refused(folder, tracks, body):
 
 def test_view_opens_the_report(staf, tmp_path, monkeypatch):
     opened = []
-    monkeypatch.setattr("webbrowser.open", lambda url: not opened.append(url))
+
+    def open_page(url):
+        opened.append(url)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", open_page)
     page = tmp_path / "a clip" / "report.html"
     code, out, err = staf("view", page.parent)
     assert code == 1

@@ -7,10 +7,10 @@ from staf_cli.result.run_record import DetectorRecord, PassRecord, RunRecord, Vi
 from staf_cli.video import Damage
 
 
-def make_record(path="clip.mp4", start=0.0, size=(320, 240), fps=30.0, **changes):
+def make_record(path="clip.mp4", start=0.0, width=320, height=240, fps=30.0, **changes):
     record = RunRecord(
         staf="1",
-        video=VideoRecord(path, "0", *size, fps, start, None),
+        video=VideoRecord(path, "0", width, height, fps, start, None),
         frames=20,
         damage=Damage(2, 0),
         people=(),

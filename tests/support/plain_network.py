@@ -5,6 +5,8 @@ all nine frames go through the whole pyramid, maps are sampled before the point 
 MLP concatenates its input again as the paper's code does.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, leaky_relu, linear, relu
@@ -54,7 +56,7 @@ def recover_window(network: STAF, body: Body, features: Tensor) -> Theta:
 
 def point_mlp(mlp: PointMLP, points: Tensor) -> Tensor:
     """f of Eq. 2 by concatenation: (N, P, 256) -> (N, 5 P), channel-major."""
-    activations = (leaky_relu, leaky_relu, relu)
+    activations: tuple[Callable[[Tensor], Tensor], ...] = (leaky_relu, leaky_relu, relu)
     x = points
     for number, (layer, activation) in enumerate(zip(mlp.layer, activations, strict=True)):
         joined = torch.cat([x, points], -1) if number else x

@@ -12,7 +12,8 @@ import pytest
 from staf_cli.core.errors import UsageError, VideoError
 from staf_cli.core.records import Clip, Frame
 from staf_cli.core.span import Span, parse_time
-from staf_cli.video import Damage, frames, inspect, probe, reading, write
+from staf_cli.video import Damage, container, frames, inspect, probe, reading, write
+from staf_cli.video.seeking import find_entry
 from tests.support.made_clips import make_clip, overwrite, packet_time, truncate
 
 MILLISECONDS = Fraction(1, 1000)
@@ -84,19 +85,29 @@ def test_a_span_has_the_frames_of_the_whole(tmp_path, name):
         assert_same(got, expected)
 
 
+def decoded_packets(monkeypatch):
+    """A list that gets every packet that is decoded from now on."""
+    packets = []
+
+    def decode(stream, packet):
+        packets.append(packet)
+        return container.decode(stream, packet)
+
+    monkeypatch.setattr(reading, "decode", decode)
+    return packets
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_frames_before_are_not_decoded_where_packets_count_frames(tmp_path, name, monkeypatch):
     path = made(tmp_path, name)
     clip = probe(path, Span(1.6))
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        entry = reading.find_entry(clip, next(container.decode(stream)))
+        entry = find_entry(clip, next(container.decode(stream)))
     assert (entry is not None) == KINDS[name][-1]
     if name in ("refresh.ts", "packed.avi", "vp8.webm", "loop.gif"):
         return  # those are decoded from the beginning in the end
-    decoded = []
-    decode = reading.decode
-    monkeypatch.setattr(reading, "decode", lambda s, p: decoded.append(p) or decode(s, p))
+    decoded = decoded_packets(monkeypatch)
     shown = list(frames(clip, Damage()))
     assert len(shown) < 40
     assert len(decoded) < len(shown) + 12 + 9  # a group of pictures, and the first for itself
@@ -104,9 +115,7 @@ def test_frames_before_are_not_decoded_where_packets_count_frames(tmp_path, name
 
 def test_the_decoder_stops_after_the_span(tmp_path, monkeypatch):
     clip = probe(made(tmp_path, "h264.mp4"), Span(0.4, 0.6))
-    decoded = []
-    decode = reading.decode
-    monkeypatch.setattr(reading, "decode", lambda s, p: decoded.append(p) or decode(s, p))
+    decoded = decoded_packets(monkeypatch)
     assert not inspect(clip)
     assert len(decoded) < 50  # the second key packet after it is the 37th
     decoded.clear()

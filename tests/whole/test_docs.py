@@ -12,8 +12,7 @@ import click
 import numpy as np
 import pytest
 
-from staf_cli.batch.ledger import CSV, JSON, Row
-from staf_cli.batch.ledger import opened as ledger
+from staf_cli.batch.ledger import CSV, JSON, Row, open_ledger
 from staf_cli.cli import app
 from staf_cli.core.records import COCO_KEYPOINTS, Clip
 from staf_cli.export import FORMATS, Scene, amass, openpose
@@ -156,7 +155,7 @@ def test_every_key_of_run_json_is_described(result):
 
 
 def test_every_column_of_the_summary_is_described(tmp_path):
-    with ledger(tmp_path) as book:
+    with open_ledger(tmp_path) as book:
         book.add(Row("/clips/a.mp4", "a", "done"))
     described = names("summary.csv and summary.json")
     assert described == [field.name for field in fields(Row)]
@@ -203,11 +202,11 @@ def commands(text):
 
 def command_of(words):
     """The click commands that words begin with (`a|b` names two), and the words behind."""
-    found = [app.staf]
-    while words and isinstance(found[0], click.Group) and not words[0].startswith("-"):
+    found: list[click.Command] = [app.staf]
+    while words and isinstance(group := found[0], click.Group) and not words[0].startswith("-"):
         names = words[0].split("|")
-        assert found[0].commands.keys() >= set(names), f"staf {' '.join(words)}: no such command"
-        below = [found[0].commands[name] for name in names]
+        assert group.commands.keys() >= set(names), f"staf {' '.join(words)}: no such command"
+        below = [group.commands[name] for name in names]
         found, words = below, words[1:]
     return found, words
 

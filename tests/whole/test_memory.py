@@ -166,14 +166,14 @@ def test_results_are_read_back_frame_by_frame(tmp_path, whole, monkeypatch):
         person_npz.save(person_npz.path_of(tmp_path, one.id), one)
     result_folder.check_people(tmp_path, [track, other])
     people, seen = [person, companion], []
-    for frame, here in result_folder.attend(stream(80), tmp_path, [track, other]):
+    for frame, here in result_folder.frames_with_saved_people(stream(80), tmp_path, [track, other]):
         for (number, row), one in here:
             assert one.frame == frame.index
             same(one, select_rows(people[number], slice(row, row + 1)))
             seen.append((number, row))
     assert sorted(seen) == [(0, row) for row in range(50)] + [(1, row) for row in range(11)]
     joints = np.concatenate([one.joints3d.reshape(-1, 3) for one in people])
-    assert np.array_equal(result_folder.joints(tmp_path, [track, other]), joints)
+    assert np.array_equal(result_folder.sample_joints(tmp_path, [track, other]), joints)
     for foreign in (replace(track, frame=track.frame + 1), select_rows(track, slice(40))):
         with pytest.raises(TracksError, match="no longer fits"):
             result_folder.check_people(tmp_path, [foreign])

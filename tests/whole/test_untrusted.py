@@ -169,7 +169,7 @@ def test_folders_behind_links_are_neither_emptied_nor_filled(run, tmp_path):
     outcome = run("run", video, "-o", tmp_path / "out", "--export", "obj")
     assert outcome.code == 1 and outcome.err.count("\n") == 1
     assert "meshes: is a link to another folder" in outcome.err
-    result_folder.tidy(folder, ())
+    result_folder.remove_outdated(folder, ())
     files.remove_leftovers(folder)
     with pytest.raises(OutputError, match="is a link"):
         files.check_links(folder)
