@@ -36,9 +36,9 @@ SIZE = (64, 48)  # width, height, px
 NAMES = [
     "BodyError", "Boxes", "DatasetError", "Frame", "Human", "Look", "MissingTool", "NobodyFound",
     "Options", "OutOfMemory", "OutputError", "Person", "Recovery", "RecoveryOptions", "Result",
-    "Span", "StafError", "Tools", "Track", "TrackOptions", "TracksError", "UsageError", "VideoError",
-    "Watch", "WeightsError", "__version__", "load", "prepare", "prepare_recovery", "read_frames",
-    "recover", "run",
+    "Span", "StafError", "Tools", "Track", "TrackOptions", "TracksError", "UsageError",
+    "VideoError", "Watch", "WeightsError", "__version__", "load", "prepare", "prepare_recovery",
+    "read_frames", "recover", "run",
 ]  # fmt: skip
 
 

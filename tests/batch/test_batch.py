@@ -394,10 +394,15 @@ def printed_on(screen):
     return screen.file.getvalue()
 
 
+def run_tasks(tasks, output, pool, screens, quiet=True):
+    out, err = screens
+    return run_batch([task.job for task in tasks], output, pool, out, err, quiet)
+
+
 def batch(tmp_path, log, screens, quiet=False, number=1, **files):
     tasks = scripted_workers.tasks(tmp_path, **files)
     pool = pool_of(log, number)
-    code = run_batch([task.job for task in tasks], tmp_path / "out", pool, *screens, quiet=quiet)
+    code = run_tasks(tasks, tmp_path / "out", pool, screens, quiet)
     return code, *map(printed_on, screens)
 
 
@@ -440,8 +445,7 @@ def pool_that_yields(*rows):
 def test_exit_codes(tmp_path, screens, statuses, code):
     rows = [replace(ROW, folder=str(n), status=status) for n, status in enumerate(statuses)]
     tasks = scripted_workers.tasks(tmp_path, **{row.folder: "" for row in rows})
-    jobs = [task.job for task in tasks]
-    assert run_batch(jobs, tmp_path / "out", pool_that_yields(*rows), *screens, quiet=True) == code
+    assert run_tasks(tasks, tmp_path / "out", pool_that_yields(*rows), screens) == code
 
 
 def test_clips_without_people_are_remembered(tmp_path, screens):
@@ -457,7 +461,7 @@ def test_clips_without_people_are_remembered(tmp_path, screens):
 
     pool = SimpleNamespace(submit=submit)
     for _ in range(2):
-        run_batch([task.job for task in tasks], tmp_path / "out", pool, *screens, quiet=True)
+        run_tasks(tasks, tmp_path / "out", pool, screens)
     assert seen == [["", ""], ["abc", ""]]
 
 
@@ -517,12 +521,14 @@ def test_devices_and_threads_are_shared_out(monkeypatch):
     monkeypatch.setattr("torch.get_num_threads", lambda: 8)
     pool = create_pool(PoolOptions(jobs=3, devices=(0, 2)), Options())
     assert isinstance(pool, ProcessPool)
-    given = [load.args for load in pool.loaders]
+    given = [load.args for load in pool.loaders if isinstance(load, partial)]
     assert [options.recovery.device for options, _ in given] == ["cuda:0", "cuda:2", "cuda:0"]
     assert [threads for _, threads in given] == [2, 2, 2]
     pool = create_pool(PoolOptions(), on_device("cpu"))
     assert isinstance(pool, ProcessPool)
-    assert [load.args for load in pool.loaders] == [(on_device("cpu"), 8)]
+    assert [load.args for load in pool.loaders if isinstance(load, partial)] == [
+        (on_device("cpu"), 8)
+    ]
 
 
 def test_the_table_shows_clips_at_work(monkeypatch):
