@@ -488,9 +488,7 @@ def test_an_interrupted_batch_keeps_what_is_finished(tmp_path, log, screens, hea
     heard(signal.SIGINT)
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt) as stop:
-        run_batch(
-            [task.job for task in tasks], tmp_path / "out", pool_of(log, 1), *screens, quiet=False
-        )
+        run_tasks(tasks, tmp_path / "out", pool_of(log, 1), screens, quiet=False)
     assert stop.value.__notes__ == ["1 of 3 clips are finished"]
     assert all(gone(pid) for pid in scripted_workers.worker_pids(log))
     assert not list((tmp_path / "out").rglob(".staf-*"))
