@@ -33,7 +33,7 @@ from staf_cli.rendering import (
 from staf_cli.result import folder as result_folder
 from staf_cli.tracking.detection import detect
 from staf_cli.tracking.linking import build_tracks
-from staf_cli.tracking.shots import watch_cuts
+from staf_cli.tracking.shots import find_cuts
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def track_people(
     def counted() -> Iterator[Detections]:
         nonlocal frames
         for seen in detect(
-            watch_cuts(watch("track", source.decode(), source.clip.frames), cuts),
+            find_cuts(watch("track", source.decode(), source.clip.frames), cuts),
             tools.detector,
             tracker=options.tracker,
             conf=options.tracks.conf,

@@ -1,14 +1,11 @@
-"""People in frames: ultralytics detects them, and its trackers carry identities on.
+"""People in frames: ultralytics detects them, and its trackers give them raw identities.
 
-The only importer of ultralytics. What is made of the raw identities afterwards is in
-tracks.py.
+The only importer of ultralytics. linking.py makes tracks of the raw identities.
 """
 
 import math
-import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -21,18 +18,20 @@ import torch
 
 from staf_cli.core import torchvision_ops
 from staf_cli.core.crop import crop_image, square_box
+from staf_cli.core.environment import environment
 from staf_cli.core.errors import OutOfMemory, UsageError, WeightsError, is_out_of_memory
 from staf_cli.core.files import scratch_folder
+from staf_cli.core.geometry import box_iou
 from staf_cli.core.records import COCO_KEYPOINTS, Detections, Float, Frame, Image
 from staf_cli.tracking.options import Tracker
 
 IMAGE_PIXELS = 640  # longer side of the image that the detector sees
-LOWEST_SCORE = 0.1  # a person already followed is carried on down to this score
+LOWEST_SCORE = 0.1  # a person already followed is followed down to this score
 OVERLAP = 0.7  # two boxes with a greater IoU are one person to the detector
-MEMORY = 30  # frames for which a tracker remembers somebody it lost
+MEMORY = 30  # frames for which a tracker remembers a lost person
 FRAMES_AT_ONCE = 8  # in one pass through the detector
-CLOSER_PIXELS = 448  # side of the crop in which somebody is looked at again
-CROPS_AT_ONCE = 8
+CLOSER_PIXELS = 448  # side of the crop in which a small person is looked at again
+CROPS_AT_ONCE = 8  # in one pass through the detector
 CLOSER_SCALE = 1.6  # side of that crop over the longer side of the box
 CLOSER_GAIN = 1.2  # it must magnify by so much more than the whole frame did
 SAME_PERSON = 0.5  # IoU of the box in the crop with the box in the frame
@@ -47,29 +46,47 @@ def detect(
     conf: float = 0.25,
     device: torch.device,
 ) -> Iterator[Detections]:
-    """Detect the people of one clip and give each an identity; one record a frame, in order.
+    """Detect the people of one clip and give each an identity.
 
-    detector: a YOLO checkpoint (.pt) that knows the class "person"; with COCO keypoints, or
-    without, then kp2d is 0 everywhere. conf: the score in (0, 1) from which a new person is
-    believed. Boxes and keypoints are the detector's own, pixels, not the tracker's
-    prediction. Nothing is remembered from one call to the next.
+    Boxes and keypoints are the detector's own, not the tracker's prediction. Nothing is
+    remembered from one call to the next.
 
-    Raises UsageError for an unknown tracker or a conf out of range, WeightsError for a file
-    that is no such detector, OutOfMemory where the device is too small for it.
+    Args:
+        frames: of one clip, in order.
+        detector: a YOLO checkpoint (.pt) that knows the class "person"; with COCO keypoints, or
+            without, then kp2d is 0 everywhere.
+        tracker: which of ultralytics' trackers.
+        conf: the score in (0, 1) from which a new person is believed.
+        device: where the detector runs.
+
+    Returns:
+        One record a frame, in order, pixels.
+
+    Raises:
+        UsageError: the tracker is unknown, or conf is out of range.
+        WeightsError: the file is no such detector.
+        OutOfMemory: the device is too small for it.
     """
     if tracker not in get_args(Tracker):
         raise UsageError(f"unknown tracker {tracker}: choose one of {', '.join(get_args(Tracker))}")
     if not 0 < conf < 1:
         raise UsageError(f"conf is {conf}: choose a detection score between 0 and 1, such as 0.25")
     model = load_detector(detector)
-    sightings = look_closer(find_people(frames, model, conf, device), model, device)
-    return associate(sightings, tracker, conf)
+    detected = look_closer(find_people(frames, model, conf, device), model, device)
+    return associate(detected, tracker, conf)
 
 
 def load_detector(path: Path) -> Any:
-    """A detector (ultralytics.YOLO) from a checkpoint; its pickle may name known classes only.
+    """Load a detector from a checkpoint, whose pickle may name known classes only.
 
-    Raises WeightsError for a file that is missing, damaged, or detects something else.
+    Args:
+        path: a YOLO checkpoint (.pt).
+
+    Returns:
+        An ultralytics.YOLO.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or detects something else.
     """
     advice = "choose a YOLO person detector (.pt), such as yolo11n-pose.pt"
     if not path.is_file():
@@ -95,7 +112,20 @@ def load_detector(path: Path) -> Any:
 def find_people(
     frames: Iterable[Frame], model: Any, conf: float, device: torch.device
 ) -> Iterator[tuple[Frame, Detections]]:
-    """Each frame with the people in it, track_id still 0, down to the tracker's lowest score."""
+    """Detect people frame by frame.
+
+    Args:
+        frames: in order.
+        model: from `load_detector`.
+        conf: people are found down to this score, or to LOWEST_SCORE.
+        device: where the detector runs.
+
+    Yields:
+        Each frame with the people in it, track_id still 0.
+
+    Raises:
+        OutOfMemory: the device is too small.
+    """
     remaining = iter(frames)
     while batch := list(islice(remaining, FRAMES_AT_ONCE)):
         images = [frame.image for frame in batch]
@@ -105,15 +135,26 @@ def find_people(
 
 
 def look_closer(
-    sightings: Iterable[tuple[Frame, Detections]], model: Any, device: torch.device
+    detected: Iterable[tuple[Frame, Detections]], model: Any, device: torch.device
 ) -> Iterator[tuple[Frame, Detections]]:
-    """Take the keypoints from a second look at everybody who is small in the whole frame.
+    """Take the keypoints of people who are small in the whole frame from a second look.
 
-    The detector sees a frame at 640 pixels, where somebody a sixth of the frame high has limbs
-    a few pixels wide. It looks again at a square crop around each such person. Boxes, scores
-    and whoever is not found again in the crop stay as they were.
+    The detector sees a frame at 640 pixels, where a person a sixth of the frame high has limbs
+    a few pixels wide. It looks again at a square crop around each such person. Boxes and scores
+    stay, and so do the keypoints of people who are not found again in the crop.
+
+    Args:
+        detected: frames with the people in them, from `find_people`.
+        model: from `load_detector`.
+        device: where the detector runs.
+
+    Yields:
+        The same with better keypoints.
+
+    Raises:
+        OutOfMemory: the device is too small.
     """
-    for frame, seen in sightings:
+    for frame, seen in detected:
         squares = square_box(seen.box, CLOSER_SCALE)
         zoom = IMAGE_PIXELS / max(frame.image.shape[:2])
         rows = iter(np.flatnonzero(CLOSER_PIXELS / squares[:, 2] > CLOSER_GAIN * zoom))
@@ -126,15 +167,23 @@ def look_closer(
             results = _predict(model, crops, CLOSER_PIXELS, LOWEST_SCORE, device)
             for row, result in zip(some, results, strict=True):
                 found = _in_frame(_detections(frame, result), squares[row])
-                overlap = _iou(seen.box[row], found.box)
+                overlap = box_iou(seen.box[row, None], found.box)[0]
                 if len(overlap) and overlap.max() >= SAME_PERSON:
                     kp2d[row] = found.kp2d[overlap.argmax()]
         yield frame, replace(seen, kp2d=kp2d)
 
 
 def closest_keypoints(box: Float, seen: Detections) -> Float | None:
-    """The keypoints (17, 3) of whoever overlaps this box (4,) the most; None if nobody does."""
-    overlap = _iou(box, seen.box)
+    """Find the keypoints of the person who overlaps a box the most.
+
+    Args:
+        box: (4,) x1, y1, x2, y2 px.
+        seen: the people of that frame.
+
+    Returns:
+        (17, 3) COCO keypoints: x, y px, confidence; None where nobody overlaps enough.
+    """
+    overlap = box_iou(box[None], seen.box)[0]
     if not len(overlap) or overlap.max() < LEAST_OVERLAP:
         return None
     own: Float = seen.kp2d[overlap.argmax()]
@@ -174,17 +223,8 @@ def _predict(
             f"the person detector does not fit into the memory of {device}; "
             "close other programs or choose --device cpu"
         ) from error
-    torch.set_num_threads(threads)  # it takes one from everybody when it chooses a CPU
+    torch.set_num_threads(threads)  # predict changes it for the whole process on a CPU
     return results
-
-
-def _iou(box: Float, boxes: Float) -> Float:
-    """Intersection over union of one box (4,) with others (N, 4), all x1, y1, x2, y2."""
-    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
-    shared = (high - low).clip(0).prod(-1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
-    overlap: Float = shared / ((box[2:] - box[:2]).prod() + areas - shared)
-    return overlap
 
 
 def _detections(frame: Frame, result: Any) -> Detections:
@@ -204,18 +244,27 @@ def _detections(frame: Frame, result: Any) -> Detections:
 
 
 def associate(
-    sightings: Iterable[tuple[Frame, Detections]], tracker: Tracker, conf: float
+    detected: Iterable[tuple[Frame, Detections]], tracker: Tracker, conf: float
 ) -> Iterator[Detections]:
-    """Give each detection the identity of a fresh tracker; drop those it does not follow."""
+    """Give each detection an identity by a new tracker; drop those it does not follow.
+
+    Args:
+        detected: frames with the people in them, in order.
+        tracker: which of ultralytics' trackers.
+        conf: the score from which a new person is followed.
+
+    Yields:
+        The detections of each frame that are followed, with their track_id.
+    """
     _import_ultralytics()
     from ultralytics.engine.results import Boxes
 
-    follower = _fresh_tracker(tracker, conf)
-    for frame, seen in sightings:
+    follower = _new_tracker(tracker, conf)
+    for frame, seen in detected:
         rows = np.column_stack([seen.box, seen.score, np.zeros(len(seen.box))])
         bgr = np.ascontiguousarray(frame.image[..., ::-1])
         follower.update(Boxes(rows.astype(np.float32), frame.image.shape[:2]), bgr)
-        # Not update's return value: it hides the first frame of everyone who enters later.
+        # Not update's return value: it omits the first frame of people who enter later.
         followed = follower.tracked_stracks
         index = np.array([int(one.idx) for one in followed], np.int64)
         yield replace(
@@ -227,7 +276,7 @@ def associate(
         )
 
 
-def _fresh_tracker(tracker: Tracker, conf: float) -> Any:
+def _new_tracker(tracker: Tracker, conf: float) -> Any:
     from ultralytics.trackers.bot_sort import BOTSORT
     from ultralytics.trackers.byte_tracker import BYTETracker
     from ultralytics.utils import IterableSimpleNamespace
@@ -251,39 +300,28 @@ def _fresh_tracker(tracker: Tracker, conf: float) -> Any:
 
 
 def _import_ultralytics() -> None:
-    """Import ultralytics silent, offline and without a trace in the user's home or process."""
+    """Import ultralytics silently, offline, without a trace in the user's home or process."""
     if "ultralytics" in sys.modules:
         return
     torchvision_ops.ensure()
-    # It sets OMP_NUM_THREADS to 1 and forbids OpenCV to use threads, for everybody.
+    # It sets OMP_NUM_THREADS to 1 and OpenCV to one thread, for the whole process.
     torch_threads, cv2_threads = torch.get_num_threads(), cv2.getNumThreads()
     with (
         scratch_folder() as folder,  # it writes a settings file when imported
-        _environment(
-            YOLO_CONFIG_DIR=str(folder),
-            YOLO_OFFLINE="true",
-            YOLO_AUTOINSTALL="false",
-            YOLO_VERBOSE="false",
-            ULTRALYTICS_SAFE_LOAD="true",
-            OMP_NUM_THREADS=str(torch_threads),
+        environment(
+            {
+                "YOLO_CONFIG_DIR": str(folder),
+                "YOLO_OFFLINE": "true",
+                "YOLO_AUTOINSTALL": "false",
+                "YOLO_VERBOSE": "false",
+                "ULTRALYTICS_SAFE_LOAD": "true",
+                "OMP_NUM_THREADS": str(torch_threads),
+            }
         ),
     ):
         from ultralytics.utils import nms
-    # It stops after two seconds by the clock, and the people in the rest of a batch are lost:
-    # on a machine that is busy, or was suspended, others would be found than elsewhere.
+    # Without this it stops after two seconds by the clock and loses the people in the rest of a
+    # batch: results would depend on how busy the machine is, or whether it was suspended.
     nms.non_max_suppression = partial(nms.non_max_suppression, max_time_img=math.inf)
     torch.set_num_threads(torch_threads)
     cv2.setNumThreads(cv2_threads)
-
-
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Set variables inside the block; afterwards the environment is what it was before."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)

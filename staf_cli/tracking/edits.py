@@ -1,4 +1,4 @@
-"""Tracks put right by hand: people joined, parted, left out, named.
+"""Tracks edited by hand: people merged, split, dropped, renamed.
 
 Edits are written as on the command line and done in this order: merge, split, drop, rename.
 """
@@ -29,7 +29,20 @@ class Edits:
 def parse_edits(
     merge: Sequence[str], split: Sequence[str], drop: Sequence[str], rename: Sequence[str]
 ) -> Edits:
-    """Edits from "3,7", "2@140", "5" or "5,6" and "1=anna". Raises UsageError for others."""
+    """Parse edits as they are written on the command line.
+
+    Args:
+        merge: numbers of people, such as "3,7".
+        split: a person and a frame, such as "2@140".
+        drop: numbers of people, such as "5" or "5,6".
+        rename: a person and a name, such as "1=anna".
+
+    Returns:
+        The edits.
+
+    Raises:
+        UsageError: a text is none of these.
+    """
     return Edits(
         merge=tuple(_numbers("--merge", text, least=2) for text in merge),
         split=tuple(_split(text) for text in split),
@@ -39,10 +52,18 @@ def parse_edits(
 
 
 def apply_edits(tracks: Sequence[Track], edits: Edits) -> list[Track]:
-    """The tracks with all edits, in the order of their numbers; who is not named stays as is.
+    """Make all edits; people that none of them names stay as they are.
 
-    Raises TracksError for somebody who is not there, two people in one frame, or a cut at which
-    there is nothing to part.
+    Args:
+        tracks: of all people.
+        edits: what to change.
+
+    Returns:
+        The edited tracks, in the order of their numbers.
+
+    Raises:
+        TracksError: a person does not exist, merged people are in one frame, there is nothing
+            on one side of a split, or nobody is left.
     """
     people = {track.id: track for track in tracks}
     for numbers in edits.merge:
@@ -79,7 +100,7 @@ def _found(people: dict[int, Track], number: int) -> Track:
 
 
 def _merged(one: Track, other: Track) -> Track:
-    """Two tracks as one person; between them stays a gap, in which nobody is drawn."""
+    """Two tracks as one person; between them is a gap, in which nobody is drawn."""
     both = np.intersect1d(one.frame, other.frame)
     if len(both):
         raise TracksError(

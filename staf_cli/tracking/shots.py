@@ -1,4 +1,4 @@
-"""Where a clip cuts from one shot to another, seen while its frames pass by.
+"""Where a clip cuts from one shot to another, found while its frames pass by.
 
 A cut is a change that is abrupt and lasts: every frame of the short while before it differs
 from every frame of the short while after it, and far more than neighbours do on either
@@ -17,10 +17,10 @@ from scipy.ndimage import gaussian_filter
 
 from staf_cli.core.records import Float, Frame, Image
 
-WHILE = 4  # frames looked at before and after; a flash that lasts longer counts as a shot
-SIZE = (48, 27)  # thumbnail's columns and rows
-SHIFT = (5, 4)  # columns and rows by which a picture may move and still be the same
-PLAIN = 2.0  # grey levels: a picture with less contrast has no shape
+WINDOW = 4  # frames compared before and after; a flash that lasts longer counts as a shot
+SIZE = (48, 27)  # px, thumbnail's columns and rows
+SHIFT = (5, 4)  # px of a thumbnail by which a picture may move and still be the same
+PLAIN = 2.0  # grey levels, standard deviation: a picture with less contrast has no shape
 BINS = 8  # of each colour channel
 DIFFERENT = 0.24  # least difference, in [0, 1], between the frames of two shots
 ABRUPT = 2.5  # times the usual difference between neighbours on either side
@@ -28,26 +28,36 @@ ABRUPT = 2.5  # times the usual difference between neighbours on either side
 
 @dataclass(frozen=True)
 class _Thumbnail:
-    index: int
+    """A small copy of a frame, to compare it with others."""
+
+    index: int  # of the frame
     grey: Image  # (27, 48)
     colours: Float  # (512,) share of the pixels in each bin
 
 
-def watch_cuts(frames: Iterable[Frame], cuts: list[int]) -> Iterator[Frame]:
-    """Pass frames on unchanged; append to `cuts` the index of the first frame of a new shot.
+def find_cuts(frames: Iterable[Frame], cuts: list[int]) -> Iterator[Frame]:
+    """Pass frames on unchanged and find the cuts between them.
 
-    Only a few thumbnails are kept. The list is complete once the last frame has passed.
+    Only a few thumbnails are kept in memory.
+
+    Args:
+        frames: in order.
+        cuts: a list to which the index of the first frame of each new shot is appended; it is
+            complete once the last frame has passed.
+
+    Yields:
+        The frames.
     """
-    seen: deque[_Thumbnail] = deque(maxlen=2 * WHILE)
+    seen: deque[_Thumbnail] = deque(maxlen=2 * WINDOW)
     for frame in frames:
         seen.append(_thumbnail(frame))
-        if len(seen) > WHILE and _is_cut(list(seen)[:-WHILE], list(seen)[-WHILE:]):
-            cuts.append(seen[-WHILE].index)
+        if len(seen) > WINDOW and _is_cut(list(seen)[:-WINDOW], list(seen)[-WINDOW:]):
+            cuts.append(seen[-WINDOW].index)
         yield frame
-    # The last few frames, which have fewer than WHILE after them.
+    # The last few frames, which have fewer than WINDOW after them.
     rest = list(seen)
-    for k in range(max(1, len(rest) - WHILE + 1), len(rest)):
-        if _is_cut(rest[max(0, k - WHILE) : k], rest[k:]):
+    for k in range(max(1, len(rest) - WINDOW + 1), len(rest)):
+        if _is_cut(rest[max(0, k - WINDOW) : k], rest[k:]):
             cuts.append(rest[k].index)
 
 
@@ -66,13 +76,13 @@ def _usual_step(side: Sequence[_Thumbnail]) -> float:
 
 
 def _difference(one: _Thumbnail, other: _Thumbnail) -> float:
-    """In [0, 1], 0: the same picture. The mean of what shape and what colours say."""
+    """The mean of the differences in shape and in colours: in [0, 1], 0 for the same picture."""
     overlap = np.minimum(one.colours, other.colours).sum()
     return float(1 - (_likeness(one.grey, other.grey) + overlap) / 2)
 
 
 def _likeness(one: Image, other: Image) -> float:
-    """The best correlation in [0, 1] of two thumbnails over small shifts; brightness is free."""
+    """The best correlation in [0, 1] of two thumbnails over small shifts, at any brightness."""
     x, y = SHIFT
     middle = one[y:-y, x:-x]
     plain = middle.std() < PLAIN, other.std() < PLAIN
@@ -88,7 +98,7 @@ def _thumbnail(frame: Frame) -> _Thumbnail:
     samples = np.ascontiguousarray(frame.image[::step, ::step])
     small = cv2.resize(samples, SIZE, interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-    # Colours at one exposure, so that a lamp or an automatic camera makes no cut.
+    # Colours at one exposure, so that a lamp or an automatic exposure makes no cut.
     exposed = (small - grey.mean()) * (64 / max(float(grey.std()), PLAIN)) + 128
     exposed = np.clip(exposed, 0, 255).astype(np.uint8)
     bins = cv2.calcHist([exposed], [0, 1, 2], None, [BINS] * 3, [0, 256] * 3)

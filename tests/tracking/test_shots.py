@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from staf_cli.core.records import Frame
-from staf_cli.tracking.shots import watch_cuts
+from staf_cli.tracking.shots import find_cuts
 
 WIDTH, HEIGHT = 320, 180
 
@@ -27,7 +27,7 @@ def view(picture, x=0.0, y=0.0):
 def cuts_in(images):
     cuts: list[int] = []
     frames = (Frame(i, i, i / 30, image) for i, image in enumerate(images))
-    for i, frame in enumerate(watch_cuts(frames, cuts)):
+    for i, frame in enumerate(find_cuts(frames, cuts)):
         assert frame.index == i
         assert frame.image is images[i]
     return cuts
