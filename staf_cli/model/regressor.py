@@ -38,7 +38,7 @@ class Theta:
 
 
 class MeanParameters(nn.Module):
-    """Theta_0, the mean parameters at which every estimate starts; the names are checkpoint keys."""
+    """Theta_0, the mean parameters: where every estimate starts. Its names are checkpoint keys."""
 
     pose: Tensor  # (144,)
     shape: Tensor  # (10,)

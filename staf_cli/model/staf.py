@@ -226,11 +226,9 @@ class STAF(nn.Module):
         return thetas[0], thetas[1], thetas[2]
 
     def _apm(self, maps: FrameMaps) -> Tensor:
-        """Half of DeConv_1 of the target (B, 256, 14, 14), after APM if there is one.
-
-        APM (Eq. 9) puts the mean of the nine phi_0 in the target's place. This half of DeConv_1
-        is linear, so the mean of its nine outputs is the same.
-        """
+        """The linear half of DeConv_1 of the target (B, 256, 14, 14), after APM if there is one."""
+        # APM puts the mean of the nine phi_0 in the target's place (Eq. 9). This half of DeConv_1
+        # is linear, so the mean of its nine outputs is the same.
         deconv1 = _by_window(maps.deconv1)  # (B, 9, 256, 14, 14)
         return deconv1.mean(1) if self.architecture.apm else deconv1[:, TARGET]
 
