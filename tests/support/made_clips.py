@@ -81,7 +81,7 @@ def _add_tone(output: av.container.OutputContainer, tone: av.AudioStream, second
     output.mux(tone.encode(None))
 
 
-def packet_time(packet: av.Packet[Any]) -> Fraction:
+def packet_time(packet: "av.Packet[Any]") -> Fraction:
     """When a packet that has a time is shown, s."""
     assert packet.pts is not None and packet.time_base is not None
     return packet.pts * packet.time_base
