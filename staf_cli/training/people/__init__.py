@@ -1,1 +1,1 @@
-"""Who is trained on: motions, poses and how usual they are, bodies, clothes, hair and skins."""
+"""Synthetic people: motions, random poses and how likely they are, bodies, clothes, hair, skins."""

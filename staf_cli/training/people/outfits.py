@@ -1,6 +1,6 @@
-"""Who a synthetic person is and what they wear: a body, its clothes and colours as one mesh.
+"""Random dressed people: body, clothes, hair and colours as one mesh.
 
-Colours are linear here: sRGB values squared, which is near enough and cheap both ways.
+Colours are linear here, as sRGB values squared: near enough, and cheap in both directions.
 """
 
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from staf_cli.training.chance import chance, choose, colour, direction, normal, 
 from staf_cli.training.people.wardrobe import Piece, Wardrobe
 from staf_cli.training.studio.splatting import vertex_normals
 
-# What a vertex belongs to; each part has its own pattern.
+# The part that a vertex belongs to; each part has its own pattern.
 SKIN, TOP, BOTTOM, SHOES, HAIR = range(5)
 PARTS = 5
 
-HIP, SPINE, ANKLE, TOES, NECK, HEAD, SHOULDER, WRIST = 1, 3, 7, 10, 12, 15, 16, 20  # joints
+HIP, SPINE, ANKLE, NECK, HEAD, SHOULDER, WRIST = 1, 3, 7, 12, 15, 16, 20  # joints
 
 HAIR_COLOURS = (
     (0.07, 0.06, 0.06),
@@ -33,14 +33,17 @@ HAIR_COLOURS = (
     (0.85, 0.85, 0.83),
 )  # sRGB
 
-PAINTED = 0.3  # share of people whose clothes are colours on the body
-CUT = 0.35  # share of suits with shorter sleeves or legs than they were made with
+PAINTED = 0.3  # share of people whose clothes are painted on the body
+CUT = 0.35  # share of suits whose sleeves or legs are cut shorter
 PATTERN_NUMBERS = 22
+
+# Wave vectors of folds in cloth, 1/m: waves 8 to 20 cm long in three directions.
+FOLDS = torch.tensor([[35.0, -18.0, 47.0], [60.0, 41.0, -22.0], [21.0, 70.0, 38.0]])
 
 
 @dataclass(frozen=True, eq=False)
-class Anatomy:
-    """The body as tensors on one device, with the 31 points that labels are made of."""
+class BodyTensors:
+    """The body on one device, with the 31 points that labels are made of."""
 
     template: Tensor  # (V, 3) m
     shapedirs: Tensor  # (V, 3, 10)
@@ -52,8 +55,8 @@ class Anatomy:
 
 
 @dataclass(frozen=True, eq=False)
-class Cloth:
-    """A piece of the wardrobe as tensors on one device."""
+class PieceTensors:
+    """A piece of the wardrobe on one device."""
 
     kind: str
     female: int
@@ -66,17 +69,17 @@ class Cloth:
 
 
 @dataclass(frozen=True, eq=False)
-class Closet:
-    """Everything people can wear, on one device."""
+class WardrobeTensors:
+    """The wardrobe on one device."""
 
     skins: Tensor  # (S, V, 3) linear RGB
     skin_female: tuple[bool, ...]  # (S,)
-    cloths: tuple[Cloth, ...]
+    pieces: tuple[PieceTensors, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Figure:
-    """A dressed person of one shape in the rest pose: V vertices, M faces."""
+class DressedPerson:
+    """A dressed person of one shape at rest, as one mesh: V vertices, M faces."""
 
     betas: Tensor  # (10,)
     joints: Tensor  # (24, 3) m at rest
@@ -90,12 +93,16 @@ class Figure:
     patterns: Tensor  # (PARTS, PATTERN_NUMBERS), see `paint`
 
 
-def anatomy(body: BodyArrays, device: torch.device) -> Anatomy:
-    """The body's tensors. Raises BodyError where it lacks the points that labels need."""
+def body_tensors(body: BodyArrays, device: torch.device) -> BodyTensors:
+    """Copy a body to a device.
+
+    Raises:
+        BodyError: The body has no LSP or COCO points, which labels need.
+    """
     if body.lsp14_regressor is None or body.coco17_regressor is None:
         raise BodyError("the body has no LSP or COCO points; use the open body")
     points = np.concatenate([body.lsp14_regressor, body.coco17_regressor])
-    return Anatomy(
+    return BodyTensors(
         template=_tensor(body.v_template, device),
         shapedirs=_tensor(body.shapedirs, device),
         weights=_tensor(body.weights, device),
@@ -106,102 +113,223 @@ def anatomy(body: BodyArrays, device: torch.device) -> Anatomy:
     )
 
 
-def closet(wardrobe: Wardrobe, device: torch.device) -> Closet:
-    """The wardrobe's tensors."""
-    return Closet(
+def wardrobe_tensors(wardrobe: Wardrobe, device: torch.device) -> WardrobeTensors:
+    """Copy a wardrobe to a device, its colours made linear."""
+    return WardrobeTensors(
         skins=_linear(wardrobe.skins, device),
         skin_female=tuple(bool(female) for female in wardrobe.skin_female),
-        cloths=tuple(_cloth(piece, device) for piece in wardrobe.pieces),
+        pieces=tuple(_piece_tensors(piece, device) for piece in wardrobe.pieces),
     )
 
 
 def random_betas(generator: torch.Generator) -> Tensor:
-    """A shape (10,) from N(0, 1), no component beyond 2.5."""
+    """Draw a shape (10,) from N(0, 1), no component beyond 2.5."""
     return torch.randn(10, generator=generator).clamp(-2.5, 2.5)
 
 
-def dress(who: Anatomy, closet: Closet, betas: Tensor, generator: torch.Generator) -> Figure:
-    """A person of this shape (betas (10,)) in random skin, hair, clothes and colours.
+@dataclass(frozen=True)
+class Hems:
+    """Where clothes end in the rest pose, m; the body's left arm is along +x."""
 
-    Clothes are a suit of the wardrobe, at times with cut sleeves or legs, or colours painted on
-    the body, drawn a little outward. Women's clothes go to shapes that look like women's, as
-    far as betas 1 and 2 tell, with much chance in it.
+    sleeve: float  # |x|
+    leg: float  # y
+    waist: float  # y
+    neck: float  # y
+    hip: float  # y, between arms and legs
+
+    def beyond(self, places: Tensor) -> Tensor:
+        """Find the arms outside the sleeves and the legs below the trousers.
+
+        Args:
+            places: (N, 3) m, points of the rest pose.
+
+        Returns:
+            (N,) bool.
+        """
+        x, y, _ = places.unbind(-1)
+        return ((x.abs() > self.sleeve) & (y > self.hip)) | (y < self.leg)
+
+    def clothed(self, places: Tensor, shirt: bool) -> Tensor:
+        """Find what is under the trousers, and under the shirt if there is one.
+
+        Args:
+            places: (N, 3) m, points of the rest pose.
+            shirt: Whether there is one.
+
+        Returns:
+            (N,) bool.
+        """
+        y = places[:, 1]
+        return ~self.beyond(places) & (y < (self.neck if shirt else self.waist))
+
+    def half(self, places: Tensor) -> Tensor:
+        """Divide clothes into the parts TOP and BOTTOM.
+
+        Args:
+            places: (N, 3) m, points of the rest pose.
+
+        Returns:
+            (N,) int64, the parts.
+        """
+        low = (places[:, 1] < self.waist) & (places[:, 0].abs() < 0.35)
+        return torch.where(low, BOTTOM, TOP)
+
+
+@dataclass(frozen=True, eq=False)
+class _Worn:
+    """A piece that a person wears: its faces that are kept, and the part of each vertex."""
+
+    piece: PieceTensors
+    faces: Tensor  # (F, 3)
+    part: Tensor  # (G,)
+
+
+@dataclass(eq=False)
+class _Draft:
+    """A person while they are dressed; V vertices of the body."""
+
+    vertices: Tensor  # (V, 3) m, moved outward below painted clothes and hair
+    normals: Tensor  # (V, 3)
+    part: Tensor  # (V,)
+    hidden: Tensor  # (V,) bool, covered by a piece
+    worn: list[_Worn]
+
+
+def dress(
+    body: BodyTensors, wardrobe: WardrobeTensors, betas: Tensor, generator: torch.Generator
+) -> DressedPerson:
+    """Make a person of a given shape in random skin, hair, clothes and colours.
+
+    Clothes are a suit of the wardrobe, sometimes with cut sleeves or legs, or colours painted on
+    the body, which is moved outward a little. Women's clothes are for shapes that look like
+    women's: betas 1 and 2 indicate it, with much randomness.
+
+    Args:
+        body: The body to dress.
+        wardrobe: What it may wear; on the body's device.
+        betas: (10,), on any device.
+        generator: On the CPU.
+
+    Returns:
+        The person, on the body's device; `betas` on the CPU.
     """
-    device = who.template.device
+    device = body.template.device
     betas = betas.cpu()
     female = float(betas[2] - betas[1]) + normal(generator, 1.0) > 0
-    hems = _random_hems(who.joints.cpu(), generator)
-    on_device = betas.to(device)
-    rest = who.template + who.shapedirs @ on_device  # (V, 3)
-    normals = vertex_normals(rest, who.faces)
-    colours = _skin(closet, female, generator)
-    part = torch.full((len(rest),), SKIN, device=device)
-    hidden = torch.zeros(len(rest), dtype=torch.bool, device=device)
-    worn: list[tuple[Cloth, Tensor, Tensor]] = []  # with the faces that are left, and the parts
+    hems = _random_hems(body.joints.cpu(), generator)
+    shaped = body.template + body.shapedirs @ betas.to(device)  # (V, 3)
+    skin = _skin(wardrobe, female, generator)
+    draft = _Draft(
+        vertices=shaped,
+        normals=vertex_normals(shaped, body.faces),
+        part=torch.full((len(shaped),), SKIN, device=device),
+        hidden=torch.zeros(len(shaped), dtype=torch.bool, device=device),
+        worn=[],
+    )
+    _put_on_clothes(draft, body, _choices(wardrobe, "suit", female), hems, generator)
+    _put_on_shoes(draft, body, _choices(wardrobe, "shoes", female), generator)
+    _put_on_hair(draft, body, _choices(wardrobe, "hair", female), generator)
 
-    suits = _fitting(closet, "suit", female)
+    dyes = [colour(generator) for _ in range(PARTS)]
+    dyes[HAIR] = _hair_colour(generator)
+    dye = torch.stack(dyes).to(device)
+    painted = dye[draft.part] * (0.9 + 0.1 * skin / skin.mean().clamp(min=1e-3))
+    colours = torch.where((draft.part == SKIN)[:, None], skin, painted)
+    return _merge(draft, body, betas, colours, dye, generator)
+
+
+def _put_on_clothes(
+    draft: _Draft,
+    body: BodyTensors,
+    suits: list[PieceTensors],
+    hems: Hems,
+    generator: torch.Generator,
+) -> None:
+    """Put on a suit, or paint clothes on the body."""
     if suits and not chance(generator, PAINTED):
         suit = choose(generator, suits)
         faces, covers = suit.faces, suit.hides
         if chance(generator, CUT):
             faces = faces[~hems.beyond(suit.template)[faces].any(1)]
-            covers = covers & ~hems.beyond(who.template)
-        worn.append((suit, faces, hems.half(suit.template)))
-        hidden = hidden | covers
+            covers = covers & ~hems.beyond(body.template)
+        draft.worn.append(_Worn(suit, faces, hems.half(suit.template)))
+        draft.hidden = draft.hidden | covers
     else:
-        clothed = hems.clothed(who.template, shirt=not chance(generator, 0.08))
-        part = torch.where(clothed, hems.half(who.template), part)
-        thick = torch.tensor([0, *(uniform(generator, 0.001, 0.014) for _ in "tb"), 0, 0])
-        rest = rest + normals * thick.to(device)[part][:, None]
+        clothed = hems.clothed(body.template, shirt=not chance(generator, 0.08))
+        draft.part = torch.where(clothed, hems.half(body.template), draft.part)
+        top, bottom = (uniform(generator, 0.001, 0.014) for _ in range(2))
+        thickness = torch.tensor([0, top, bottom, 0, 0]).to(draft.part.device)
+        draft.vertices = draft.vertices + draft.normals * thickness[draft.part][:, None]
 
-    feet = who.template[:, 1] < float(who.joints[ANKLE, 1]) + uniform(generator, -0.03, 0.12)
-    shoes = _fitting(closet, "shoes", female)
+
+def _put_on_shoes(
+    draft: _Draft, body: BodyTensors, shoes: list[PieceTensors], generator: torch.Generator
+) -> None:
+    """Put on shoes, paint them on the body, or leave the feet bare."""
+    feet = body.template[:, 1] < float(body.joints[ANKLE, 1]) + uniform(generator, -0.03, 0.12)
     if shoes and chance(generator, 0.75):
         pair = choose(generator, shoes)
-        worn.append((pair, pair.faces, torch.full((len(pair.template),), SHOES, device=device)))
-        hidden = hidden | pair.hides
+        draft.worn.append(_Worn(pair, pair.faces, _all_of(SHOES, pair)))
+        draft.hidden = draft.hidden | pair.hides
     elif chance(generator, 0.75):
-        part = torch.where(feet, SHOES, part)
+        draft.part = torch.where(feet, SHOES, draft.part)
 
-    hair = _fitting(closet, "hair", female)
+
+def _put_on_hair(
+    draft: _Draft, body: BodyTensors, hair: list[PieceTensors], generator: torch.Generator
+) -> None:
+    """Put on hair, paint short hair or a cap on the scalp, or leave the head bald."""
     if hair and chance(generator, 0.75):
         style = choose(generator, hair)
-        worn.append((style, style.faces, torch.full((len(style.template),), HAIR, device=device)))
+        draft.worn.append(_Worn(style, style.faces, _all_of(HAIR, style)))
     elif chance(generator, 0.85):
-        scalp = _scalp(who, generator)
-        part = torch.where(scalp, HAIR, part)
-        thick_hair = uniform(generator, 0.002, 0.02)
-        rest = torch.where(scalp[:, None], rest + normals * thick_hair, rest)
+        scalp = _scalp(body, generator)
+        draft.part = torch.where(scalp, HAIR, draft.part)
+        thickness = uniform(generator, 0.002, 0.02)
+        outward = draft.vertices + draft.normals * thickness
+        draft.vertices = torch.where(scalp[:, None], outward, draft.vertices)
 
-    dyes = [colour(generator) for _ in range(PARTS)]
-    dyes[HAIR] = _hair_colour(generator)
-    dye = torch.stack(dyes).to(device)
-    painted = dye[part] * (0.9 + 0.1 * colours / colours.mean().clamp(min=1e-3))
-    colours = torch.where((part == SKIN)[:, None], colours, painted)
 
-    body_faces = who.faces[~hidden[who.faces].all(1)]
-    used = torch.zeros(len(rest), dtype=torch.bool, device=device)
+def _all_of(part: int, piece: PieceTensors) -> Tensor:
+    """Return the same part for every vertex of a piece: (G,)."""
+    return torch.full((len(piece.template),), part, device=piece.template.device)
+
+
+def _merge(
+    draft: _Draft,
+    body: BodyTensors,
+    betas: Tensor,
+    colours: Tensor,
+    dye: Tensor,
+    generator: torch.Generator,
+) -> DressedPerson:
+    """Join the visible body and everything worn into one mesh; colours (V, 3), dye (PARTS, 3)."""
+    device = body.template.device
+    on_device = betas.to(device)
+    body_faces = body.faces[~draft.hidden[body.faces].all(1)]
+    used = torch.zeros(len(draft.vertices), dtype=torch.bool, device=device)
     used[body_faces.reshape(-1)] = True
     renumber = used.cumsum(0) - 1
-    vertices, all_normals, weights = [rest[used]], [normals[used]], [who.weights[used]]
-    faces_of = [renumber[body_faces]]
-    all_colours, parts = [colours[used]], [part[used]]
+    vertices, normals = [draft.vertices[used]], [draft.normals[used]]
+    weights, faces = [body.weights[used]], [renumber[body_faces]]
+    all_colours, parts = [colours[used]], [draft.part[used]]
     count = len(vertices[0])
-    for cloth, faces, its_part in worn:
-        shaped = cloth.template + cloth.shapedirs @ on_device
+    for worn in draft.worn:
+        piece = worn.piece
+        shaped = piece.template + piece.shapedirs @ on_device
         vertices.append(shaped)
-        all_normals.append(vertex_normals(shaped, cloth.faces))
-        weights.append(cloth.weights)
-        faces_of.append(faces + count)
-        all_colours.append(_dyed(cloth.colours, its_part, dye, generator))
-        parts.append(its_part)
+        normals.append(vertex_normals(shaped, piece.faces))
+        weights.append(piece.weights)
+        faces.append(worn.faces + count)
+        all_colours.append(_dyed(piece.colours, worn.part, dye, generator))
+        parts.append(worn.part)
         count += len(shaped)
-    all_faces = torch.cat(faces_of)
-    return Figure(
+    all_faces = torch.cat(faces)
+    return DressedPerson(
         betas=betas,
-        joints=who.joint_regressor @ (who.template + who.shapedirs @ on_device),
+        joints=body.joint_regressor @ (body.template + body.shapedirs @ on_device),
         vertices=torch.cat(vertices),
-        normals=torch.cat(all_normals),
+        normals=torch.cat(normals),
         weights=torch.cat(weights),
         faces=all_faces,
         two_sided=torch.arange(len(all_faces), device=device) >= len(body_faces),
@@ -212,11 +340,17 @@ def dress(who: Anatomy, closet: Closet, betas: Tensor, generator: torch.Generato
 
 
 def paint(places: Tensor, colours: Tensor, patterns: Tensor) -> Tensor:
-    """Colours with their part's pattern on them, (H, 3) linear RGB.
+    """Add patterns and folds to colours.
 
-    places (H, 3) are points of the rest pose, metres; colours (H, 3); patterns (H,
-    PATTERN_NUMBERS): how much of stripes, checks and blobs, threshold, sharpness, strength,
-    second colour (3), three wave vectors (9), three phases, depth of the folds.
+    Args:
+        places: (H, 3) m, points of the rest pose.
+        colours: (H, 3) linear RGB.
+        patterns: (H, PATTERN_NUMBERS): how much of stripes, checks and blobs (3), threshold,
+            sharpness, strength, second colour (3), three wave vectors (9), three phases (3),
+            depth of the folds.
+
+    Returns:
+        (H, 3) linear RGB.
     """
     mixture, second = patterns[:, :3], patterns[:, 6:9]
     threshold, sharpness, strength = patterns[:, 3:6].unbind(-1)
@@ -230,37 +364,8 @@ def paint(places: Tensor, colours: Tensor, patterns: Tensor) -> Tensor:
     return torch.lerp(colours, second, share[:, None]) * shade[:, None]
 
 
-# 1/m; waves 8 to 20 cm long in three directions
-FOLDS = torch.tensor([[35.0, -18.0, 47.0], [60.0, 41.0, -22.0], [21.0, 70.0, 38.0]])
-
-
-@dataclass(frozen=True)
-class Hems:
-    """Where clothes end in the rest pose, metres; the body's left arm lies along +x."""
-
-    sleeve: float  # |x|
-    leg: float  # y
-    waist: float  # y
-    neck: float  # y
-    hip: float  # y, between arms and legs
-
-    def beyond(self, places: Tensor) -> Tensor:
-        """(N,) bool: the arms outside the sleeves, the legs below the trousers."""
-        x, y, _ = places.unbind(-1)
-        return ((x.abs() > self.sleeve) & (y > self.hip)) | (y < self.leg)
-
-    def clothed(self, places: Tensor, shirt: bool) -> Tensor:
-        """(N,) bool: under the trousers, and under a shirt where there is one."""
-        y = places[:, 1]
-        return ~self.beyond(places) & (y < (self.neck if shirt else self.waist))
-
-    def half(self, places: Tensor) -> Tensor:
-        """(N,) int64: TOP or BOTTOM."""
-        low = (places[:, 1] < self.waist) & (places[:, 0].abs() < 0.35)
-        return torch.where(low, BOTTOM, TOP)
-
-
 def _random_hems(joints: Tensor, generator: torch.Generator) -> Hems:
+    """Draw where clothes end, from joints (24, 3) m at rest."""
     sleeves = ((-0.1, 0.05), (0.25, 0.5), (0.25, 0.5), (0.5, 0.9), (0.95, 1.0))
     legs = ((0.12, 0.3), (0.3, 0.6), (0.6, 0.9), (0.9, 1.0), (0.95, 1.0))
     sleeve = uniform(generator, *choose(generator, sleeves))
@@ -274,29 +379,31 @@ def _random_hems(joints: Tensor, generator: torch.Generator) -> Hems:
     )
 
 
-def _fitting(closet: Closet, kind: str, female: bool) -> list[Cloth]:
-    return [c for c in closet.cloths if c.kind == kind and c.female in (-1, int(female))]
+def _choices(wardrobe: WardrobeTensors, kind: str, female: bool) -> list[PieceTensors]:
+    """Return the pieces of a kind that a woman or a man may wear."""
+    return [p for p in wardrobe.pieces if p.kind == kind and p.female in (-1, int(female))]
 
 
-def _skin(closet: Closet, female: bool, generator: torch.Generator) -> Tensor:
-    """Skin (V, 3), its tone varied towards darker and redder."""
-    own = [i for i, its in enumerate(closet.skin_female) if its == female]
-    skin = closet.skins[choose(generator, own or list(range(len(closet.skins))))]
+def _skin(wardrobe: WardrobeTensors, female: bool, generator: torch.Generator) -> Tensor:
+    """Draw a skin (V, 3) and vary its tone towards darker and redder."""
+    own = [i for i, its in enumerate(wardrobe.skin_female) if its == female]
+    skin = wardrobe.skins[choose(generator, own or list(range(len(wardrobe.skins))))]
     tone = uniform(generator, 0.35, 1.2)
     gain = torch.tensor([tone**0.8, tone, tone**1.25]) * uniform(generator, 0.85, 1.1)
     return skin * gain.to(skin.device)
 
 
-def _scalp(who: Anatomy, generator: torch.Generator) -> Tensor:
-    """(V,) bool: where short hair or a cap sits."""
+def _scalp(body: BodyTensors, generator: torch.Generator) -> Tensor:
+    """Draw which vertices (V,) short hair or a cap covers: bool."""
     tilt = torch.tensor([0.0, 1.0, -uniform(generator, 0.4, 1.2)])
-    head = who.joints[HEAD] + torch.tensor([0.0, 0.07, 0.02], device=who.joints.device)
-    above = (who.template - head) @ (tilt / tilt.norm()).to(head.device)
+    head = body.joints[HEAD] + torch.tensor([0.0, 0.07, 0.02], device=body.joints.device)
+    above = (body.template - head) @ (tilt / tilt.norm()).to(head.device)
     high = above > uniform(generator, 0.0, 0.05)
-    return torch.logical_and(high, who.weights[:, HEAD] > 0.5)
+    return torch.logical_and(high, body.weights[:, HEAD] > 0.5)
 
 
 def _hair_colour(generator: torch.Generator) -> Tensor:
+    """Draw a hair's colour (3,), linear RGB."""
     if chance(generator, 0.1):
         return colour(generator)  # a cap, or dyed
     natural = torch.tensor(choose(generator, HAIR_COLOURS)) * uniform(generator, 0.7, 1.3)
@@ -304,7 +411,7 @@ def _hair_colour(generator: torch.Generator) -> Tensor:
 
 
 def _dyed(colours: Tensor, part: Tensor, dye: Tensor, generator: torch.Generator) -> Tensor:
-    """A cloth's own colours (G, 3), or its dye with the texture's light and dark."""
+    """Return a piece's own colours (G, 3), or its dye with the light and dark of its texture."""
     if chance(generator, 0.25):
         return colours
     light = colours.mean(1, keepdim=True)
@@ -314,7 +421,7 @@ def _dyed(colours: Tensor, part: Tensor, dye: Tensor, generator: torch.Generator
 
 
 def _random_patterns(generator: torch.Generator) -> Tensor:
-    """(PARTS, PATTERN_NUMBERS): skin and hair plain, the rest half of the time not."""
+    """Draw patterns (PARTS, PATTERN_NUMBERS): none on skin and hair, on half of the other parts."""
     rows = torch.zeros(PARTS, PATTERN_NUMBERS)
     rows[HAIR, 21] = 0.1
     for part in (TOP, BOTTOM, SHOES):
@@ -338,8 +445,9 @@ def _random_patterns(generator: torch.Generator) -> Tensor:
     return rows
 
 
-def _cloth(piece: Piece, device: torch.device) -> Cloth:
-    return Cloth(
+def _piece_tensors(piece: Piece, device: torch.device) -> PieceTensors:
+    """Copy a piece to a device."""
+    return PieceTensors(
         kind=piece.kind,
         female=piece.female,
         template=_tensor(piece.v_template, device),
@@ -356,5 +464,6 @@ def _tensor(array: NDArray[np.generic], device: torch.device) -> Tensor:
 
 
 def _linear(colours: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Convert sRGB bytes to linear RGB."""
     scaled = _tensor(colours, device).float() / 255
     return scaled * scaled

@@ -2,10 +2,10 @@
 
 Steps for each piece:
 
-    place       on MakeHuman's base mesh, in MakeHuman's pose, as its mhclo file describes
-    move        each vertex by the rigid motion of the skin around it to the T-pose
-    push        what sinks into the skin outside of it
-    weights     and blend shapes from the same skin
+    place       put it on MakeHuman's base mesh, in MakeHuman's pose, as its mhclo file describes
+    move        bring each vertex to the T-pose by the rigid motion of the skin around it
+    push out    move vertices that are inside the skin out of it
+    weights     take skinning weights and blend shapes from the same skin
     hide        find the skin that cannot be seen below the piece
 """
 
@@ -108,9 +108,8 @@ def make_piece(
     used, triangles = np.unique(mesh.triangles, return_inverse=True)
     triangles = triangles.reshape(-1, 3).astype(np.int64)
     points = place_on_base(fitting, body.base)[used]
-    influence = np.einsum("gk,gkc->gc", np.abs(fitting.shares), body.influence[fitting.anchors])[
-        used
-    ]
+    shares = np.abs(fitting.shares)
+    influence = np.einsum("gk,gkc->gc", shares, body.influence[fitting.anchors])[used]
     binding = _bind_to_body(kind, points, influence, body)
     placed = move_with_skin(points, binding, body.base[body.index], body.v_template)
     on_chest = chest_share(placed, body) if kind == "hair" else np.zeros(len(placed))

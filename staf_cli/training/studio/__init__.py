@@ -1,1 +1,1 @@
-"""How people come into pictures: cameras, light, backgrounds, rendering, a real camera's flaws."""
+"""Rendering of synthetic people: cameras, light, backgrounds, and the flaws of a real camera."""

@@ -1,4 +1,4 @@
-"""Photos without people, made ready for scenes; the only part of scenes that needs OpenCV."""
+"""Preparation of photos without people as backgrounds; apart from scenes, as it needs OpenCV."""
 
 from pathlib import Path
 
@@ -12,10 +12,18 @@ SIDE = 320  # px
 
 
 def prepare_backgrounds(folder: Path, path: Path) -> int:
-    """Write backgrounds.npy, (N, SIDE, SIDE, 3) uint8 RGB, from a folder's JPEGs by name.
+    """Write a folder's JPEGs, sorted by name, into one array (N, SIDE, SIDE, 3) uint8 RGB.
 
-    Returns N. Raises DatasetError for a folder without photos or with an unreadable one,
-    OutputError where the file cannot be written.
+    Args:
+        folder: Holds the photos, *.jpg.
+        path: The npy file to write.
+
+    Returns:
+        N, the number of photos.
+
+    Raises:
+        DatasetError: The folder holds no photos, or one cannot be read.
+        OutputError: The file cannot be written.
     """
     names = sorted(folder.glob("*.jpg"))
     if not names:

@@ -1,7 +1,7 @@
-"""Clips of one synthetic person each with their truth, to evaluate on: truth.py's format.
+"""Video clips of one synthetic person each, with their ground truth, for evaluation.
 
-Every clip is of another recording as long as there are any, so that few clips show many kinds of
-motion. They are real videos: a camera's blur and noise, the same throughout, and H.264.
+Each clip shows another recording as long as there are any left, so that few clips show many kinds
+of motion. They are real videos: one camera's blur and noise per clip, and H.264.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,12 +27,12 @@ from staf_cli.training.chance import branch, uniform
 from staf_cli.training.loop import Say
 from staf_cli.training.people.motion import Motions, join_clips
 from staf_cli.training.studio.degradation import degrade
-from staf_cli.training.studio.scenes import CLIP_SIZE, Filmed, Studio, film
+from staf_cli.training.studio.scenes import CLIP_SIZE, FilmedPerson, Studio, film
 
-FPS = 30  # of the motions as well
-SHRINK = (1.3, 1.7)  # a mild camera's lack of detail, times
-CONF = 0.25  # score from which the detector believes in a person, as in evaluation
-GRAIN = ((3, 0.03), (24, 0.015), (120, 0.015))  # of a wall: lumps along its height, and how strong
+FPS = 30  # of the clips and of the motions
+SHRINK = (1.3, 1.7)  # see `degrade`; mild
+CONF = 0.25  # least score of a detected person, as in evaluation
+GRAIN = ((3, 0.03), (24, 0.015), (120, 0.015))  # of a wall: lumps along its height, strength
 
 
 def film_clips(
@@ -47,21 +47,32 @@ def film_clips(
     walls: bool = False,
     detector: Path | None = None,
 ) -> None:
-    """Write `count` clips of `frames` frames, <number>_<recording>.mp4 and .npz, into the folder.
+    """Write clips <number>_<recording>.mp4 and their truth, <number>_<recording>.npz.
 
-    The same seed gives the same clips. With walls, a drawn wall is behind the person instead of
-    one of the studio's photos. With a detector, its keypoints become the truth's
-    `detected`. Takes about 20 MB of memory a frame. Raises DatasetError where no recording is
-    long enough, or stays inside the image for so long, OutputError where a clip cannot be
-    written.
+    Takes about 20 MB of memory per frame.
+
+    Args:
+        studio: What clips are made of.
+        folder: Where to write them.
+        count: Number of clips.
+        frames: Length of each.
+        seed: The same seed makes the same clips.
+        body: Its identity becomes part of the truth.
+        say: Called with a line for each clip.
+        walls: Draw a wall behind the person instead of one of the studio's photos.
+        detector: Weights of a detector whose keypoints become the truth's `detected`.
+
+    Raises:
+        DatasetError: No recording is long enough, or stays inside the image for so long.
+        OutputError: A clip cannot be written.
     """
     generator = torch.Generator().manual_seed(seed)
     model = None if detector is None else load_detector(detector)
-    takes = _takes(studio, frames, walls, generator)
-    for number, (recording, pictures, filmed) in enumerate(islice(takes, count)):
+    films = _films(studio, frames, walls, generator)
+    for number, (recording, pictures, filmed) in enumerate(islice(films, count)):
         path = folder / f"{number:02d}_{recording}.mp4"
         clip = Clip(path, *filmed.image_size, FPS, Fraction(1, FPS), frames, has_audio=False)
-        video.write(path, clip, _worn(pictures, generator))
+        video.write(path, clip, _degraded(pictures, generator))
         truth = _truth(filmed, body)
         if model is not None:
             truth = replace(truth, detected=_detected(clip, truth.box, model, studio.device))
@@ -69,14 +80,14 @@ def film_clips(
         say(f"{number + 1} of {count}: {path.name}")
 
 
-def _takes(
+def _films(
     studio: Studio, frames: int, walls: bool, generator: torch.Generator
-) -> Iterator[tuple[str, Iterator[NDArray[np.uint8]], Filmed]]:
-    """The name of a recording, pictures and truth, without end; one recording after the other."""
+) -> Iterator[tuple[str, Iterator[NDArray[np.uint8]], FilmedPerson]]:
+    """Yield recordings' names, pictures and truth, without end; one recording after the other."""
     order = torch.randperm(len(studio.motions), generator=generator).tolist()
     failed = 0
     for row in cycle(order):
-        one = replace(studio, motions=_only(studio.motions, row))
+        one = replace(studio, motions=_single(studio.motions, row))
         own = branch(generator)
         wall = _wall(own) if walls else None
         try:
@@ -90,23 +101,24 @@ def _takes(
         yield studio.motions.names[row], pictures, filmed
 
 
-def _only(motions: Motions, row: int) -> Motions:
+def _single(motions: Motions, row: int) -> Motions:
+    """Return one clip as motions of their own."""
     return join_clips([(motions.names[row], *motions.clip(row))], motions.fps)
 
 
-def _worn(pictures: Iterable[NDArray[np.uint8]], generator: torch.Generator) -> Iterator[Frame]:
-    """The pictures as a camera would have taken them, one camera for all."""
+def _degraded(pictures: Iterable[NDArray[np.uint8]], generator: torch.Generator) -> Iterator[Frame]:
+    """Degrade the pictures as one camera would, and yield them as frames."""
     images = torch.stack([torch.from_numpy(picture) for picture in pictures])
     images = images.permute(0, 3, 1, 2).float() / 255
-    together = torch.zeros(len(images), dtype=torch.int64)
-    images = degrade(images, branch(generator), together, shrink=SHRINK)
+    group = torch.zeros(len(images), dtype=torch.int64)
+    images = degrade(images, branch(generator), group, shrink=SHRINK)
     for index, image in enumerate(images):
         pixels = (image * 255 + 0.5).to(torch.uint8).permute(1, 2, 0).numpy()
         yield Frame(index, index, index / FPS, np.ascontiguousarray(pixels))
 
 
-def _truth(filmed: Filmed, body: Body) -> Truth:
-    """Only in 3D: 2D figures are about photos, where people have labelled what they see."""
+def _truth(filmed: FilmedPerson, body: Body) -> Truth:
+    """Convert the truth, in 3D only: 2D metrics are for photos, labelled by people."""
     arrays = (filmed.box, filmed.poses, filmed.betas, filmed.trans)
     box, poses, betas, trans = (array.astype(np.float64) for array in arrays)
     return Truth(
@@ -119,7 +131,7 @@ def _truth(filmed: Filmed, body: Body) -> Truth:
 
 
 def _detected(clip: Clip, box: Float, model: Any, device: torch.device) -> Float:
-    """COCO keypoints (F, 17, 3) as a detector sees the person in these boxes; 0 where it fails."""
+    """Detect the person in these boxes: COCO keypoints (F, 17, 3), 0 where the detector fails."""
     kp2d = np.zeros((len(box), 17, 3))
     people = find_people(video.frames(clip, video.Damage()), model, CONF, device)
     for frame, seen in look_closer(people, model, device):
@@ -130,7 +142,7 @@ def _detected(clip: Clip, box: Float, model: Any, device: torch.device) -> Float
 
 
 def _wall(generator: torch.Generator) -> Tensor:
-    """A painted wall (3, H, W) of CLIP_SIZE, linear RGB: one colour, lit unevenly, not smooth."""
+    """Draw a wall (3, H, W) of CLIP_SIZE, linear RGB: of one colour, unevenly lit, not smooth."""
     width, height = CLIP_SIZE
     colour = 0.35 + 0.3 * torch.rand(3, generator=generator)  # sRGB
     fall = torch.linspace(0.12, -0.12, height)[:, None] * uniform(generator, 0.3, 1.0)
@@ -140,7 +152,7 @@ def _wall(generator: torch.Generator) -> Tensor:
 
 
 def _lumps(count: int, strength: float, generator: torch.Generator) -> Tensor:
-    """Smooth noise (H, W) of CLIP_SIZE with about so many lumps along its height."""
+    """Draw smooth noise (H, W) of CLIP_SIZE with about `count` lumps along its height."""
     width, height = CLIP_SIZE
     noise = torch.randn(1, 1, count + 1, (count + 1) * width // height, generator=generator)
     smooth = interpolate(noise, (height, width), mode="bicubic", align_corners=True)

@@ -1,4 +1,4 @@
-"""What a real camera and its file format do to a picture: blur, noise, blocks, colour."""
+"""Flaws of real cameras and file formats: blur, loss of detail, noise, JPEG blocks, colour."""
 
 import math
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from torch.nn.functional import conv2d, interpolate
 from staf_cli.core.devices import send
 
 BLURRED, SHRUNK, NOISY, BLOCKY, COLOURED, GREY = 0.25, 0.5, 0.4, 0.35, 0.8, 0.05  # shares
-SHRINK = (1.3, 1.7, 2.2, 3.0, 4.0, 5.0)
+SHRINK = (1.3, 1.7, 2.2, 3.0, 4.0, 5.0)  # factors of the loss of detail
 BLOCK = 8  # px along the side of a JPEG block
-KERNEL = 9
+KERNEL = 9  # px along the side of a blur kernel
 # RGB to brightness and two colours, as in JPEG.
 MIX = torch.tensor([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])
 
@@ -24,12 +24,19 @@ def degrade(
     *,
     shrink: Sequence[float] = SHRINK,
 ) -> Tensor:
-    """Images (B, 3, H, W), sRGB in [0, 1], as a real camera might have kept them.
+    """Make images look as if a real camera had taken them.
 
-    Images of the same group (B,) int64 get the same treatment, as the frames of one video do,
-    except for the noise. Each on its own where there is no group. SHRUNK of the groups lose
-    detail, as much as if they had been `shrink` times smaller. Choices come from the generator,
-    which is on the CPU; H and W must be multiples of 8.
+    Images of the same group are treated alike, as the frames of one video, except for the noise.
+
+    Args:
+        images: (B, 3, H, W) sRGB in [0, 1]; H and W are multiples of 8.
+        generator: On the CPU.
+        group: (B,) int64, the group of each image; None: each on its own.
+        shrink: SHRUNK of the groups lose as much detail as images that are smaller by one of
+            these factors.
+
+    Returns:
+        (B, 3, H, W) sRGB in [0, 1].
     """
     if group is None:
         group = torch.arange(len(images))
@@ -70,13 +77,13 @@ def degrade(
 
 
 def _share(groups: int, share: float, generator: torch.Generator) -> Tensor:
-    """(groups,) 0 for most, a number in (0, 1] for this share."""
+    """Draw for each group a number in (0, 1] with this probability, or else 0: (groups,)."""
     chosen = torch.rand(groups, generator=generator) < share
     return chosen * torch.rand(groups, generator=generator).clamp(min=0.05)
 
 
 def _blur(images: Tensor, member: Tensor, groups: int, generator: torch.Generator) -> Tensor:
-    """Out of focus, or moved while the shutter was open, for BLURRED of the groups."""
+    """Blur BLURRED of the groups: out of focus, or moved while the shutter was open."""
     chosen = torch.rand(groups, generator=generator) < BLURRED
     angle = math.pi * torch.rand(groups, generator=generator)
     length = 0.4 + 2.4 * torch.rand(groups, generator=generator)
@@ -101,10 +108,9 @@ def _blur(images: Tensor, member: Tensor, groups: int, generator: torch.Generato
 
 
 def _blocks(images: Tensor, step: Tensor) -> Tensor:
-    """Cosine coefficients of 8 x 8 blocks rounded to multiples that grow with frequency.
+    """Round cosine coefficients of 8 x 8 blocks to steps that grow with frequency, as JPEG does.
 
-    step (B,) is the coarsest multiple's size in [0, 1]. Brightness is kept better than colour,
-    as in JPEG.
+    step (B,) is the size of the coarsest step in [0, 1]. Brightness keeps finer steps than colour.
     """
     count, _, height, width = images.shape
     mix, unmix = (send(matrix, images.device) for matrix in (MIX, torch.linalg.inv(MIX)))
@@ -124,7 +130,7 @@ def _blocks(images: Tensor, step: Tensor) -> Tensor:
 
 
 def _colour(images: Tensor, member: Tensor, groups: int, generator: torch.Generator) -> Tensor:
-    """Gamma, white balance, saturation, contrast and brightness for COLOURED of the groups."""
+    """Change gamma, white balance, saturation, contrast, brightness of COLOURED of the groups."""
     changed = (torch.rand(groups, 1, generator=generator) < COLOURED).float()
 
     def around(sigma: float, columns: int = 1) -> Tensor:

@@ -1,7 +1,7 @@
-"""Random scenes with one person to learn from: who, where, how lit, in front of what, and labels.
+"""Random scenes with one labelled person: their clothes, position, light, background, obstacles.
 
-A scene lives in a whole image of IMAGE_SIZE pixels with a pinhole camera; what is stored is a
-square in it that follows the person as a tracker would.
+A scene is a whole image of IMAGE_SIZE pixels from a pinhole camera. What is stored of it is a
+square that follows the person as a tracker would.
 """
 
 import math
@@ -21,37 +21,44 @@ from staf_cli.core.errors import DatasetError
 from staf_cli.core.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from staf_cli.training.chance import branch, chance, colour, direction, normal, uniform
 from staf_cli.training.people.motion import Motions, read_motions
-from staf_cli.training.people.outfits import Anatomy, Closet, anatomy, closet, dress, random_betas
+from staf_cli.training.people.outfits import (
+    BodyTensors,
+    WardrobeTensors,
+    body_tensors,
+    dress,
+    random_betas,
+    wardrobe_tensors,
+)
 from staf_cli.training.people.poses import random_poses
 from staf_cli.training.people.wardrobe import read_wardrobe
 from staf_cli.training.samples import MARGIN, PIXELS, Labels
 from staf_cli.training.studio.pictures import (
-    Actor,
+    Background,
     Light,
+    MovingPerson,
     Obstacle,
-    Photo,
-    View,
+    PictureView,
     compose,
     draw_people,
     to_bytes,
 )
 from staf_cli.training.studio.staging import (
-    Placed,
-    inside,
+    PlacedPerson,
+    clip_to_image,
     place,
     place_whole,
     random_camera,
-    random_cast,
+    random_person,
 )
 
 IMAGE_SIZE = (1280, 720)  # px, width and height
 CLIP_SIZE = (640, 480)
-CLIP_TALL = (250.0, 400.0)  # px of the longer side of a filmed person's box
+CLIP_BOX = (250.0, 400.0)  # px of the longer side of a filmed person's box
 CLIP_CHUNK = 8  # frames drawn at a time
 HELD_OUT_BACKGROUNDS = 100  # the last ones
 
-HIDDEN = 0.2  # share of scenes with things in front of the person
-ACCOMPANIED = 0.15  # share with another person
+HIDDEN = 0.2  # share of scenes with obstacles in front of the person
+ACCOMPANIED = 0.15  # share of scenes with a second person
 OUTSIDE = PIXELS / 4  # px of the picture beyond the image where a point still counts
 SMOOTHED = 5  # frames over which a tracker smooths its boxes
 LEAST_SIDE = 24.0  # px of the smallest square
@@ -64,10 +71,10 @@ Split = Literal["training", "held-out"]
 class Studio:
     """What scenes are made of, one split of it, on one device."""
 
-    anatomy: Anatomy
-    closet: Closet
+    body: BodyTensors
+    wardrobe: WardrobeTensors
     motions: Motions
-    backgrounds: NDArray[np.uint8]  # (N, H, W, 3)
+    backgrounds: NDArray[np.uint8]  # (N, H, W, 3) RGB
     device: torch.device
 
 
@@ -83,7 +90,7 @@ class Scenes:
 
 
 @dataclass(frozen=True, eq=False)
-class Filmed:
+class FilmedPerson:
     """The truth of one person in F whole frames; parameters and points as in `Labels`."""
 
     image_size: tuple[int, int]  # width, height px
@@ -96,9 +103,20 @@ class Filmed:
 
 
 def open_studio(data: Path, body: BodyArrays, split: Split, device: torch.device) -> Studio:
-    """Read motions.npz, wardrobe.npz and backgrounds.npy of one folder.
+    """Read motions.npz, wardrobe.npz and backgrounds.npy.
 
-    Raises StafError in one line where something is missing or no longer fits.
+    Args:
+        data: The folder of these files.
+        body: The people's body.
+        split: Which part of the data.
+        device: Where scenes are rendered.
+
+    Returns:
+        What scenes are made of.
+
+    Raises:
+        DatasetError: Motions or backgrounds are missing or broken.
+        BodyError: The wardrobe is, or the body has no points for labels.
     """
     motions = read_motions(data / "motions.npz")
     wardrobe = read_wardrobe(data / "wardrobe.npz")
@@ -106,8 +124,8 @@ def open_studio(data: Path, body: BodyArrays, split: Split, device: torch.device
     learned = split == "training"
     mine = slice(None, -HELD_OUT_BACKGROUNDS) if learned else slice(-HELD_OUT_BACKGROUNDS, None)
     return Studio(
-        anatomy=anatomy(body, device),
-        closet=closet(wardrobe.training if learned else wardrobe.held_out, device),
+        body=body_tensors(body, device),
+        wardrobe=wardrobe_tensors(wardrobe.training if learned else wardrobe.held_out, device),
         motions=motions.training if learned else motions.held_out,
         backgrounds=backgrounds[mine],
         device=device,
@@ -115,7 +133,14 @@ def open_studio(data: Path, body: BodyArrays, split: Split, device: torch.device
 
 
 def read_backgrounds(path: Path) -> NDArray[np.uint8]:
-    """Photos (N, H, W, 3) without people, not read whole. Raises DatasetError."""
+    """Open an npy file of photos without people, without reading it into memory.
+
+    Returns:
+        (N, H, W, 3) RGB.
+
+    Raises:
+        DatasetError: The file is missing, broken, or holds too few photos.
+    """
     try:
         photos: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -129,11 +154,22 @@ def read_backgrounds(path: Path) -> NDArray[np.uint8]:
 
 @torch.no_grad()
 def render_sequences(studio: Studio, count: int, frames: int, generator: torch.Generator) -> Scenes:
-    """`count` random scenes of `frames` consecutive frames at 30 fps; of lone poses where it is 1.
+    """Render random scenes.
 
-    The generator is on the CPU; the same one gives the same bytes on a CPU (a GPU adds in
-    any order, so that a byte may differ by one). Pictures are as a perfect camera takes them:
-    `degrade` makes them real.
+    The pictures are those of a perfect camera; `degrade` makes them look real. On a CPU the same
+    generator makes the same bytes (on a GPU the order of sums varies, so a byte may differ by 1).
+
+    Args:
+        studio: What scenes are made of.
+        count: Number of scenes, N.
+        frames: Consecutive frames of each at 30 fps, T; a single frame shows a random pose.
+        generator: On the CPU.
+
+    Returns:
+        N scenes of T frames.
+
+    Raises:
+        DatasetError: No motion is long enough.
     """
     poses = random_poses(studio.motions, count, generator) if frames == 1 else [None] * count
     scenes = [_scene(studio, frames, pose, branch(generator)) for pose in poses]
@@ -151,29 +187,39 @@ def render_sequences(studio: Studio, count: int, frames: int, generator: torch.G
 @torch.no_grad()
 def film(
     studio: Studio, frames: int, generator: torch.Generator, wall: Tensor | None = None
-) -> tuple[Iterator[NDArray[np.uint8]], Filmed]:
-    """One person in whole frames of CLIP_SIZE, camera and background still.
+) -> tuple[Iterator[NDArray[np.uint8]], FilmedPerson]:
+    """Film one person in whole frames of CLIP_SIZE, with a still camera and background.
 
-    wall: the background (3, H, W), linear RGB, which fills the image; a photo where it is None.
-    Returns the pictures (H, W, 3) RGB, one by one, and their truth. The whole person is in the
-    image all the time. Raises DatasetError where no motion of that many frames stays inside.
+    The whole person is inside the image all the time.
+
+    Args:
+        studio: What scenes are made of.
+        frames: Length of the clip.
+        generator: On the CPU.
+        wall: (3, H, W) linear RGB, a background that fills the image; None: one of the photos.
+
+    Returns:
+        The pictures (H, W, 3) RGB, one by one, and their truth.
+
+    Raises:
+        DatasetError: No motion of that many frames exists or stays inside the image.
     """
     betas = random_betas(generator)
     camera = random_camera(generator)
     for _ in range(TRIES):
-        cast = random_cast(studio.anatomy, betas, studio.motions, frames, None, camera, generator)
-        placed = place_whole(cast, CLIP_SIZE, uniform(generator, *CLIP_TALL), generator)
-        if torch.equal(inside(placed.extent, CLIP_SIZE), placed.extent):
+        person = random_person(studio.body, betas, studio.motions, frames, None, camera, generator)
+        placed = place_whole(person, CLIP_SIZE, uniform(generator, *CLIP_BOX), generator)
+        if torch.equal(clip_to_image(placed.extent, CLIP_SIZE), placed.extent):
             break
     else:
         raise DatasetError(f"no motion of {frames} frames stays inside {CLIP_SIZE} px; film fewer")
-    actor = _actor(studio, betas, placed, generator)
+    moving = _dressed(studio, betas, placed, generator)
     light = _random_light(camera, generator).to(studio.device)
-    photo = _random_photo(studio, 1.0, placed.pan, generator).pixels if wall is None else wall
+    photo = _random_background(studio, 1.0, placed.pan, generator).pixels if wall is None else wall
     height, width = photo.shape[1:]
     fills = max(CLIP_SIZE[0] / width, CLIP_SIZE[1] / height)
-    behind = Photo(photo.to(studio.device), fills, torch.zeros_like(placed.pan))
-    truth = Filmed(
+    behind = Background(photo.to(studio.device), fills, torch.zeros_like(placed.pan))
+    truth = FilmedPerson(
         image_size=CLIP_SIZE,
         focal=placed.focal,
         poses=_poses(placed),
@@ -182,47 +228,50 @@ def film(
         box=_numpy(placed.extent),
         kp2d=_numpy(pad(placed.points, (0, 1), value=1.0)),
     )
-    return _frames(actor, light, behind, placed.focal), truth
+    return _frames(moving, light, behind, placed.focal), truth
 
 
 @torch.no_grad()
-def _frames(actor: Actor, light: Light, photo: Photo, focal: float) -> Iterator[NDArray[np.uint8]]:
+def _frames(
+    moving: MovingPerson, light: Light, background: Background, focal: float
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the whole frames, drawn as the middle of squares."""
     width, height = CLIP_SIZE
     size = max(width, height)
     left, top = (width - size) // 2, (height - size) // 2
-    total = len(actor.trans)
-    corner = actor.trans.new_tensor([left, top]).expand(total, -1)
-    view = View(focal, CLIP_SIZE, corner, torch.full_like(corner[:, 0], size), size)
+    total = len(moving.trans)
+    corner = moving.trans.new_tensor([left, top]).expand(total, -1)
+    view = PictureView(focal, CLIP_SIZE, corner, torch.full_like(corner[:, 0], size), size)
     for start in range(0, total, CLIP_CHUNK):
         some = slice(start, start + CLIP_CHUNK)
-        people = draw_people([actor[some]], light, view[some])
-        pictures = to_bytes(compose(people, photo[some], [], view[some]))
+        people = draw_people([moving[some]], light, view[some])
+        pictures = to_bytes(compose(people, background[some], [], view[some]))
         yield from pictures[:, -top : height - top, -left : width - left].cpu().numpy()
 
 
 def _scene(studio: Studio, frames: int, pose: Tensor | None, generator: torch.Generator) -> Scenes:
-    """One scene, as Scenes with N = 1."""
+    """Render one scene, as Scenes with N = 1."""
     betas = random_betas(generator)
     camera = random_camera(generator)
-    cast = random_cast(studio.anatomy, betas, studio.motions, frames, pose, camera, generator)
-    placed = place(cast, IMAGE_SIZE, generator)
-    box = _detected(inside(placed.extent, IMAGE_SIZE), generator)  # (T, 4)
+    person = random_person(studio.body, betas, studio.motions, frames, pose, camera, generator)
+    placed = place(person, IMAGE_SIZE, generator)
+    box = _tracked(clip_to_image(placed.extent, IMAGE_SIZE), generator)  # (T, 4)
     square = _square(box)  # (T, 3)
-    view = View(placed.focal, IMAGE_SIZE, square[:, :2], square[:, 2], PIXELS)
-    actors = [_actor(studio, betas, placed, generator)]
+    view = PictureView(placed.focal, IMAGE_SIZE, square[:, :2], square[:, 2], PIXELS)
+    people = [_dressed(studio, betas, placed, generator)]
     if chance(generator, ACCOMPANIED):
-        actors.append(_somebody_else(studio, frames, placed, camera, generator))
+        people.append(_second_person(studio, frames, placed, camera, generator))
     light = _random_light(camera, generator).to(studio.device)
     scale = float(square[:, 2].mean()) / uniform(generator, 100, 320)
-    photo = _random_photo(studio, scale, placed.pan, generator)
+    background = _random_background(studio, scale, placed.pan, generator)
     obstacles = []
     if chance(generator, HIDDEN):
         for _ in range(1 + chance(generator, 0.4)):
             obstacles.append(_random_obstacle(studio, placed.extent, scale, generator))
-    picture = compose(draw_people(actors, light, view), photo, obstacles, view)
+    picture = compose(draw_people(people, light, view), background, obstacles, view)
     points = view.to_picture(placed.points)  # (T, 31, 2)
     labels = Labels(
-        kp2d=_numpy(torch.cat([points, _counts(placed.points, view)[..., None]], -1))[None],
+        kp2d=_numpy(torch.cat([points, _weights(placed.points, view)[..., None]], -1))[None],
         box=_numpy(view.to_picture(box.view(-1, 2, 2)).flatten(1))[None],
         poses=_poses(placed)[None],
         betas=betas.expand(1, frames, -1).numpy().copy(),
@@ -237,29 +286,32 @@ def _scene(studio: Studio, frames: int, pose: Tensor | None, generator: torch.Ge
     )
 
 
-def _actor(studio: Studio, betas: Tensor, placed: Placed, generator: torch.Generator) -> Actor:
-    figure = dress(studio.anatomy, studio.closet, betas, generator)
-    return Actor(figure, placed.cast.rotmats, placed.trans)
+def _dressed(
+    studio: Studio, betas: Tensor, placed: PlacedPerson, generator: torch.Generator
+) -> MovingPerson:
+    """Dress a placed person."""
+    person = dress(studio.body, studio.wardrobe, betas, generator)
+    return MovingPerson(person, placed.person.rotmats, placed.trans)
 
 
-def _somebody_else(
-    studio: Studio, frames: int, placed: Placed, camera: Tensor, generator: torch.Generator
-) -> Actor:
-    """Another person beside, behind or in front of the one who is placed, moving differently."""
+def _second_person(
+    studio: Studio, frames: int, placed: PlacedPerson, camera: Tensor, generator: torch.Generator
+) -> MovingPerson:
+    """Make another person beside, behind or in front of the placed one, who moves differently."""
     betas = random_betas(generator)
-    cast = random_cast(studio.anatomy, betas, studio.motions, frames, None, camera, generator)
-    middle = placed.place[frames // 2]
+    other = random_person(studio.body, betas, studio.motions, frames, None, camera, generator)
+    middle = placed.pelvis[frames // 2]
     aside = uniform(generator, 0.35, 1.1) * (1 if chance(generator, 0.5) else -1)
     away = uniform(generator, 0.3, 2.5) * (1 if chance(generator, 0.7) else -0.4)
     across = camera @ torch.tensor([aside, 0.0, -away])
     start = middle + across.to(middle.device)
-    start[2] = start[2].clamp(min=1.0 - float(cast.outline[..., 2].min()))
-    figure = dress(studio.anatomy, studio.closet, betas, generator)
-    return Actor(figure, cast.rotmats, cast.path + start - cast.pelvis)
+    start[2] = start[2].clamp(min=1.0 - float(other.outline[..., 2].min()))
+    person = dress(studio.body, studio.wardrobe, betas, generator)
+    return MovingPerson(person, other.rotmats, other.path + start - other.rest_pelvis)
 
 
-def _detected(box: Tensor, generator: torch.Generator) -> Tensor:
-    """Boxes (T, 4) as a tracker would give them: smoothed, a little off, trembling."""
+def _tracked(box: Tensor, generator: torch.Generator) -> Tensor:
+    """Change boxes (T, 4) to those of a tracker: smoothed, with constant and random errors."""
     frames = len(box)
     half = SMOOTHED // 2
     rows = pad(box.t()[None], (half, half), mode="replicate")
@@ -275,27 +327,27 @@ def _detected(box: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _square(box: Tensor) -> Tensor:
-    """(T, 3) left, top and side: around the box, MARGIN times its longer side."""
+    """Return squares (T, 3), left, top and side: around boxes, MARGIN times their longer side."""
     side = MARGIN * (box[:, 2:] - box[:, :2]).amax(1, keepdim=True).clamp(min=LEAST_SIDE / MARGIN)
     return torch.cat([(box[:, :2] + box[:, 2:] - side) / 2, side], -1)
 
 
-def _counts(points: Tensor, view: View) -> Tensor:
-    """Weights (T, 31): 0 for points (T, 31, 2) px that are far outside the image."""
+def _weights(points: Tensor, view: PictureView) -> Tensor:
+    """Return weights (T, 31): 0 for points (T, 31, 2) px that are far outside the image, else 1."""
     ends = points.new_tensor(view.image_size)
     beyond = torch.maximum(-points, points - ends).amax(-1)  # (T, 31) px of the image
     return (beyond < OUTSIDE * (view.side / view.size)[:, None]).float()
 
 
 def _random_light(camera: Tensor, generator: torch.Generator) -> Light:
-    """Soft or hard, warm or cold light; what faces the camera is neither black nor white."""
+    """Draw soft or hard, warm or cold light; surfaces in it are neither black nor white."""
     ambient = _tint(generator) * uniform(generator, 0.25, 1.0)
     lamps = torch.stack([_tint(generator) * uniform(generator, 0.0, 1.0) for _ in range(2)])
     toward = []
     for _ in range(2):
-        place = direction(generator)
-        place[1] = abs(float(place[1])) if chance(generator, 0.85) else float(place[1])
-        toward.append(camera @ place)
+        lamp = direction(generator)
+        lamp[1] = abs(float(lamp[1])) if chance(generator, 0.85) else float(lamp[1])
+        toward.append(camera @ lamp)
     light = Light(
         ambient=ambient,
         up=camera @ torch.tensor([0.0, 1.0, 0.0]),
@@ -311,12 +363,14 @@ def _random_light(camera: Tensor, generator: torch.Generator) -> Light:
 
 
 def _tint(generator: torch.Generator) -> Tensor:
-    """A light's colour (3,) around white."""
+    """Draw a light's colour (3,) around white."""
     return (0.15 * torch.randn(3, generator=generator)).clamp(-0.35, 0.35).exp()
 
 
-def _random_photo(studio: Studio, scale: float, drift: Tensor, generator: torch.Generator) -> Photo:
-    """A background, mirrored or not, brighter or darker, anywhere; scale in px of the image."""
+def _random_background(
+    studio: Studio, scale: float, offset: Tensor, generator: torch.Generator
+) -> Background:
+    """Draw a photo, perhaps mirrored, brighter or darker, at any offset; fields of Background."""
     number = int(torch.randint(len(studio.backgrounds), (), generator=generator))
     pixels = torch.from_numpy(studio.backgrounds[number].copy()).to(studio.device)
     pixels = (pixels.permute(2, 0, 1).float() / 255) ** 2
@@ -324,13 +378,13 @@ def _random_photo(studio: Studio, scale: float, drift: Tensor, generator: torch.
         pixels = pixels.flip(-1)
     start = 1280 * torch.rand(2, generator=generator)
     gain = math.exp(normal(generator, 0.25))
-    return Photo((pixels * gain).clamp(0, 1), scale, drift + start.to(studio.device))
+    return Background((pixels * gain).clamp(0, 1), scale, offset + start.to(studio.device))
 
 
 def _random_obstacle(
     studio: Studio, extent: Tensor, scale: float, generator: torch.Generator
 ) -> Obstacle:
-    """A box, a ball or a strip, as a photo looks or of one colour, over a part of the person."""
+    """Draw a rectangle, ellipse or strip, of a photo or of one colour, over part of the person."""
     box = extent[len(extent) // 2].cpu()
     size = box[2:] - box[:2]
     longer = float(size.max())
@@ -342,22 +396,23 @@ def _random_obstacle(
         half = longer * (0.06 + 0.2 * torch.rand(2, generator=generator))
         angle = uniform(generator, 0, math.pi) if chance(generator, 0.4) else 0.0
     turn = axis_angle_to_matrix(torch.tensor([0.0, 0.0, angle]))[:2, :2]
-    photo = _random_photo(studio, scale, torch.zeros(len(extent), 2).to(studio.device), generator)
+    still = torch.zeros(len(extent), 2).to(studio.device)
+    texture = _random_background(studio, scale, still, generator)
     if chance(generator, 0.4):
         plain = colour(generator).to(studio.device)[:, None, None]
-        photo = Photo(plain.expand(-1, 2, 2), scale, photo.drift)
+        texture = Background(plain.expand(-1, 2, 2), scale, texture.offset)
     return Obstacle(
         centre=centre.to(studio.device),
         half=half.to(studio.device),
         turn=turn.to(studio.device),
         round=chance(generator, 0.4),
-        photo=photo,
+        texture=texture,
     )
 
 
-def _poses(placed: Placed) -> NDArray[np.float32]:
-    """(T, 72) axis-angle, global_orient in the camera frame."""
-    return _numpy(matrix_to_axis_angle(placed.cast.rotmats).flatten(1))
+def _poses(placed: PlacedPerson) -> NDArray[np.float32]:
+    """Return (T, 72) axis-angle, global_orient in the camera frame."""
+    return _numpy(matrix_to_axis_angle(placed.person.rotmats).flatten(1))
 
 
 def _numpy(tensor: Tensor) -> NDArray[np.float32]:

@@ -121,8 +121,8 @@ def test_recordings_take_turns_and_those_too_short_are_left_out(studio: Studio, 
     _, rotvec, root = next(studio.motions.clips())
     many = [(f"13_{n:02d}", rotvec[: 40 if n else 3], root[: 40 if n else 3]) for n in range(3)]
     varied = replace(studio, motions=join_clips(many, studio.motions.fps))
-    takes = clips._takes(varied, 8, False, torch.Generator().manual_seed(0))
-    names = [next(takes)[0] for _ in range(4)]
+    films = clips._films(varied, 8, False, torch.Generator().manual_seed(0))
+    names = [next(films)[0] for _ in range(4)]
     assert set(names[:2]) == {"13_01", "13_02"}
     assert names[2:] == names[:2]
     with pytest.raises(DatasetError, match="long enough"):

@@ -144,8 +144,8 @@ def test_held_out_things_stay_out(folder) -> None:
     assert held_out.motions.names == ("13_01",)
     assert learned.backgrounds.max() < held_out.backgrounds.min()
     assert len(held_out.backgrounds) == scenes.HELD_OUT_BACKGROUNDS
-    assert len(learned.closet.cloths) == len(held_out.closet.cloths) == 3
-    assert len(learned.closet.skins) == len(held_out.closet.skins) == 1
+    assert len(learned.wardrobe.pieces) == len(held_out.wardrobe.pieces) == 3
+    assert len(learned.wardrobe.skins) == len(held_out.wardrobe.skins) == 1
 
 
 def test_missing_backgrounds_are_named(tmp_path) -> None:

@@ -11,7 +11,7 @@ from staf_cli.rendering import Camera
 from staf_cli.rendering.rasterizer import CpuRasterizer, Surface
 from staf_cli.training.studio.splatting import (
     Fragments,
-    interpolate,
+    interpolate_at_pixels,
     skin,
     splat,
     vertex_normals,
@@ -107,7 +107,7 @@ def test_what_a_pixel_shows_is_projected_there(depth: float) -> None:
     ours, theirs = posed(4, depth)
     shown = draw(ours)
     assert len(shown.pixel) > 4000
-    places = project(interpolate(theirs, shown), FOCAL, CENTRE)
+    places = project(interpolate_at_pixels(theirs, shown), FOCAL, CENTRE)
     x, y = shown.pixel % SIZE + 0.5, shown.pixel // SIZE % SIZE + 0.5
     assert (places - torch.stack([x, y], -1)).abs().max() < 0.05
     assert torch.allclose(shown.weight.sum(1), torch.ones(len(x)))
