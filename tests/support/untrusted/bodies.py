@@ -48,17 +48,17 @@ def body_of_many_arrays_that_inflate(folder):
     return run_with(folder, "--body", bomb(folder / "body.npz", members))
 
 
-@attack("lies about its size")
+@attack("has a wrong size")
 def body_whose_header_claims_terabytes(folder):
     return with_body(folder, {"v_template": npy(f"({10**12}, 3)", bytes(24))})
 
 
-@attack("lies about its size")
+@attack("has a wrong size")
 def body_of_negative_size(folder):
     return with_body(folder, {"v_template": npy("(-2, -3)", bytes(24))})
 
 
-@attack("no numpy array|lies about its size")
+@attack("no numpy array|has a wrong size")
 def body_of_boundless_nothing(folder):
     return with_body(folder, {"v_template": npy(f"({10**30}, 0)")})
 

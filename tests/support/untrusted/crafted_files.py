@@ -13,7 +13,7 @@ import numpy as np
 
 
 def npy(shape: str, data: bytes = b"", dtype: str = "'<f4'", fortran: str = "False") -> bytes:
-    """An npy member whose header says what it is told to say."""
+    """An npy member with these fields in its header."""
     header = f"{{'descr': {dtype}, 'fortran_order': {fortran}, 'shape': {shape}, }}"
     return raw_npy(header.encode(), data)
 
