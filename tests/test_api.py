@@ -129,7 +129,7 @@ def test_public_classes_say_what_they_are(name):
         assert not thing.__doc__.startswith(f"{name}(")  # what dataclass writes by itself
 
 
-@pytest.mark.parametrize(("name", "function"), public_functions())
+@pytest.mark.parametrize(("name", "function"), list(public_functions()))
 def test_public_functions_document_shapes_units_and_errors(name, function):
     text = function.__doc__
     assert text
