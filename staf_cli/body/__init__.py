@@ -1,1 +1,1 @@
-"""Body models in SMPL format: skinning, and reading files without running code."""
+"""Body models in SMPL format: skinning, and reading their files without running code."""

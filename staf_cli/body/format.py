@@ -1,7 +1,9 @@
 """The SMPL format as plain arrays: what a body file must hold, checked, hashed, read and written.
 
-An npz carries the arrays under SMPL's own names (f, kintree_table, weights, ...). Reading one
-never runs code: no pickles, and every array's size is checked before memory is taken for it.
+An npz has the arrays under SMPL's own names (f, kintree_table, weights, ...). Reading one never
+runs code: no pickles, and every array's size is checked before memory is taken for it.
+
+Shapes: V vertices, F faces.
 """
 
 import hashlib
@@ -29,17 +31,17 @@ Ints = NDArray[np.int64]
 
 JOINT_COUNT = 24
 BETAS = 10
-SAMPLES = 431  # vertices of the down-sampled mesh that the network looks at
+SAMPLES = 431  # points of the down-sampled mesh at which the network samples its maps
 SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
 
-INTEGERS = ("parents", "faces", "sample_index")
+INTEGER_ARRAYS = ("parents", "faces", "sample_index")
 
 MOST_VERTICES = 100_000
 LARGEST_ARRAYS = 256 * 2**20  # bytes, together; SMPL with 300 betas in float64 has 90 MB
 LARGEST_DIRECTORY = 2**20  # bytes of a zip's list of members; reading it takes twenty times that
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # how numpy and SMPL's authors compress
-# What reading an npy header raises, which is a Python expression, where it is none or a trap.
-BAD_HEADER = (
+ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # how numpy and SMPL's authors compress
+# What reading an npy header can raise: it is a Python expression, and this one may be any text.
+HEADER_ERRORS = (
     ValueError,
     TypeError,
     EOFError,
@@ -56,13 +58,14 @@ ROW_TOLERANCE = 1e-3  # how far a vertex's skinning weights may sum from 1
 class BodyArrays:
     """One body model in SMPL format with V vertices, in its T-pose, in metres.
 
-    `J_regressor` takes vertices to the 24 joints. `posedirs` are vertex offsets for the
-    207 = 23 * 9 numbers of R - I of the joints 1..23. `sample_index` and `sample_weight` make
-    each of the network's 431 points from K vertices; the two regressors take posed vertices to
-    the 17 COCO keypoints and to the 14 LSP joints of the evaluation. These four are optional.
+    `J_regressor` computes the 24 joints from the vertices. `posedirs` are vertex offsets for the
+    207 = 23 * 9 numbers of R - I of the joints 1..23. `sample_index` and `sample_weight` mix
+    each of the network's 431 points from K vertices; the two other regressors compute the 17 COCO
+    keypoints and the 14 LSP joints of the evaluation from posed vertices. These four are optional.
 
-    Raises BodyError for an array of another shape, with numbers that are not finite, or with
-    weights, parents or faces that make no body.
+    Raises:
+        BodyError: An array has another shape or values that are not finite, or weights, parents
+            or faces make no body.
     """
 
     v_template: Floats  # (V, 3) m
@@ -96,7 +99,7 @@ class BodyArrays:
         for name, shape in shapes.items():
             array = getattr(self, name)
             _check_array(name, array, shape)
-            kind = np.int64 if name in INTEGERS else np.float32
+            kind = np.int64 if name in INTEGER_ARRAYS else np.float32
             if array is not None and array.dtype != kind:
                 raise BodyError(f"{name}: holds {array.dtype}, expected {kind.__name__}")
         if vertices == 0 or len(self.faces) == 0:
@@ -114,7 +117,7 @@ class BodyArrays:
 
     @property
     def hash(self) -> str:
-        """16 hexadecimal digits that name this body: see `body_hash`."""
+        """16 hexadecimal digits that identify this body: see `body_hash`."""
         return body_hash(self.v_template, self.shapedirs, self.J_regressor, self.weights)
 
 
@@ -124,10 +127,18 @@ def body_hash(
     J_regressor: NDArray[np.generic],
     weights: NDArray[np.generic],
 ) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 over what makes two bodies differ.
+    """Hash the arrays that make two bodies differ.
 
-    v_template (V, 3), shapedirs (V, 3, 10 or more: the first 10 count), J_regressor (24, V) and
-    weights (V, 24), in this order, each as C-ordered little-endian float32.
+    They are hashed in the order of the arguments, each as C-ordered little-endian float32.
+
+    Args:
+        v_template: (V, 3) m.
+        shapedirs: (V, 3, 10 or more); only the first 10 count.
+        J_regressor: (24, V)
+        weights: (V, 24)
+
+    Returns:
+        The first 16 hexadecimal digits of the SHA-256.
     """
     digest = hashlib.sha256()
     for array in (v_template, shapedirs[..., :BETAS], J_regressor, weights):
@@ -136,15 +147,23 @@ def body_hash(
 
 
 def load_body(path: Path) -> BodyArrays:
-    """Read a body's npz: SMPL's names, optionally sample_* and *_regressor; no posedirs: zeros.
+    """Read a body's npz.
 
-    Raises BodyError when the file is missing, damaged, not an npz, or no SMPL body.
+    Args:
+        path: The npz, with arrays under SMPL's names; sample_*, *_regressor and posedirs (then
+            zeros) may be missing.
+
+    Returns:
+        The body.
+
+    Raises:
+        BodyError: The file is missing, damaged, not an npz, or no SMPL body.
     """
-    members = {_member(field.name): field.name for field in fields(BodyArrays)}
+    members = {_npz_name(field.name): field.name for field in fields(BodyArrays)}
     found = {members[name]: array for name, array in read_npz(path, members).items()}
     for name in ("v_template", "shapedirs", "J_regressor", "weights", "parents", "faces"):
         if name not in found:
-            raise BodyError(f"{path}: has no {_member(name)}; it is not an SMPL-format body")
+            raise BodyError(f"{path}: has no {_npz_name(name)}; it is not an SMPL-format body")
     try:
         return body_arrays(found)
     except BodyError as error:
@@ -152,10 +171,18 @@ def load_body(path: Path) -> BodyArrays:
 
 
 def body_arrays(found: dict[str, NDArray[np.generic]]) -> BodyArrays:
-    """BodyArrays from arrays of any number type under its fields' names.
+    """Convert arrays of any number type to a body.
 
-    `parents` may be the whole kintree_table (2, 24), whose root is 2**32 - 1 in old files;
-    shapedirs may have more than 10 betas, which are cut; absent posedirs are zeros.
+    Args:
+        found: Arrays under the names of BodyArrays' fields. `parents` may be the whole
+            kintree_table (2, 24), whose root is 2**32 - 1 in old files; shapedirs may have more
+            than 10 betas, which are cut; posedirs may be missing, they are zeros then.
+
+    Returns:
+        The body.
+
+    Raises:
+        BodyError: They are not the arrays of an SMPL body.
     """
     for name, array in found.items():
         if array.dtype.kind not in "biuf":
@@ -168,7 +195,7 @@ def body_arrays(found: dict[str, NDArray[np.generic]]) -> BodyArrays:
         floats = {
             name: np.ascontiguousarray(array, dtype=np.float32)
             for name, array in found.items()
-            if name not in INTEGERS
+            if name not in INTEGER_ARRAYS
         }
     floats["shapedirs"] = np.ascontiguousarray(floats["shapedirs"][..., :BETAS])
     floats.setdefault(
@@ -176,7 +203,7 @@ def body_arrays(found: dict[str, NDArray[np.generic]]) -> BodyArrays:
     )
     integers = {
         name: np.ascontiguousarray(found[name]).astype(np.int64)
-        for name in INTEGERS
+        for name in INTEGER_ARRAYS
         if name in found
     }
     parents = integers["parents"]
@@ -200,10 +227,15 @@ def body_arrays(found: dict[str, NDArray[np.generic]]) -> BodyArrays:
 def save_body(body: BodyArrays, path: Path) -> None:
     """Write a body as the compressed npz that `load_body` reads; posedirs of zeros are left out.
 
-    Raises OutputError where the file cannot be written.
+    Args:
+        body: The body.
+        path: The npz to write.
+
+    Raises:
+        OutputError: The file cannot be written.
     """
     arrays = {
-        _member(field.name): getattr(body, field.name)
+        _npz_name(field.name): getattr(body, field.name)
         for field in fields(BodyArrays)
         if getattr(body, field.name) is not None
     }
@@ -217,11 +249,19 @@ def save_body(body: BodyArrays, path: Path) -> None:
 def read_npz(
     path: Path, names: Iterable[str], largest: int | None = None
 ) -> dict[str, NDArray[np.generic]]:
-    """The named arrays of an npz that are there, numbers or text; the others are not touched.
+    """Read some arrays of an untrusted npz, numbers or text; the others are not touched.
 
-    largest: bytes that they may take together, as much as any body's where it is not given.
-    Raises BodyError for a missing or damaged file, an array of objects (a pickle), arrays that
-    take more than that, or a header that does not fit its data.
+    Args:
+        path: The npz.
+        names: Of the arrays; one that is not there is left out of the result.
+        largest: Bytes that they may take together; None: as much as any body needs.
+
+    Returns:
+        The arrays that are there, by name.
+
+    Raises:
+        BodyError: The file is missing or damaged, an array holds objects (a pickle), the arrays
+            take too many bytes, or a header does not fit its data.
     """
     with open_zip(path) as archive:
         present = set(archive.namelist())
@@ -237,20 +277,27 @@ def read_npz(
 
 @contextmanager
 def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open a zip of unknown origin for reading, without taking memory for a directory's lies.
+    """Open an untrusted zip for reading; its directory is not read where it is too large.
 
-    Raises BodyError for a missing or damaged file, here and while members are read in the block.
+    Args:
+        path: The zip.
+
+    Yields:
+        The open zip; errors while members are read in the block become BodyError, too.
+
+    Raises:
+        BodyError: The file is missing or damaged.
     """
     damaged = f"{path}: is damaged, or no npz or zip file; get it again"
     try:
-        if not path.is_file():  # a pipe would be waited for
+        if not path.is_file():  # reading a pipe would block
             problem = "cannot be read: is no file" if path.exists() else "there is no such file"
             raise BodyError(f"{path}: {problem}")
         with path.open("rb") as stream:
             if _directory_size(stream) > LARGEST_DIRECTORY:
                 raise BodyError(damaged)
             with zipfile.ZipFile(stream) as archive:
-                if any(member.compress_type not in METHODS for member in archive.infolist()):
+                if any(member.compress_type not in ZIP_METHODS for member in archive.infolist()):
                     raise BodyError(damaged)
                 yield archive
     except (
@@ -268,7 +315,7 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _directory_size(stream: IO[bytes]) -> int:
-    """What the module itself will read into memory when it opens the zip; 0 for no zip."""
+    """The bytes that zipfile itself will read into memory when it opens the zip; 0 for no zip."""
     end = zipfile._EndRecData(stream)  # type: ignore[attr-defined]
     size: int = end[zipfile._ECD_SIZE] if end else 0  # type: ignore[attr-defined]
     return size
@@ -282,30 +329,32 @@ def _read_member(path: Path, archive: zipfile.ZipFile, member: str) -> NDArray[n
             one = version == (1, 0)
             read_header = npy.read_array_header_1_0 if one else npy.read_array_header_2_0
             shape, _, dtype = read_header(stream)
-        except BAD_HEADER as error:
+        except HEADER_ERRORS as error:
             raise BodyError(f"{where} is no numpy array; get the file again") from error
         start = stream.tell()
     if dtype.hasobject:
         raise BodyError(f"{where} holds Python objects, which could run code; it is not read")
     if dtype.kind not in "biufU" or dtype.itemsize == 0:
         raise BodyError(f"{where} holds {dtype!s:.40}, neither numbers nor text; get it again")
-    lies = f"{where} is cut off or lies about its size; get the file again"
+    wrong_size = f"{where} is cut off or has a wrong size; get the file again"
     data = archive.getinfo(member).file_size - start
     if min(shape, default=1) < 0 or data != math.prod(shape) * dtype.itemsize:
-        raise BodyError(lies)
+        raise BodyError(wrong_size)
     try:
         with archive.open(member) as stream:
             array: NDArray[np.generic] = npy.read_array(stream, allow_pickle=False)
-    except BAD_HEADER as error:  # fewer data than the zip says, or a shape that numpy cannot hold
-        raise BodyError(lies) from error
-    if dtype.kind == "U":  # Python stops at what is no letter
+    except (
+        HEADER_ERRORS
+    ) as error:  # fewer data than the zip promises, or a shape that numpy cannot hold
+        raise BodyError(wrong_size) from error
+    if dtype.kind == "U":  # Python aborts on a number that is no letter
         letters = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(dtype.byteorder))
         if letters.max(initial=0) > sys.maxunicode:
             raise BodyError(f"{where} holds what is no text; get the file again")
     return array
 
 
-def _member(field: str) -> str:
+def _npz_name(field: str) -> str:
     return {"parents": "kintree_table", "faces": "f"}.get(field, field)
 
 

@@ -1,4 +1,4 @@
-"""A person's parameters on their body: rotations, joints and meshes in the camera's frame."""
+"""A person's parameters applied to their body: rotations, joints and meshes in the camera frame."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from staf_cli.core.geometry import (
 )
 from staf_cli.core.records import Float, Person
 
-CHUNK = 1000  # frames whose joints are computed at a time
+CHUNK = 1000  # frames whose joints are computed together
 
 
 def rotation_matrices(poses: Float) -> Tensor:
@@ -35,12 +35,12 @@ def vertices(person: Person, body: Body, rows: slice) -> NDArray[np.float32]:
     """Compute the mesh at some of a person's frames.
 
     Args:
-        person: the parameters.
-        body: the body model that they are of, V vertices.
-        rows: which n of the person's frames.
+        person: The parameters.
+        body: The body model that they are of, V vertices.
+        rows: Which n of the person's frames.
 
     Returns:
-        (n, V, 3), metres, camera frame.
+        (n, V, 3) m, camera frame.
     """
     betas = torch.from_numpy(person.betas[rows]).float()
     with torch.no_grad():
@@ -60,7 +60,7 @@ def joints(
     """Compute the joints of a posed body, in space and in the image.
 
     Args:
-        body: the body model.
+        body: The body model.
         rotmats: (F, 24, 3, 3).
         betas: (F, 10).
         trans: (F, 3) m, camera frame.
@@ -86,8 +86,8 @@ def with_parameters(
     """Give a person other parameters; joints and the crop's camera follow from them.
 
     Args:
-        person: whose frames, crops and camera stay as they are.
-        body: the body model.
+        person: Whose frames, crops and camera stay as they are.
+        body: The body model.
         rotmats: (F, 24, 3, 3).
         betas: (F, 10).
         trans: (F, 3) m, camera frame.

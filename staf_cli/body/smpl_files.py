@@ -1,7 +1,7 @@
-"""The SMPL models that users bring: official files of any name and format -> a body of ours.
+"""Import of the official SMPL files, of any name and format, as a body of ours.
 
 They are licensed by the Max Planck Institute and may not be redistributed; users download them
-after registering. Imported ones lie as npz in the user's data folder.
+after registering. Imported bodies are npz files in the user's data folder.
 """
 
 import re
@@ -18,7 +18,7 @@ from staf_cli.core.errors import BodyError
 from staf_cli.core.files import data_folder
 
 VERTICES = 6890
-ARRAYS = {
+ARRAYS = {  # name in the official files: field of BodyArrays
     "v_template": "v_template",
     "shapedirs": "shapedirs",
     "posedirs": "posedirs",
@@ -43,9 +43,17 @@ LSP_JOINTS = (8, 5, 2, 1, 4, 7, 21, 19, 17, 16, 18, 20, 12)  # right ankle ... l
 
 
 def import_body(path: Path) -> tuple[str, Path]:
-    """Read an official SMPL file and keep it: ("smpl-neutral", its npz in the data folder).
+    """Read an official SMPL file and write it as an npz into the data folder.
 
-    Raises BodyError as `read` does, OutputError where the npz cannot be written.
+    Args:
+        path: The official file, as for `read_smpl`.
+
+    Returns:
+        The body's name, such as "smpl-neutral", and the npz.
+
+    Raises:
+        BodyError: The file cannot be used, as in `read_smpl`.
+        OutputError: The npz cannot be written.
     """
     gender, body = _open(path)
     name = f"smpl-{gender}"
@@ -54,22 +62,30 @@ def import_body(path: Path) -> tuple[str, Path]:
     return name, target
 
 
-def read(path: Path) -> BodyArrays:
-    """An official SMPL file (.pkl, .npz, or the .zip it came in), without running code.
+def read_smpl(path: Path) -> BodyArrays:
+    """Read an official SMPL file without running code.
 
-    Of a .zip the only SMPL file is taken, or the only neutral one. 300 betas are cut to 10.
-    The COCO and LSP regressors are made here: SMPL's own joint regressor for what is a joint of
-    SMPL, so that hips lie deeper than the annotators of those datasets put them and LSP's neck
-    is SMPL's; single vertices for nose, eyes, ears and the top of the head.
+    300 betas are cut to 10. The COCO and LSP regressors are made here: SMPL's own joint regressor
+    for the joints of SMPL, so that hips are deeper in the body than the annotators of those
+    datasets put them and LSP's neck is SMPL's; single vertices for nose, eyes, ears and the top
+    of the head.
 
-    Raises BodyError for a file that is missing, damaged, of an unknown name, that asks for
-    code, or that is another model (SMPL-X, SMPL+H, MANO, FLAME).
+    Args:
+        path: A .pkl, a .npz, or the .zip it came in, of which the only SMPL file is read, or the
+            only neutral one.
+
+    Returns:
+        The body.
+
+    Raises:
+        BodyError: The file is missing, damaged, of an unknown name, needs code to be run, or is
+            another model (SMPL-X, SMPL+H, MANO, FLAME).
     """
     return _open(path)[1]
 
 
 def _open(path: Path) -> tuple[str, BodyArrays]:
-    """Gender and body of an official file."""
+    """Read gender and body of an official file."""
     if not path.is_file():
         raise BodyError(f"{path}: there is no such file")
     match path.suffix.lower():
@@ -122,13 +138,13 @@ def _body(path: Path, found: dict[str, NDArray[np.generic]]) -> BodyArrays:
             "SMPL-X, SMPL+H, MANO and FLAME are other models"
         )
     try:
-        plain = body_arrays({ARRAYS[name]: array for name, array in found.items()})
+        body = body_arrays({ARRAYS[name]: array for name, array in found.items()})
     except BodyError as error:
         raise BodyError(f"{path}: {error}") from error
     return replace(
-        plain,
-        coco17_regressor=np.concatenate([_vertices(*FACE), plain.J_regressor[list(COCO_JOINTS)]]),
-        lsp14_regressor=np.concatenate([plain.J_regressor[list(LSP_JOINTS)], _vertices(HEAD_TOP)]),
+        body,
+        coco17_regressor=np.concatenate([_vertices(*FACE), body.J_regressor[list(COCO_JOINTS)]]),
+        lsp14_regressor=np.concatenate([body.J_regressor[list(LSP_JOINTS)], _vertices(HEAD_TOP)]),
     )
 
 
@@ -144,7 +160,7 @@ def _gender(path: Path, name: str) -> str:
 
 
 def _vertices(*index: int) -> NDArray[np.float32]:
-    """Regressor rows (N, 6890) that pick single vertices."""
+    """Regressor rows (P, 6890) that pick single vertices."""
     rows = np.zeros((len(index), VERTICES), np.float32)
     rows[np.arange(len(index)), index] = 1
     return rows

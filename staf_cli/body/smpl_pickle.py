@@ -1,9 +1,9 @@
-"""Arrays out of the pickles in which SMPL is distributed, without running what they ask for.
+"""Read arrays from the pickles in which SMPL is distributed, without running their code.
 
 A pickle is a little program that may call anything by name. This reader knows the few names
-that the official files use (numpy arrays, scipy's sparse matrices, chumpy's arrays) and gives
-each an inert stand-in that only keeps what it is handed; every other name is refused. Neither
-chumpy nor numpy's or scipy's own unpickling takes part.
+that the official files use (numpy arrays, scipy's sparse matrices, chumpy's arrays) and calls
+a stand-in for each, which only keeps its arguments; every other name is refused. Neither
+chumpy nor numpy's or scipy's own unpickling is used.
 """
 
 import math
@@ -22,7 +22,7 @@ from staf_cli.core.errors import BodyError
 
 LARGEST_FILE = 320 * 2**20  # bytes; the largest official file is about three quarters of it
 LARGEST_PIECE = 150 * 10**6  # bytes; its largest array, 300 betas in float64, is 50 MB, 145 as text
-MOST_STEPS = 50_000  # of the pickle's program; arrays are single steps, so that no file has many
+MOST_STEPS = 50_000  # of the pickle's program; an array is one step, so no file needs many
 MOST_NUMBERS = 2**22  # of a dense matrix; the joint regressor has 24 * 6890
 NUMBERS = re.compile(r"[<>=|]?(b1|i[1248]|u[1248]|f[248])")
 
@@ -30,15 +30,22 @@ Array = NDArray[np.generic]
 
 
 def read_pickle(stream: IO[bytes], path: Path, names: Collection[str]) -> dict[str, Array]:
-    """The named arrays, dense, of a pickled dictionary; others in it are not looked at.
+    """Read some arrays of a pickled dictionary; others in it are ignored.
 
-    Pickles of Python 2 (read as latin-1) and 3. `path` only names the file in messages.
-    Raises BodyError for a pickle that is damaged, that asks for anything but arrays, or whose
-    arrays cannot be made.
+    Args:
+        stream: A pickle of Python 2 (read as latin-1) or 3.
+        path: Names the file in messages only.
+        names: Of the arrays; one that is not there is left out of the result.
+
+    Returns:
+        The arrays that are there, by name, dense.
+
+    Raises:
+        BodyError: The pickle is damaged, needs anything but arrays, or an array cannot be made.
     """
     try:
-        content = _ArraysOnly(_InPieces(stream), encoding="latin1").load()
-    except _ForeignName as error:
+        content = _ArraysOnly(_LimitedStream(stream), encoding="latin1").load()
+    except _UnknownName as error:
         raise BodyError(
             f"{path}: asks for {error}, which no body model needs; nothing was run. "
             "Get the file from its original source"
@@ -64,8 +71,8 @@ def read_pickle(stream: IO[bytes], path: Path, names: Collection[str]) -> dict[s
         raise BodyError(f"{path}: {error}; get the original SMPL file") from error
 
 
-class _ForeignName(Exception):
-    """The pickle names something outside of the list below."""
+class _UnknownName(Exception):
+    """The pickle names something that is not in `_known`."""
 
 
 class _Sealed(type):
@@ -76,7 +83,7 @@ class _Sealed(type):
 
 
 class _StandIn(metaclass=_Sealed):
-    """Keeps what the pickle's constructor and `__setstate__` would have been given."""
+    """Keeps the arguments of the pickle's constructor and of `__setstate__`."""
 
     __slots__ = ("arguments", "state")
 
@@ -113,12 +120,12 @@ class _Select(_StandIn):  # state: {"a": _Ch, "idxs": array, "preferred_shape": 
     __slots__ = ()
 
 
-class _Other(_StandIn):  # loads, so that what is beside it can be read; gives no array itself
+class _Ignored(_StandIn):  # can be loaded, so that arrays beside it can; is no array itself
     __slots__ = ()
 
 
 class _Reconstructor(metaclass=_Sealed):
-    """copyreg's way to make an object in protocols 0 and 1: class, base, the base's state."""
+    """What copyreg calls to make an object in protocols 0 and 1: class, base, the base's state."""
 
     def __new__(cls, made: Any, base: object = None, state: object = None) -> Any:
         if not (isinstance(made, _Sealed) and issubclass(made, _StandIn)):
@@ -127,7 +134,7 @@ class _Reconstructor(metaclass=_Sealed):
 
 
 class _Latin1(metaclass=_Sealed):
-    """_codecs.encode as Python 3 writes bytes in old protocols."""
+    """_codecs.encode, with which Python 3 writes bytes in old protocols."""
 
     def __new__(cls, text: str, encoding: str = "latin1") -> Any:
         return text.encode("latin1")
@@ -135,30 +142,30 @@ class _Latin1(metaclass=_Sealed):
 
 def _known() -> dict[tuple[str, str], type]:
     known: dict[tuple[str, str], type] = {
-        ("numpy", "ndarray"): _Other,
+        ("numpy", "ndarray"): _Ignored,
         ("numpy", "dtype"): _DType,
         ("scipy.sparse.csc", "csc_matrix"): _Csc,
         ("scipy.sparse._csc", "csc_matrix"): _Csc,
         ("chumpy.ch", "Ch"): _Ch,
         ("chumpy.reordering", "Select"): _Select,
-        ("chumpy.ch", "MatVecMult"): _Other,
-        ("chumpy.reordering", "transpose"): _Other,
-        ("chumpy.reordering", "reshape"): _Other,
+        ("chumpy.ch", "MatVecMult"): _Ignored,
+        ("chumpy.reordering", "transpose"): _Ignored,
+        ("chumpy.reordering", "reshape"): _Ignored,
         ("copyreg", "_reconstructor"): _Reconstructor,
         ("copy_reg", "_reconstructor"): _Reconstructor,
         ("_codecs", "encode"): _Latin1,
     }
     for builtins in ("builtins", "__builtin__"):
-        known[builtins, "object"] = _Other
-        known[builtins, "set"] = _Other
+        known[builtins, "object"] = _Ignored
+        known[builtins, "set"] = _Ignored
     for numpy in ("numpy.core", "numpy._core"):
         known[f"{numpy}.multiarray", "_reconstruct"] = _NDArray
-        known[f"{numpy}.multiarray", "scalar"] = _Other
+        known[f"{numpy}.multiarray", "scalar"] = _Ignored
     return known
 
 
-class _InPieces:
-    """A stream that gives no more at a time than an array of an official file takes."""
+class _LimitedStream:
+    """A stream that refuses reads of more bytes than an array of an official file takes."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream
@@ -176,7 +183,7 @@ class _InPieces:
 
 
 def _counted(load: Callable[[Any], None]) -> Callable[[Any], None]:
-    """The same step, refused after very many: nests so deep that Python crashes take them all."""
+    """Limit the number of steps: a structure nested so deeply that Python crashes needs many."""
 
     def step(unpickler: "_ArraysOnly") -> None:
         unpickler.steps += 1
@@ -188,11 +195,11 @@ def _counted(load: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 class _ArraysOnly(pickle._Unpickler):
-    """Python's own unpickler in Python: the one in C takes memory for any memo index it reads."""
+    """Python's unpickler in Python: the one in C allocates memory for any memo index it reads."""
 
     known = _known()
     steps = 0
-    # A bytearray's claimed length is filled before it is read; no official file has one.
+    # A bytearray of the stated length is allocated before it is read; no official file has one.
     dispatch = {  # noqa: RUF012
         opcode: _counted(load)
         for opcode, load in pickle._Unpickler.dispatch.items()
@@ -201,14 +208,14 @@ class _ArraysOnly(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.known:
-            # Quoted and cut: the name is the pickle's, and goes to a terminal.
-            asked = f"{module}.{name}"
-            raise _ForeignName(f"{asked!a:.80}")
+            # Quoted and cut: the name comes from the pickle and goes to a terminal.
+            full_name = f"{module}.{name}"
+            raise _UnknownName(f"{full_name!a:.80}")
         return self.known[module, name]
 
 
 def _array(value: object) -> Array:
-    """The dense array that a stand-in stands for. Raises ValueError where there is none."""
+    """Make the dense array of a stand-in; ValueError where it is none."""
     match value:
         case _Ch(state={"x": inner}):
             return _plain(inner)
@@ -247,14 +254,14 @@ def _numbers(
 
 
 def _select(source: Array, chosen: Array, shape: object) -> Array:
-    picked: Array = source.reshape(-1)[_whole(chosen, source.size)]
+    picked: Array = source.reshape(-1)[_indices(chosen, source.size)]
     if not isinstance(shape, tuple):
         return picked
     return picked.reshape(shape)
 
 
 def _dense(state: dict[str, Any]) -> Array:
-    """A compressed-column matrix, not too large, to a dense one."""
+    """Make a compressed-column matrix dense, if it is not too large."""
     shape = state.get("_shape", state.get("shape"))
     match shape:
         case (int() as rows, int() as columns) if 0 < rows * columns <= MOST_NUMBERS and rows > 0:
@@ -262,15 +269,15 @@ def _dense(state: dict[str, Any]) -> Array:
         case _:
             raise ValueError("holds a sparse matrix of no sensible size")
     data, indices, indptr = (_plain(state.get(name)) for name in ("data", "indices", "indptr"))
-    parts = (data, _whole(indices, rows), _whole(indptr, indices.size + 1))
+    parts = (data, _indices(indices, rows), _indices(indptr, indices.size + 1))
     matrix = sparse.csc_matrix(parts, shape=(rows, columns))
     matrix.check_format(full_check=True)
     dense: Array = matrix.toarray()
     return dense
 
 
-def _whole(index: Array, below: int) -> NDArray[np.int64]:
-    """An array of indices in [0, below), as int64."""
+def _indices(index: Array, below: int) -> NDArray[np.int64]:
+    """Check that all indices are in [0, below)."""
     if index.dtype.kind not in "iu" or (index.size and (index.min() < 0 or index.max() >= below)):
         raise ValueError("holds indices that point outside of their array")
     return index.astype(np.int64)

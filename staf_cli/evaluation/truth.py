@@ -35,7 +35,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from staf_cli import video
-from staf_cli.body.format import BAD_HEADER, BETAS, read_npz
+from staf_cli.body.format import BETAS, HEADER_ERRORS, read_npz
 from staf_cli.core.errors import DatasetError, StafError, VideoError
 from staf_cli.core.files import atomic, printable
 from staf_cli.core.geometry import NETWORK_FOCAL
@@ -227,7 +227,7 @@ def _map_images(path: Path) -> NDArray[np.uint8]:
         images: NDArray[np.uint8] = open_memmap(path, mode="r")
     except FileNotFoundError as error:
         raise DatasetError(f"{printable(path)} is missing: {LABELS} belongs to it") from error
-    except (*BAD_HEADER, OSError) as error:
+    except (*HEADER_ERRORS, OSError) as error:
         raise DatasetError(f"{printable(path)}: is damaged or no numpy array of images") from error
     if images.dtype != np.uint8 or images.ndim != 5 or images.shape[-1] != 3 or not images.size:
         raise DatasetError(

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from staf_cli.body.format import SAMPLES
-from staf_cli.body.skinning import Body, BodyPoints, sample_regressor
+from staf_cli.body.skinning import Body, BodyPoints, dense_regressor
 from staf_cli.checkpoints.format import Checkpoint
 from staf_cli.core.devices import send
 from staf_cli.core.errors import WeightsError
@@ -319,7 +319,7 @@ def load_network(checkpoint: Checkpoint, body: Body) -> STAF:
         raise WeightsError(
             f"checkpoint {checkpoint.name} samples other points than the body has; import it again"
         )
-    samples = body.points(sample_regressor(index.numpy(), weight.numpy(), vertices))
+    samples = body.points(dense_regressor(index.numpy(), weight.numpy(), vertices))
     with torch.device("meta"):  # random weights would be replaced at once
         network = STAF(Architecture(**checkpoint.architecture), samples)  # type: ignore[arg-type]
     try:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from staf_cli.body.format import BAD_HEADER, open_zip, read_npz
+from staf_cli.body.format import HEADER_ERRORS, open_zip, read_npz
 from staf_cli.core.errors import StafError, TracksError
 from staf_cli.core.files import atomic
 from staf_cli.core.records import Person
@@ -152,7 +152,7 @@ class _Column:
         try:
             npy.read_magic(stream)
             shape, fortran, dtype = npy.read_array_header_1_0(stream)
-        except BAD_HEADER as error:
+        except HEADER_ERRORS as error:
             raise ValueError("is no numpy array") from error
         row = math.prod(shape[1:]) * dtype.itemsize
         if dtype.kind not in "biuf" or fortran or not shape or min(shape) < 0 or row > MOST_BYTES:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from staf_cli.body.format import SMPL_PARENTS
-from staf_cli.body.skinning import Body, sample_regressor
+from staf_cli.body.skinning import Body, dense_regressor
 from staf_cli.core.errors import BodyError
 from staf_cli.core.geometry import axis_angle_to_matrix
 from tests.support import golden
@@ -61,7 +61,7 @@ def test_skeleton_gives_joints_and_no_points(posed):
 
 
 def test_sparse_rows_become_a_matrix():
-    dense = sample_regressor(
+    dense = dense_regressor(
         np.array([[1, 1], [0, 2]]), np.array([[0.25, 0.5], [1, 0]], np.float32), 3
     )
     assert dense.tolist() == [[0, 0.75, 0], [1, 0, 0]]

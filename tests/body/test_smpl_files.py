@@ -18,7 +18,7 @@ from smplx.vertex_ids import vertex_ids
 
 from staf_cli.body import smpl_files
 from staf_cli.body.format import load_body
-from staf_cli.body.smpl_files import import_body, read
+from staf_cli.body.smpl_files import import_body, read_smpl
 from staf_cli.core.errors import BodyError
 from tests.support import golden
 
@@ -136,7 +136,7 @@ def test_a_python_2_pickle_with_chumpy_gives_the_body(tmp_path, protocol):
     path = tmp_path / NAME
     path.write_bytes(py2_pickle(protocol))
     assert "chumpy" not in sys.modules
-    same_as_golden(read(path))
+    same_as_golden(read_smpl(path))
     assert "chumpy" not in sys.modules
 
 
@@ -167,7 +167,7 @@ def python_3_pickle(protocol, monkeypatch):
 def test_a_python_3_pickle_gives_the_body(tmp_path, monkeypatch, protocol):
     path = tmp_path / "SMPL_NEUTRAL.pkl"
     path.write_bytes(python_3_pickle(protocol, monkeypatch))
-    same_as_golden(read(path))
+    same_as_golden(read_smpl(path))
 
 
 def test_an_npz_with_300_betas_gives_the_body(tmp_path):
@@ -213,20 +213,20 @@ def test_a_zip_gives_its_neutral_or_only_model(tmp_path):
     assert import_body(path)[0] == "smpl-male"
     write(*three[:2])
     with pytest.raises(BodyError, match=r"basicmodel_f_.*, basicmodel_m_.*unzip it"):
-        read(path)
+        read_smpl(path)
     write()
     with pytest.raises(BodyError, match="no SMPL model"):
-        read(path)
+        read_smpl(path)
     write(three[2])
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(BodyError, match="damaged"):
-        read(path)
+        read_smpl(path)
 
 
 def test_the_regressors_are_smpl_joints_and_known_vertices(tmp_path):
     path = tmp_path / NAME
     path.write_bytes(quick_pickle())
-    body = read(path)
+    body = read_smpl(path)
     joints = body.J_regressor @ body.v_template
     assert body.coco17_regressor is not None and body.lsp14_regressor is not None
     coco = body.coco17_regressor @ body.v_template
@@ -253,7 +253,7 @@ def refusal(path, content=None):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(BodyError) as caught:
-        read(path)
+        read_smpl(path)
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
     return str(caught.value)
 
