@@ -1,22 +1,34 @@
-"""Frames in, frames out: the only importer of PyAV and of ffmpeg-python.
+"""Reading and writing of videos: the only package that imports PyAV and ffmpeg-python.
 
-container.py  a file opened: streams, packets, start; errors become VideoError
+A clip goes through it in four steps, all public here:
+
+    clip = probe(path)                  # its size, rate and times
+    damage = inspect(clip)              # what of it is damaged
+    for frame in frames(clip, damage):  # decoded, one by one
+        ...
+    write(out, clip, images)            # encoded at the same times, with the clip's audio
+
+The modules behind them:
+
+container.py  an open file: streams, packets, start; FFmpeg's errors become VideoError
 picture.py    a decoded picture made upright RGB; how large one may be
-seeking.py    where decoding may begin for a stretch of a clip
+seeking.py    where decoding may begin for a span of a clip
 sequence.py   a folder of pictures as a clip
-reading.py    probe, inspect for damage, frames
-writing.py    frames encoded at their times, sound copied; the user's own ffmpeg
+damage.py     strict decoding that counts what is damaged
+reading.py    `probe` and `frames`
+writing.py    `write`; the user's own ffmpeg
 
 Times: a clip's clock starts where its file starts (0 is what a player shows as 0). Frame.pts
-counts ticks of Clip.time_base on that clock, exactly as the file says, so variable frame rates
-stay variable; audio is moved by the same start and stays in step. A clip of a span has the
-frames of the whole one there, with their index and time; what is written of it starts at 0.
+counts ticks of Clip.time_base on that clock, exactly as in the file, so variable frame rates
+stay variable; audio is moved by the same start and stays in sync. A clip of a span has the
+same frames as the whole one, with the same index and time; what is written of it starts at 0.
 
 Pixels: RGB uint8, upright and square. A file's rotation or mirroring is applied, stretched
-(anamorphic) pixels are widened, and transparent ones are laid on black.
+(anamorphic) pixels are widened, and transparent ones are blended with black.
 """
 
-from staf_cli.video.reading import Damage, frames, inspect, probe
+from staf_cli.video.damage import Damage, inspect
+from staf_cli.video.reading import frames, probe
 from staf_cli.video.sequence import content_hash, is_sequence, pictures_in
 from staf_cli.video.writing import check_codec, suffix_for, write
 

@@ -1,4 +1,4 @@
-"""A decoded picture made upright, square-pixelled RGB; and how large one may be."""
+"""Makes decoded pictures upright RGB with square pixels; how large a picture may be."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -16,15 +16,15 @@ from staf_cli.core.files import printable
 from staf_cli.core.records import Image
 
 LONGEST_SIDE = 16384  # px
-MOST_PIXELS = 150_000_000  # four times 8K; as RGB 450 MB a frame
+MOST_PIXELS = 150_000_000  # four times 8K; 450 MB for each RGB frame
 # FFmpeg's fast path: nine times faster than accurate rounding, on average one level of 255 off.
-READING = Interpolation.BICUBIC
+INTERPOLATION = Interpolation.BICUBIC
 
 Matrix = tuple[int, int, int, int]  # (a, b, c, d): x' = a x + c y, y' = b x + d y
 
 UPRIGHT: Matrix = (1, 0, 0, 1)
-ORIENTATION = 0x0112  # EXIF tag
-ORIENTATIONS: dict[int, Matrix] = {
+EXIF_ORIENTATION = 0x0112  # the tag
+EXIF_MATRICES: dict[int, Matrix] = {  # by the tag's value
     1: UPRIGHT,
     2: (-1, 0, 0, 1),
     3: (-1, 0, 0, -1),
@@ -37,7 +37,16 @@ ORIENTATIONS: dict[int, Matrix] = {
 
 
 def check_size(width: int, height: int, path: Path) -> None:
-    """Raise VideoError for pictures too large to be worked on in bounded memory."""
+    """Check that pictures are small enough to be worked on in bounded memory.
+
+    Args:
+        width: px.
+        height: px.
+        path: The file, for the error.
+
+    Raises:
+        VideoError: They are too large.
+    """
     if max(width, height) > LONGEST_SIDE or width * height > MOST_PIXELS:
         raise VideoError(
             f"{printable(path)}: {width} x {height} pixels are more than staf takes "
@@ -46,10 +55,18 @@ def check_size(width: int, height: int, path: Path) -> None:
 
 
 def display_matrix(picture: Any, path: Path) -> Matrix:
-    """How the file says that its pictures are turned or mirrored for display."""
+    """Return how a picture is to be rotated or mirrored for display.
+
+    Args:
+        picture: A decoded PyAV picture.
+        path: Its file.
+
+    Returns:
+        The matrix, `UPRIGHT` where the file has none.
+    """
     try:
         data = picture.side_data.get(SideData.DISPLAYMATRIX)
-    except ValueError:  # PyAV cannot list the side data of a picture with EXIF, for one
+    except ValueError:  # PyAV cannot list the side data of a picture with EXIF data, for example
         return exif_matrix(path)
     if data is None:
         return UPRIGHT
@@ -58,55 +75,74 @@ def display_matrix(picture: Any, path: Path) -> Matrix:
 
 
 def exif_matrix(path: Path) -> Matrix:
-    """The same of a picture file, from its EXIF data; upright where it has none."""
+    """Return the display matrix in a picture file's EXIF data, `UPRIGHT` where there is none."""
     try:
         with catch_warnings():
-            simplefilter("ignore")  # of large pictures and broken EXIF data
+            simplefilter("ignore")  # warnings of large pictures and broken EXIF data
             with PIL.Image.open(path) as picture:
-                return ORIENTATIONS.get(picture.getexif().get(ORIENTATION, 1), UPRIGHT)
-    except Exception:  # whatever a stranger's EXIF data make of the reader
+                return EXIF_MATRICES.get(picture.getexif().get(EXIF_ORIENTATION, 1), UPRIGHT)
+    except Exception:  # untrusted EXIF data can make the reader fail in any way
         return UPRIGHT
 
 
 def upright_size(picture: Any, aspect: Fraction | None, matrix: Matrix) -> tuple[int, int]:
-    """(width, height) of a picture with square pixels, turned; absurd aspects are ignored."""
-    wider = aspect if aspect and Fraction(1, 4) <= aspect <= 4 else 1
-    width, height = max(1, round(picture.width * wider)), picture.height
-    return (height, width) if _quarter_turned(matrix) else (width, height)
+    """Compute the size of a picture once it is upright and its pixels are square.
+
+    Args:
+        picture: A decoded PyAV picture.
+        aspect: Of its pixels, width / height; ignored if it is None or beyond 1:4 and 4:1.
+        matrix: How it is rotated or mirrored.
+
+    Returns:
+        (width, height) px.
+    """
+    stretch = aspect if aspect and Fraction(1, 4) <= aspect <= 4 else 1
+    width, height = max(1, round(picture.width * stretch)), picture.height
+    return (height, width) if _swaps_axes(matrix) else (width, height)
 
 
 def upright_image(picture: Any, size: tuple[int, int], matrix: Matrix) -> Image | None:
-    """A picture as an upright RGB image of this (width, height); None if it cannot be one."""
-    turned = _quarter_turned(matrix)
-    see_through = any(component.is_alpha for component in picture.format.components)
+    """Convert a picture to an upright RGB image; transparent pixels are blended with black.
+
+    Args:
+        picture: A decoded PyAV picture.
+        size: (width, height) px of the image.
+        matrix: How the picture is rotated or mirrored.
+
+    Returns:
+        (height, width, 3) RGB uint8, C-contiguous; None if FFmpeg cannot convert it.
+    """
+    swapped = _swaps_axes(matrix)
+    has_alpha = any(component.is_alpha for component in picture.format.components)
     try:
         pixels = picture.reformat(
-            width=size[1] if turned else size[0],
-            height=size[0] if turned else size[1],
-            format="rgba" if see_through else "rgb24",
+            width=size[1] if swapped else size[0],
+            height=size[0] if swapped else size[1],
+            format="rgba" if has_alpha else "rgb24",
             src_colorspace=_colorspace(picture),
-            interpolation=READING,
+            interpolation=INTERPOLATION,
         ).to_ndarray()
     except (av.FFmpegError, ValueError):
         return None
-    if see_through:
-        opacity = pixels[..., 3:].astype(np.uint16)
-        pixels = ((pixels[..., :3] * opacity + 127) // 255).astype(np.uint8)
+    if has_alpha:
+        alpha = pixels[..., 3:].astype(np.uint16)
+        pixels = ((pixels[..., :3] * alpha + 127) // 255).astype(np.uint8)
     a, b, c, d = matrix
-    if turned:
+    if swapped:
         pixels, right, down = pixels.swapaxes(0, 1), c, b
     else:
         right, down = a, d
     return np.ascontiguousarray(pixels[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1])
 
 
-def _quarter_turned(matrix: Matrix) -> bool:
+def _swaps_axes(matrix: Matrix) -> bool:
+    """Whether a matrix rotates by a quarter turn, so that width and height change places."""
     a, b, _, _ = matrix
     return abs(b) > abs(a)
 
 
 def _colorspace(picture: Any) -> int:
-    """The YUV matrix: the file's own, or what players assume: BT.709 for HD, BT.601 below."""
+    """Return the YUV matrix: the file's own, or as players assume BT.709 for HD, BT.601 below."""
     known = {space.value for space in Colorspace} | {6}  # 6: SMPTE 170M, the same as BT.601
     if picture.colorspace in known:
         return int(picture.colorspace)

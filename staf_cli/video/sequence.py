@@ -1,4 +1,4 @@
-"""A folder of pictures as a clip: natural order, one tick of its clock a picture."""
+"""A folder of pictures as a clip: in natural order, one tick of its clock for each picture."""
 
 import hashlib
 import re
@@ -15,7 +15,7 @@ from staf_cli.core.errors import UsageError, VideoError
 from staf_cli.core.files import printable
 from staf_cli.core.records import Clip, Frame
 from staf_cli.core.span import Span
-from staf_cli.video.container import LIMITS, be_strict
+from staf_cli.video.container import DECODER_LIMITS, make_strict
 from staf_cli.video.picture import (
     LONGEST_SIDE,
     MOST_PIXELS,
@@ -26,9 +26,9 @@ from staf_cli.video.picture import (
 )
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-USUAL_RATE = 25.0  # pictures a second
-FINEST_RATE = 100_000  # denominator of a rate
-DECODERS = {  # by what a file begins with, as names lie
+DEFAULT_RATE = 25.0  # pictures per second
+LARGEST_DENOMINATOR = 100_000  # of a rate as a fraction
+DECODERS = {  # by a file's first bytes, as its name may be wrong
     b"\x89PNG": "png",
     b"\xff\xd8\xff": "mjpeg",
     b"II*\0": "tiff",
@@ -45,9 +45,16 @@ def is_sequence(path: Path) -> bool:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder, frame2 before frame10; hidden files are none.
+    """List the pictures of a folder in natural order: frame2 before frame10.
 
-    Raises VideoError where the folder cannot be read.
+    Args:
+        folder: Its hidden files and its folders are left out.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        VideoError: The folder cannot be read.
     """
     try:
         found = [
@@ -58,11 +65,11 @@ def pictures_in(folder: Path) -> list[Path]:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise VideoError(f"{printable(folder)}: cannot be read: {reason}") from error
-    return sorted(found, key=lambda path: (_natural(path.name), path.name))
+    return sorted(found, key=lambda path: (_natural_key(path.name), path.name))
 
 
 def content_hash(path: Path) -> str:
-    """The SHA-256 of a video file; of a folder, one over its pictures' names and contents."""
+    """Compute the SHA-256 of a video file, or of a folder's picture names and contents."""
     if not path.is_dir():
         return files.sha256(path)
     total = hashlib.sha256()
@@ -73,13 +80,22 @@ def content_hash(path: Path) -> str:
 
 
 def probe_sequence(folder: Path, span: Span, fps: float | None) -> Clip:
-    """The clip that a folder of pictures is, as large as the first one that can be read.
+    """Describe a folder of pictures as a clip, of the size of the first one that can be read.
 
-    Raises UsageError for an impossible rate, VideoError where no picture can be read or the
-    span holds none.
+    Args:
+        folder: The folder.
+        span: The part of it that the clip is.
+        fps: Pictures per second; None: 25.
+
+    Returns:
+        The clip.
+
+    Raises:
+        UsageError: The rate is impossible.
+        VideoError: No picture can be read, or there is none in the span.
     """
-    rate = USUAL_RATE if fps is None else fps
-    if not 1 / FINEST_RATE <= rate < inf:
+    rate = DEFAULT_RATE if fps is None else fps
+    if not 1 / LARGEST_DENOMINATOR <= rate < inf:
         raise UsageError(f"fps is {rate:g}: choose pictures a second, above 0")
     pictures = pictures_in(folder)
     if not pictures:
@@ -87,7 +103,7 @@ def probe_sequence(folder: Path, span: Span, fps: float | None) -> Clip:
             f"{printable(folder)}: a folder without pictures; name a video, "
             f"or a folder of {', '.join(sorted(SUFFIXES))}"
         )
-    time_base = 1 / Fraction(rate).limit_denominator(FINEST_RATE)
+    time_base = 1 / Fraction(rate).limit_denominator(LARGEST_DENOMINATOR)
     wanted = [k for k in range(len(pictures)) if float(k * time_base) in span]
     if not wanted:
         raise VideoError(
@@ -95,7 +111,7 @@ def probe_sequence(folder: Path, span: Span, fps: float | None) -> Clip:
             f"{rate:g} a second last {float(len(pictures) * time_base):g} s"
         )
     for path in pictures:
-        if (picture := _decoded(path, strictly=False)) is not None:
+        if (picture := _decode(path, strict=False)) is not None:
             width, height = upright_size(picture, None, exif_matrix(path))
             check_size(width, height, path)
             return Clip(folder, width, height, rate, time_base, len(wanted), False, span)
@@ -105,24 +121,33 @@ def probe_sequence(folder: Path, span: Span, fps: float | None) -> Clip:
     )
 
 
-def damaged_pictures(clip: Clip) -> int:
-    """How many pictures of the clip's span cannot be read in full, or are of another size."""
+def count_damaged(clip: Clip) -> int:
+    """Count the pictures of the clip's span that are damaged or of another size."""
     return sum(
         picture is None or upright_size(picture, None, exif_matrix(path)) != clip.image_size
-        for _, path in _wanted(clip)
-        for picture in [_decoded(path, strictly=True)]
+        for _, path in _pictures_in_span(clip)
+        for picture in [_decode(path, strict=True)]
     )
 
 
 def sequence_frames(clip: Clip, damaged: bool) -> Iterator[Frame]:
-    """The pictures of the clip's span that can be read and have its size."""
+    """Decode the pictures of the clip's span that can be read and have its size.
+
+    Args:
+        clip: From `probe_sequence`.
+        damaged: Whether `count_damaged` found any; all pictures are then decoded from the first
+            on, because those that cannot be read do not count in the index.
+
+    Yields:
+        Frames in order.
+    """
     index = -1
-    pictures = enumerate(pictures_in(clip.path)) if damaged else _wanted(clip)
+    pictures = enumerate(pictures_in(clip.path)) if damaged else _pictures_in_span(clip)
     for pts, path in pictures:
         time = float(pts * clip.time_base)
         if clip.span.ended(time):
             return
-        picture, matrix = _decoded(path, strictly=False), exif_matrix(path)
+        picture, matrix = _decode(path, strict=False), exif_matrix(path)
         if picture is None or upright_size(picture, None, matrix) != clip.image_size:
             continue
         image = upright_image(picture, clip.image_size, matrix)
@@ -133,18 +158,16 @@ def sequence_frames(clip: Clip, damaged: bool) -> Iterator[Frame]:
             yield Frame(index, pts, time, image)
 
 
-def _wanted(clip: Clip) -> Iterator[tuple[int, Path]]:
+def _pictures_in_span(clip: Clip) -> Iterator[tuple[int, Path]]:
     for pts, path in enumerate(pictures_in(clip.path)):
         if float(pts * clip.time_base) in clip.span:
             yield pts, path
 
 
-def _decoded(path: Path, strictly: bool) -> Any:
-    """A picture file's (first) picture as PyAV decodes it; None where that is impossible.
-
-    The bytes go straight to the decoder: no demuxer that might take a name with a % for a
-    pattern, or a text for a playlist.
-    """
+def _decode(path: Path, strict: bool) -> Any:
+    """Return the first picture of a file as PyAV decodes it; None where that is impossible."""
+    # The bytes go straight to the decoder: a demuxer might read a name with a % as a pattern,
+    # or a text as a playlist.
     try:
         if path.stat().st_size > LARGEST_FILE:
             return None
@@ -156,9 +179,9 @@ def _decoded(path: Path, strictly: bool) -> Any:
         return None
     decoder: Any = av.CodecContext.create(codec, "r")
     decoder.thread_type = "NONE"
-    decoder.options = LIMITS
-    if strictly:
-        be_strict(decoder)
+    decoder.options = DECODER_LIMITS
+    if strict:
+        make_strict(decoder)
     try:
         pictures = decoder.decode(av.Packet(content)) + decoder.decode(None)
     except (av.FFmpegError, ValueError):
@@ -168,7 +191,7 @@ def _decoded(path: Path, strictly: bool) -> Any:
     return pictures[0]
 
 
-def _natural(name: str) -> list[tuple[bool, int, str]]:
-    """A key that sorts numbers in names by value, and before text."""
+def _natural_key(name: str) -> list[tuple[bool, int, str]]:
+    """Return a key that sorts numbers in names by value, and before text."""
     parts = re.findall(r"(\d+)|(\D+)", name.lower())
     return [(not number, int(number or 0), text) for number, text in parts]

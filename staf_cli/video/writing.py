@@ -1,4 +1,4 @@
-"""Frames out: encoded at their exact times, with the sound of the clip they come from."""
+"""Writes videos: frames encoded at their exact times, with the audio of their clip."""
 
 import heapq
 import shutil
@@ -31,13 +31,13 @@ from staf_cli.core.records import Clip, Frame, Image
 from staf_cli.video.container import (
     audio_streams,
     decode,
-    opened,
+    open_container,
     packets_of,
     start_of,
     video_stream,
 )
 
-# Audio that players expect in these containers; anything else is encoded anew as AAC.
+# Audio that players expect in these containers; any other is encoded again, as AAC.
 COPIED_AUDIO = {
     ".mp4": frozenset({"aac", "ac3", "alac", "eac3", "mp3", "opus"}),
     ".mov": frozenset({"aac", "ac3", "alac", "mp3", "pcm_s16be", "pcm_s16le", "pcm_s24le"}),
@@ -45,11 +45,11 @@ COPIED_AUDIO = {
 AAC_RATE = 48000  # Hz
 ENCODER = "libx264"
 # Visually lossless at the size people watch an overlay; "fast" keeps up with the network.
-# Without B-frames packets lie in the order of their times, so that the last one ends the track.
+# Without B-frames packets are in the order of their times, so that the last one ends the track.
 ENCODER_OPTIONS = {"crf": "18", "preset": "fast", "bf": "0"}
-NUT_LEAD = 10  # s
-BITS_PER_PIXEL = 0.2  # for the user's own encoders: 12 Mbit/s for 1080p at 30 frames a second
-WRITING = (
+NUT_DELAY = 10  # s
+BITS_PER_PIXEL = 0.2  # for the user's own encoders: 12 Mbit/s for 1080p at 30 frames per second
+INTERPOLATION = (
     Interpolation.BICUBIC
     | Interpolation.ACCURATE_RND
     | Interpolation.FULL_CHR_H_INT
@@ -58,16 +58,27 @@ WRITING = (
 
 
 def suffix_for(codec: str | None) -> str:
-    """The container for an encoder (None: the default): ".mov" for editing codecs, else ".mp4"."""
+    """Choose the container for an encoder.
+
+    Args:
+        codec: FFmpeg's name of the encoder; None: the built-in H.264.
+
+    Returns:
+        ".mov" for editing codecs, else ".mp4".
+    """
     editing = codec is not None and codec.startswith(("prores", "dnxh", "qtrle", "cfhd"))
     return ".mov" if editing else ".mp4"
 
 
 def check_codec(codec: str) -> None:
-    """Try the user's own ffmpeg with this encoder on two grey frames, before any real work.
+    """Try the user's own ffmpeg with an encoder on two grey frames, before any real work.
 
-    Raises MissingTool with ffmpeg's own reason where there is no ffmpeg in PATH, it does not
-    know the encoder, or the encoder does not run here (no such device, no such driver).
+    Args:
+        codec: FFmpeg's name of the encoder.
+
+    Raises:
+        MissingTool: There is no ffmpeg in PATH, it does not know the encoder, or the encoder does
+            not run on this machine (no such device or driver); with ffmpeg's own reason.
     """
     grey = np.full((256, 256, 3), 128, np.uint8)
     with files.scratch_folder() as folder:
@@ -83,34 +94,43 @@ def check_codec(codec: str) -> None:
 
 
 def write(path: Path, clip: Clip, frames: Iterable[Frame], codec: str | None = None) -> str | None:
-    """Encode frames at their exact times, with the audio of `clip`, into a file at `path`.
+    """Encode frames at their exact times, with the audio of their clip.
 
-    frames: (H, W, 3) RGB uint8, all of one size, which need not be the clip's; where a side is
-    odd the last row or column is doubled, as H.264 needs even ones. They are pulled one by one.
-    codec: None for the built-in H.264, or the name of an encoder of the user's own ffmpeg.
-    A clip of a span that begins later is written from 0, with the sound of the span.
-    Audio is copied packet by packet; where the container cannot hold it, it is encoded as AAC
-    and a note for the user is returned. The file appears under its name only when complete.
+    A clip of a span that begins later is written from 0, with the audio of the span. Audio is
+    copied packet by packet; where the container cannot hold it, it is encoded as AAC. The file
+    appears under its name only when it is complete.
 
-    Raises OutputError where the file cannot be written or the encoder fails, MissingTool where
-    `codec` is given and there is no ffmpeg, VideoError where there is no frame; what `frames`
-    raises passes through. No file is left then.
+    Args:
+        path: The file to write, with the suffix `suffix_for(codec)`.
+        clip: The clip that the frames are of.
+        frames: (H, W, 3) RGB uint8, all of one size, which may differ from the clip's. Where a
+            side is odd, the last row or column is doubled, as H.264 needs even ones. They are
+            read one by one.
+        codec: None for the built-in H.264, or the name of an encoder of the user's own ffmpeg.
+
+    Returns:
+        A note for the user if audio was encoded again, else None.
+
+    Raises:
+        VideoError: There is no frame.
+        OutputError: The file cannot be written, or the encoder fails.
+        MissingTool: `codec` is given and there is no ffmpeg.
     """
-    shown = iter(frames)
-    first = next(shown, None)
+    remaining = iter(frames)
+    first = next(remaining, None)
     if first is None:
         raise VideoError(f"{printable(clip.path)}: there is no frame to write")
     height, width = first.image.shape[:2]
     origin = first.pts if clip.span.start > 0 else 0
     with files.atomic(path) as temporary:
         if codec is None:
-            encoder, options, pixel_format, lead = ENCODER, ENCODER_OPTIONS, "yuv420p", 0
+            encoder, options, pixel_format, delay = ENCODER, ENCODER_OPTIONS, "yuv420p", 0
             opened = _container(temporary, path, clip.time_base)
         else:
             encoder, options, pixel_format = "rawvideo", {}, _pixel_format(codec)
-            lead = NUT_LEAD * clip.time_base.numerator
+            delay = NUT_DELAY * clip.time_base.numerator
             bits = round(BITS_PER_PIXEL * width * height * clip.fps)
-            opened = _own_ffmpeg(temporary, path, codec, clip.time_base, lead, bits)
+            opened = _own_ffmpeg(temporary, path, codec, clip.time_base, delay, bits)
         with opened as output:
             video = output.add_stream(encoder, options=options, rate=_rate(clip))
             video.width, video.height = width + width % 2, height + height % 2
@@ -118,23 +138,28 @@ def write(path: Path, clip: Clip, frames: Iterable[Frame], codec: str | None = N
             video.codec_context.time_base = clip.time_base
             video.thread_type = "FRAME"  # x264 would otherwise cut pictures into slices
             _tag_colours(video.codec_context)
-            sound, note = _sound(output, clip, origin, COPIED_AUDIO[suffix_for(codec)])
-            pictures = _encoded(video, chain([first], shown), clip, origin, pixel_format)
-            for packet in heapq.merge(pictures, *sound, key=lambda p: p.dts * p.time_base):
-                packet.pts += round(lead / packet.time_base)
-                packet.dts += round(lead / packet.time_base)
-                try:
-                    output.mux(packet)
-                except (av.ArgumentError, av.InvalidDataError):
-                    if packet.stream is video:
-                        raise
-                    # A damaged piece of sound: leave it out, go on.
+            audio, note = _add_audio(output, clip, origin, COPIED_AUDIO[suffix_for(codec)])
+            pictures = _encode(video, chain([first], remaining), clip, origin, pixel_format)
+            _mux(output, video, [pictures, *audio], delay)
     return note
+
+
+def _mux(output: Any, video: Any, streams: list[Iterator[Any]], delay: int) -> None:
+    """Write the packets of all streams in the order of their times, each `delay` s later."""
+    for packet in heapq.merge(*streams, key=lambda p: p.dts * p.time_base):
+        packet.pts += round(delay / packet.time_base)
+        packet.dts += round(delay / packet.time_base)
+        try:
+            output.mux(packet)
+        except (av.ArgumentError, av.InvalidDataError):
+            if packet.stream is video:
+                raise
+            # A damaged piece of audio: leave it out, go on.
 
 
 @contextmanager
 def _container(temporary: Path, path: Path, time_base: Fraction) -> Iterator[Any]:
-    """An output container that PyAV writes; its failures are told of the final `path`."""
+    """Open an output container that PyAV writes; its errors name the final `path`."""
     options = {"movflags": "+faststart", "movie_timescale": str(_timescale(time_base))}
     try:
         with av.open(f"file:{temporary}", "w", options=options) as output:
@@ -146,56 +171,27 @@ def _container(temporary: Path, path: Path, time_base: Fraction) -> Iterator[Any
 
 @contextmanager
 def _own_ffmpeg(
-    temporary: Path, path: Path, codec: str, time_base: Fraction, lead: int, bits: int
+    temporary: Path, path: Path, codec: str, time_base: Fraction, delay: int, bits: int
 ) -> Iterator[Any]:
-    """An output container (NUT) whose stream the user's own ffmpeg encodes into `temporary`.
-
-    NUT carries the frames' times and the audio along; ffmpeg keeps both as they are. As NUT
-    knows no time below 0, where audio may begin, everything comes `lead` s late and is moved
-    back by ffmpeg. `bits` is the bit rate per second, for encoders without a good one.
-    """
+    """Open an output container (NUT) whose video the user's own ffmpeg encodes into `temporary`."""
     if shutil.which("ffmpeg") is None:
         raise MissingTool(
             f"--codec {codec} needs the program ffmpeg, which is not in PATH; install it, "
             "or leave --codec out for the built-in H.264 encoder"
         )
-    described = {
-        "colorspace": "bt709",
-        "color_primaries": "bt709",
-        "color_trc": "bt709",
-        "color_range": "tv",
-    }
-    wanted = {
-        "map": "0",
-        "c:v": codec,
-        "c:a": "copy",
-        "b:v": bits,
-        "bf": 0,
-        "enc_time_base": f"{time_base.numerator}/{time_base.denominator}",
-        "movflags": "+faststart",
-        **_keep_times(time_base),
-    }
-    if "hevc" in codec or "265" in codec:
-        wanted["tag:v"] = "hvc1"  # the only one that QuickTime and Finder show
-    command = (
-        ffmpeg.input("pipe:0", format="nut", itsoffset=-lead, **described)
-        .output(f"file:{temporary}", **wanted)
-        .global_args("-hide_banner", "-loglevel", "error", "-copyts")
-        .overwrite_output()
-        .compile()
-    )
-    # Complaints go to a file: nobody has to empty a pipe while frames are written. A process
-    # group of its own keeps the terminal's Ctrl-C for us, who then end ffmpeg.
-    with tempfile.TemporaryFile() as complaints:
+    command = _ffmpeg_command(temporary, codec, time_base, delay, bits)
+    # Messages go to a file, as nothing would empty a pipe while frames are written. A process
+    # group of its own keeps the terminal's Ctrl-C for us, and then we end ffmpeg.
+    with tempfile.TemporaryFile() as messages:
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=complaints,
+            stderr=messages,
             process_group=0,
         )
         assert process.stdin is not None
-        broken = None
+        failure = None
         with cleanup(lambda: _end(process)):
             try:
                 # By its number: PyAV loses a Ctrl-C that comes while a Python pipe is written.
@@ -205,14 +201,48 @@ def _own_ffmpeg(
                 ):
                     yield output
             except av.FFmpegError as error:
-                broken = error  # most often ffmpeg has ended, and says why
+                failure = error  # most often because ffmpeg has ended; its messages have the reason
             process.wait()
-        if broken or process.returncode:
-            complaints.seek(0)
-            lines = complaints.read().decode(errors="replace").split("\n")
-            reason = next((line.strip() for line in lines if line.strip()), str(broken))
+        if failure or process.returncode:
+            messages.seek(0)
+            lines = messages.read().decode(errors="replace").split("\n")
+            reason = next((line.strip() for line in lines if line.strip()), str(failure))
             name = printable(Path(path.name))
             raise OutputError(f"ffmpeg cannot write {name} with {codec}: {reason}")
+
+
+def _ffmpeg_command(
+    temporary: Path, codec: str, time_base: Fraction, delay: int, bits: int
+) -> list[str]:
+    """Return the command that encodes NUT from its standard input; bits: bit rate per second."""
+    # NUT has the times of frames and audio, and ffmpeg keeps both. As NUT has no time below 0,
+    # where audio may begin, everything in it is `delay` s late, and ffmpeg moves it back.
+    source = {
+        "colorspace": "bt709",
+        "color_primaries": "bt709",
+        "color_trc": "bt709",
+        "color_range": "tv",
+    }
+    target = {
+        "map": "0",
+        "c:v": codec,
+        "c:a": "copy",
+        "b:v": bits,  # for encoders without a good default
+        "bf": 0,
+        "enc_time_base": f"{time_base.numerator}/{time_base.denominator}",
+        "movflags": "+faststart",
+        **_keep_times(time_base),
+    }
+    if "hevc" in codec or "265" in codec:
+        target["tag:v"] = "hvc1"  # the only one that QuickTime and Finder show
+    command: list[str] = (
+        ffmpeg.input("pipe:0", format="nut", itsoffset=-delay, **source)
+        .output(f"file:{temporary}", **target)
+        .global_args("-hide_banner", "-loglevel", "error", "-copyts")
+        .overwrite_output()
+        .compile()
+    )
+    return command
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -222,25 +252,23 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _keep_times(time_base: Fraction) -> dict[str, str]:
-    """The options with which this ffmpeg keeps the frames' times: others before version 5.1."""
-    told = subprocess.run(["ffmpeg", "-h", "long"], stdin=subprocess.DEVNULL, capture_output=True)
-    if b"-fps_mode" not in told.stdout:
+    """Return the options by which this ffmpeg keeps the frames' times; they changed in 5.1."""
+    done = subprocess.run(["ffmpeg", "-h", "long"], stdin=subprocess.DEVNULL, capture_output=True)
+    if b"-fps_mode" not in done.stdout:
         return {"vsync": "passthrough"}
     return {"fps_mode": "passthrough", "movie_timescale": str(_timescale(time_base))}
 
 
 def _timescale(time_base: Fraction) -> int:
-    """Ticks per second of an MP4's header, fine enough for a start that is not 0."""
+    """Return the ticks per second of an MP4's header, fine enough for a start that is not 0."""
     return time_base.denominator * ceil(10_000 / time_base.denominator)
 
 
-def _encoded(
+def _encode(
     video: Any, frames: Iterable[Frame], clip: Clip, origin: int, pixel_format: str
 ) -> Iterator[Any]:
-    """The packets of the frames, `origin` ticks earlier. Each lasts until the next one; the last,
-    one frame of the clip.
-    """
-    usual = max(1, round(1 / (clip.fps * clip.time_base)))
+    """Yield the packets of the frames, `origin` ticks earlier."""
+    usual = max(1, round(1 / (clip.fps * clip.time_base)))  # ticks that the last frame lasts
     for frame, after in pairwise(chain(frames, [None])):
         assert frame is not None
         picture = _picture(frame.image, pixel_format)
@@ -252,7 +280,7 @@ def _encoded(
 
 
 def _picture(image: Image, pixel_format: str) -> Any:
-    """An RGB image as limited-range BT.709 YUV, odd sides made even by doubling the last line."""
+    """Return an image as limited-range BT.709 YUV, its last line doubled where a side is odd."""
     height, width = image.shape[:2]
     if height % 2 or width % 2:
         image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -261,12 +289,12 @@ def _picture(image: Image, pixel_format: str) -> Any:
         dst_colorspace=Colorspace.ITU709,
         src_color_range=ColorRange.JPEG,
         dst_color_range=ColorRange.MPEG,
-        interpolation=WRITING,
+        interpolation=INTERPOLATION,
     )
 
 
 def _pixel_format(codec: str) -> str:
-    """What an encoder of the user's ffmpeg is given: what players show, or editors expect."""
+    """Return the pixel format for an encoder: what editors expect, or what players show."""
     return "yuv422p10le" if codec.startswith("prores") else "yuv420p"
 
 
@@ -281,81 +309,78 @@ def _rate(clip: Clip) -> Fraction:
     return Fraction(clip.fps).limit_denominator(100_000)
 
 
-def _sound(
+def _add_audio(
     output: Any, clip: Clip, origin: int, copied: frozenset[str]
 ) -> tuple[list[Iterator[Any]], str | None]:
-    """Add the clip's audio to an output: its packets, and a note if some are encoded anew.
-
-    origin: the tick of the clip's clock that becomes 0; of a span comes the sound from there on.
-    """
+    """Add the clip's audio from tick `origin` on: its packets; a note if it is encoded again."""
     if not clip.has_audio:
         return [], None
     tracks = []
-    foreign = []
-    with opened(clip.path) as source:
+    reencoded = []
+    with open_container(clip.path) as source:
         start = (start_of(source, video_stream(source, clip.path)) + origin) * clip.time_base
+        # Times of the output, s, from which and before which packets are to begin.
         since = 0.0 if clip.span.start > 0 else -inf
         until = inf if clip.span.end is None else clip.span.end - float(origin * clip.time_base)
         for stream in audio_streams(source):
             name = stream.codec.canonical_name
             if name in copied:
                 target = output.add_stream_from_template(stream)
-                packets = _copied(clip, stream.index, target, start, (since, until))
+                packets = _copy_audio(clip, stream.index, target, start, (since, until))
             else:
-                foreign.append(name)
+                reencoded.append(name)
                 target = output.add_stream("aac", rate=AAC_RATE, layout="stereo")
-                packets = _as_aac(clip, stream.index, target, start, (since, until))
+                packets = _encode_audio(clip, stream.index, target, start, (since, until))
             tracks.append(_ascending(packets))
-    note = f"audio ({', '.join(foreign)}) cannot be copied into this kind of file: encoded as AAC"
-    return tracks, note if foreign else None
+    names = ", ".join(reencoded)
+    note = f"audio ({names}) cannot be copied into this kind of file: encoded as AAC"
+    return tracks, note if reencoded else None
 
 
-def _copied(
+def _copy_audio(
     clip: Clip, index: int, target: Any, start: Fraction, limits: tuple[float, float]
 ) -> Iterator[Any]:
-    """One audio stream's packets as they are, `start` s earlier, in ticks of 1/n s.
-
-    limits: the time from which, and before which, they are to begin then, s.
-    """
-    with opened(clip.path) as source:
+    """Yield an audio stream's packets within `limits`, `start` s earlier, unchanged otherwise."""
+    with open_container(clip.path) as source:
         stream = source.streams[index]
-        many, rate = stream.time_base.as_integer_ratio()
+        # In ticks of 1 / rate s, which are fine enough for both times to be exact.
+        numerator, rate = stream.time_base.as_integer_ratio()
         shift = round(start * rate)
         for packet in packets_of(source, stream):
             if packet is None or packet.dts is None:
                 continue
-            packet.pts = (packet.dts if packet.pts is None else packet.pts) * many - shift
-            packet.dts = packet.dts * many - shift
-            packet.duration *= many
+            packet.pts = (packet.dts if packet.pts is None else packet.pts) * numerator - shift
+            packet.dts = packet.dts * numerator - shift
+            packet.duration *= numerator
             packet.time_base = Fraction(1, rate)
             packet.stream = target
             if limits[0] <= packet.pts / rate < limits[1]:
                 yield packet
 
 
-def _as_aac(
+def _encode_audio(
     clip: Clip, index: int, target: Any, start: Fraction, limits: tuple[float, float]
 ) -> Iterator[Any]:
-    """One audio stream as AAC, `start` s earlier; damaged pieces are left out. limits: as above."""
+    """Yield an audio stream within `limits` as AAC, `start` s earlier, without damaged pieces."""
     resampler = av.AudioResampler("fltp", "stereo", AAC_RATE)
-    with opened(clip.path) as source:
+    with open_container(clip.path) as source:
         stream = source.streams[index]
         shift = round(start / stream.time_base)
         for packet in chain(filter(None, packets_of(source, stream)), [None]):
-            for sound in decode(stream, packet) or ():
-                if sound.pts is not None:
-                    sound.pts -= shift
-                    if not limits[0] <= sound.pts * sound.time_base < limits[1]:
+            for samples in decode(stream, packet) or ():
+                if samples.pts is not None:
+                    samples.pts -= shift
+                    if not limits[0] <= samples.pts * samples.time_base < limits[1]:
                         continue
-                yield from _aac_packets(target, resampler, sound)
+                yield from _aac_packets(target, resampler, samples)
         yield from _aac_packets(target, resampler, None)
         yield from target.encode(None)
 
 
-def _aac_packets(target: Any, resampler: Any, sound: Any) -> list[Any]:
-    """One decoded piece of audio (None: the end) encoded; nothing if it is damaged."""
+def _aac_packets(target: Any, resampler: Any, samples: Any) -> list[Any]:
+    """Encode a decoded piece of audio (None: the end); nothing if it is damaged."""
     try:
-        return [p for piece in resampler.resample(sound) for p in target.encode(piece)]
+        return [p for piece in resampler.resample(samples) for p in target.encode(piece)]
     except (av.FFmpegError, ValueError):  # not a number, or another rate than before
         return []
 

@@ -12,7 +12,7 @@ import pytest
 from staf_cli.core.errors import UsageError, VideoError
 from staf_cli.core.records import Clip, Frame
 from staf_cli.core.span import Span, parse_time
-from staf_cli.video import Damage, container, frames, inspect, probe, reading, write
+from staf_cli.video import Damage, container, damage, frames, inspect, probe, write
 from staf_cli.video.seeking import find_entry
 from tests.support.made_clips import make_clip, overwrite, packet_time, truncate
 
@@ -88,12 +88,14 @@ def test_a_span_has_the_frames_of_the_whole(tmp_path, name):
 def decoded_packets(monkeypatch):
     """A list that gets every packet that is decoded from now on."""
     packets = []
+    original = container.decode
 
     def decode(stream, packet):
         packets.append(packet)
-        return container.decode(stream, packet)
+        return original(stream, packet)
 
-    monkeypatch.setattr(reading, "decode", decode)
+    for module in (container, damage):  # the two that decode
+        monkeypatch.setattr(module, "decode", decode)
     return packets
 
 
