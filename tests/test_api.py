@@ -30,7 +30,7 @@ from tests.support import made_clips
 from tests.support.made_people import open_body
 from tests.support.paths import ROOT
 from tests.support.simple_walk import detected, small_body, walk
-from tests.support.staf_child import StandIn, find_one
+from tests.support.staf_child import MeanPoseNetwork, find_one
 
 SIZE = (64, 48)  # width, height, px
 NAMES = [
@@ -42,7 +42,7 @@ NAMES = [
 ]  # fmt: skip
 
 
-class Seeing(StandIn):
+class Seeing(MeanPoseNetwork):
     """The mean pose, with a camera and a shape that the mean colour of the window decides."""
 
     def recover(self, maps):
@@ -60,7 +60,7 @@ def recovery(network, body=None):
 @pytest.fixture(scope="module")
 def mean_pose_tools():
     """A network whose answer is always the mean pose."""
-    return recovery(StandIn())
+    return recovery(MeanPoseNetwork())
 
 
 @pytest.fixture
@@ -276,7 +276,7 @@ def test_keypoints_refine(monkeypatch):
     monkeypatch.setattr(refine, "STEPS", 40)
     truth = walk(np.full(10, 0.4))
     track = detected(truth, seed=0)
-    tools = recovery(StandIn(), small_body())
+    tools = recovery(MeanPoseNetwork(), small_body())
     size = truth.person.image_size
 
     def error(**changes):

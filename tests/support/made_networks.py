@@ -1,7 +1,9 @@
 """Networks for tests: the golden one, and small ones with random weights that do something."""
 
+from dataclasses import fields
 from functools import cache
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -10,6 +12,8 @@ from staf_cli.checkpoints.format import Checkpoint
 from staf_cli.checkpoints.release import convert_temporal
 from staf_cli.model.regressor import Regressor
 from staf_cli.model.staf import STAF, Architecture, load_network, mean_pose_network
+from staf_cli.recovery.engine import infer_tracks
+from staf_cli.recovery.placement import Estimate
 from tests.support import golden
 
 
@@ -56,3 +60,15 @@ def random_network(architecture: Architecture) -> STAF:
         assert isinstance(regressor, Regressor)
         regressor.decpose.weight.data.mul_(0.3)
     return network.eval()
+
+
+def estimates_of(frames, tracks, network, crop_scale, settings) -> list[Estimate]:
+    """What the network estimates of each track, its stretches joined."""
+    parts: list[list[Estimate]] = [[] for _ in tracks]
+    for number, _, estimate in infer_tracks(frames, tracks, network, crop_scale, settings):
+        parts[number].append(estimate)
+    names = [field.name for field in fields(Estimate)]
+    return [
+        Estimate(*(np.concatenate([getattr(one, name) for one in own]) for name in names))
+        for own in parts
+    ]

@@ -84,7 +84,7 @@ class Child:
         return self.process
 
 
-class StandIn(nn.Module):
+class MeanPoseNetwork(nn.Module):
     """Answers every window with the mean pose, through the engine's own batches and windows."""
 
     def __init__(self) -> None:
@@ -123,7 +123,9 @@ def _put_in_place() -> None:
         find_people=find_one,
         associate=lambda sightings, *_: (seen for _, seen in sightings),
     )
-    replace_attributes(loading, load_network=lambda *_: StandIn(), prepare=cache(loading.prepare))
+    replace_attributes(
+        loading, load_network=lambda *_: MeanPoseNetwork(), prepare=cache(loading.prepare)
+    )
 
 
 def _serve() -> None:
