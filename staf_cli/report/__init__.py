@@ -6,8 +6,7 @@ content.py                all that it shows, as plain data
 bodies.py                 the people for the 3D view
 pictures.py curves.py     frames of the overlay; curves of bounded size
 three.py                  three.js out of an installed package
-
-What is measured, and the verdict in words, come from quality.py.
+measures.py quality.py    what is measured; the verdict in words
 """
 
 from collections.abc import Sequence

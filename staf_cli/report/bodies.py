@@ -14,8 +14,8 @@ from staf_cli.export.motion import Y_UP
 from staf_cli.result import person_npz
 
 MOST_POSES = 12_000  # of all people together: 5 MB
-MOST_PEOPLE = 12  # those who are there the longest; each takes 0.5 MB at rest
-FEET = (7, 8, 10, 11)  # ankles and feet
+MOST_PEOPLE = 12  # those in the most frames; each takes 0.5 MB beside the poses
+FEET = (7, 8, 10, 11)  # joints: ankles and feet
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,29 @@ class Bodies:
     """What the 3D view needs. Axes as glTF has them: x right, y up, z towards the camera."""
 
     glb: bytes
-    people: tuple[int, ...]  # who is in it
+    people: tuple[int, ...]  # numbers of those in it
     step: int  # of so many frames one is in it
-    floor: float  # m, how high the lowest feet are above the camera
-    middle: Float  # (3,) m, about where people are
+    floor: float  # m, height of the lowest feet over the camera
+    middle: Float  # (3,) m, median place of the people
     reach: float  # m, how far they get from there
     yfov: float  # degrees, of the camera that filmed the clip
     aspect: float  # width / height of the picture
 
 
-def bodies(folder: Path, tracks: Sequence[Track], frames: range, body: Body) -> Bodies:
-    """Animate the people of a result folder. frames: the clip's, of which tracks name some.
+def animate(folder: Path, tracks: Sequence[Track], frames: range, body: Body) -> Bodies:
+    """Animate the people of a result folder, as many as fit in a page.
 
-    Raises TracksError where a file is damaged.
+    Args:
+        folder: of the clip's results.
+        tracks: of the people.
+        frames: the indices of the clip's frames.
+        body: the people's body model.
+
+    Returns:
+        The animation, and what the view needs beside it.
+
+    Raises:
+        TracksError: a person's file is damaged.
     """
     longest = sorted(tracks, key=lambda track: -len(track.frame))[:MOST_PEOPLE]
     shown = [track for track in tracks if any(track is one for one in longest)]
@@ -67,7 +77,7 @@ def bodies(folder: Path, tracks: Sequence[Track], frames: range, body: Body) -> 
 
 
 def _thinned(folder: Path, track: Track, step: int) -> tuple[Track, Person]:
-    """The first of every `step` frames of a track and its person, numbered anew without jumps."""
+    """The first of every `step` frames of a track and its person, renumbered without jumps."""
     numbers, chosen = np.unique(track.frame // step, return_index=True)
     parts = []
     begin = 0

@@ -1,6 +1,6 @@
 "use strict";
 
-/* Tracks and curves over the clip's time, as SVG whose width is a thousand whatever the page's. */
+/* Tracks and curves over the clip's time, as SVG that is WIDTH wide, whatever the page's width. */
 
 const WIDTH = 1000;
 const HEIGHT = 100;
@@ -45,8 +45,8 @@ function makeChart(clip, clock, label) {
 
 /** When a person is there: full where seen, pale where bridged, nothing where lost. */
 function drawTrack(chart, person) {
-  const bars = (spells, kind) =>
-    spells.map(([start, end]) =>
+  const bars = (intervals, kind) =>
+    intervals.map(([start, end]) =>
       draw("rect", {
         class: kind,
         fill: person.colour,
@@ -63,7 +63,7 @@ function drawTrack(chart, person) {
   }
 }
 
-/** A curve as a path that is lifted where there is no value. */
+/** A curve as a path, interrupted where there is no value. */
 function pathOf(curve, place, top) {
   let pen = "M";
   let path = "";
@@ -94,13 +94,13 @@ function nearest(curve, time, within) {
   return usable && Math.abs(curve.time[low] - time) <= within ? low : -1;
 }
 
-/** A number that axes like, at or above the given one. */
+/** The next round number for an axis, at or above the given one. */
 function roundUp(value) {
   const unit = 10 ** Math.floor(Math.log10(value));
   return unit * [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((step) => step * unit >= value * 0.9999);
 }
 
-/** The top of an axis: the highest of 98 % of the values, and room for the limits. */
+/** The top of an axis: above 98 % of the values, and above the limits. */
 function topOf(curves, limits) {
   const values = curves.flatMap((curve) => curve.value.filter((value) => value !== null));
   values.sort((a, b) => a - b);

@@ -3,25 +3,25 @@
 /**
  * The one time that the whole page shows, in seconds of the clip's own clock.
  *
- * The overlay video runs it. Where that cannot be played, a timer does, and the rest of the page
+ * The overlay video runs it, or a timer where the video cannot be played; the rest of the page
  * works all the same.
  */
 function makeClock(video, clip) {
   const listeners = [];
-  const quarter = 0.25 / clip.fps; // seeks go a little into a frame, so that rounding hits it
+  const quarter = 0.25 / clip.fps; // s: seeks go a little into a frame, so that rounding hits it
   let time = clip.start;
-  let timer = null; // what the timer last saw, once it has to run the clock
+  let timer = null; // ms, the timer's last tick, where it runs the clock
   let playing = false;
-  let alone = false; // without a video
-  let wanted = null; // what the video shows next, while it is still on its way elsewhere
+  let withoutVideo = false; // the timer runs the clock
+  let wanted = null; // s, the next seek, while the video is still busy with another
 
-  function tell() {
+  function notify() {
     listeners.forEach((listen) => listen(clock));
   }
 
-  function arrive(next) {
+  function moveTo(next) {
     time = Math.min(clip.end, Math.max(clip.start, next));
-    tell();
+    notify();
   }
 
   /** One seek at a time: browsers get stuck on many. */
@@ -30,20 +30,20 @@ function makeClock(video, clip) {
     else video.currentTime = seconds;
   }
 
-  function watchFrames() {
+  function followFrames() {
     if (video.requestVideoFrameCallback) {
       video.requestVideoFrameCallback((_, frame) => {
-        if (!video.seeking) arrive(frame.mediaTime + clip.offset); // else it is an older frame
-        watchFrames();
+        if (!video.seeking) moveTo(frame.mediaTime + clip.offset); // else it is an older frame
+        followFrames();
       });
     } else {
-      video.addEventListener("timeupdate", () => arrive(video.currentTime + clip.offset));
+      video.addEventListener("timeupdate", () => moveTo(video.currentTime + clip.offset));
     }
   }
 
   function tick(now) {
-    if (!playing || !alone) return;
-    if (timer !== null) arrive(time + ((now - timer) / 1000) * clock.rate);
+    if (!playing || !withoutVideo) return;
+    if (timer !== null) moveTo(time + ((now - timer) / 1000) * clock.rate);
     timer = now;
     if (time >= clip.end) clock.pause();
     else requestAnimationFrame(tick);
@@ -62,12 +62,12 @@ function makeClock(video, clip) {
     },
     seek(to) {
       const next = Math.min(clip.end, Math.max(clip.start, to));
-      if (!alone) show(next - clip.offset + quarter);
-      arrive(next);
+      if (!withoutVideo) show(next - clip.offset + quarter);
+      moveTo(next);
     },
     step(frames) {
       clock.pause();
-      // From the grid of frames: a browser may say a time within one.
+      // From the start of a frame: a browser may report a time within one.
       const frame = Math.floor((time - clip.start) * clip.fps + 0.1);
       clock.seek(clip.start + (frame + frames) / clip.fps);
     },
@@ -75,24 +75,24 @@ function makeClock(video, clip) {
       if (time >= clip.end - 1 / clip.fps) clock.seek(clip.start);
       playing = true;
       timer = null;
-      if (alone) requestAnimationFrame(tick);
+      if (withoutVideo) requestAnimationFrame(tick);
       else video.play().catch(() => clock.pause()); // a browser may refuse
-      tell();
+      notify();
     },
     pause() {
-      const stopped = playing && !alone;
+      const stopped = playing && !withoutVideo;
       playing = false;
       video.pause();
       if (stopped)
-        arrive(video.currentTime + clip.offset); // a slow machine shows fewer frames
-      else tell();
+        moveTo(video.currentTime + clip.offset); // a slow machine shows fewer frames
+      else notify();
     },
     setRate(rate) {
       clock.rate = rate;
       video.playbackRate = rate;
     },
-    goOnAlone() {
-      alone = true;
+    runWithoutVideo() {
+      withoutVideo = true;
       clock.pause();
     },
   };
@@ -102,6 +102,6 @@ function makeClock(video, clip) {
     wanted = null;
   });
   video.addEventListener("ended", () => clock.pause());
-  watchFrames();
+  followFrames();
   return clock;
 }

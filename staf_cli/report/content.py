@@ -12,14 +12,14 @@ import numpy as np
 from staf_cli import video
 from staf_cli.body.skinning import Body
 from staf_cli.core.errors import one_line
-from staf_cli.core.records import Bools, Clip, Track
+from staf_cli.core.records import Bools, Clip, Track, TrackRow
 from staf_cli.export.motion import JOINT_NAMES
 from staf_cli.rendering import person_colour
-from staf_cli.report import quality
-from staf_cli.report.bodies import Bodies, bodies
+from staf_cli.report.bodies import Bodies, animate
 from staf_cli.report.curves import curve
-from staf_cli.report.pictures import Picture, pictures
-from staf_cli.report.quality import Measures
+from staf_cli.report.measures import Measures, measure, median_error, worst
+from staf_cli.report.pictures import Picture, extract
+from staf_cli.report.quality import CLOSE, FAR, judge, readable_time
 from staf_cli.result import person_npz
 from staf_cli.result.run_record import RunRecord
 
@@ -40,21 +40,18 @@ def gather(
     overlay: Path,
     record: RunRecord,
 ) -> Json:
-    """What the page shows of a result folder; `report.write` says what the arguments are."""
+    """Collect what the page shows of a result folder; the arguments are those of `report.write`."""
     people = [
-        quality.measure(
-            track,
-            person_npz.stretches(person_npz.path_of(folder, track.id)),
-        )
+        measure(track, person_npz.stretches(person_npz.path_of(folder, track.id)))
         for track in tracks
     ]
     clip = video.probe(overlay)
-    chosen = quality.worst(people, WORST, APART)
+    chosen = worst(people, WORST, APART)
     origin, found = _pictures(clip, people, chosen, frames, record.video.start)
     last = max(float(one.time[-1]) for one in people)
-    shown = bodies(folder, tracks, frames, body)
-    verdict = quality.judge(people, record.damage.packets, record.damage.missing)
-    median = curve(*quality.median_error(people), LONGEST_CURVE)
+    shown = animate(folder, tracks, frames, body)
+    verdict = judge(people, record.damage.packets, record.damage.missing)
+    median = curve(*median_error(people), LONGEST_CURVE)
     return {
         "title": one_line(Path(record.video.path).name),
         "subtitle": _subtitle(len(people), len(frames), clip),
@@ -67,7 +64,7 @@ def gather(
         },
         "people": [_person(one, MOST_POINTS // (3 * len(people))) for one in people],
         "median": median if len(people) > 1 else None,
-        "limits": [quality.CLOSE, quality.FAR],
+        "limits": [CLOSE, FAR],
         "joints": JOINT_NAMES,
         "space": _space(shown),
         "verdict": {**vars(verdict), "doubts": [vars(doubt) for doubt in verdict.doubts]},
@@ -80,30 +77,28 @@ def gather(
 
 def _subtitle(people: int, frames: int, clip: Clip) -> str:
     who = "1 person" if people == 1 else f"{people} people"
-    return f"{who} in {frames} frames, {quality.clock(frames / clip.fps)}"
+    return f"{who} in {frames} frames, {readable_time(frames / clip.fps)}"
 
 
 def _pictures(
     overlay: Clip,
     people: Sequence[Measures],
-    chosen: Sequence[tuple[int, int]],
+    chosen: Sequence[TrackRow],
     frames: range,
     start: float,
-) -> tuple[float, dict[tuple[int, int], Picture]]:
-    """The overlay's pictures of some people's rows, and the clip's time at which it begins, s.
-
-    An overlay of a stretch of a video begins at 0 with the first frame at or after `start`, so
-    that its clock is known exactly only from a frame.
-    """
-    number = {place: int(people[place[0]].frame[place[1]]) - frames.start for place in chosen}
-    time = {place: float(people[place[0]].time[place[1]]) for place in chosen}
-    found = pictures(overlay, {number[place]: time[place] - start for place in chosen})
+) -> tuple[float, dict[TrackRow, Picture]]:
+    """The clip's time, s, at which the overlay begins, and its pictures of some people's rows."""
+    number = {(n, row): int(people[n].frame[row]) - frames.start for n, row in chosen}
+    time = {(n, row): float(people[n].time[row]) for n, row in chosen}
+    found = extract(overlay, {number[one]: time[one] - start for one in chosen})
+    # An overlay of a stretch of a video begins at 0 with the first frame at or after `start`, so
+    # that its clock is known exactly only from a frame.
     origin = start
-    for place in chosen:
-        if start > 0 and number[place] in found:
-            origin = time[place] - found[number[place]].time
+    for one in chosen:
+        if start > 0 and number[one] in found:
+            origin = time[one] - found[number[one]].time
             break
-    return origin, {place: found[number[place]] for place in chosen if number[place] in found}
+    return origin, {one: found[number[one]] for one in chosen if number[one] in found}
 
 
 def _person(one: Measures, points: int) -> Json:
@@ -116,7 +111,7 @@ def _person(one: Measures, points: int) -> Json:
         "number": one.id,
         "name": one.name,
         "colour": f"#{red:02x}{green:02x}{blue:02x}",
-        "told": f"in {len(one.frame)} frames{bridged}",
+        "summary": f"in {len(one.frame)} frames{bridged}",
         "there": list(_bars(one, there)),
         "bridged": list(_bars(one, one.interpolated)),
         "error": curve(one.time, one.error, most),
@@ -142,11 +137,11 @@ def _worst(one: Measures, row: int, picture: Picture) -> Json:
     if np.isfinite(one.error[row]):
         why = f"off by {100 * one.error[row]:.0f} % of the box"
     else:
-        why = f"all joints at {one.unrest[row]:.0f} m/s²"
+        why = f"all joints at {one.mean_acceleration[row]:.0f} m/s²"
     return {
         "person": one.id,
         "time": time,
-        "text": f"{quality.clock(time)}, {one.name}: {why}",
+        "text": f"{readable_time(time)}, {one.name}: {why}",
         "picture": f"data:image/jpeg;base64,{base64.b64encode(picture.jpeg).decode()}",
     }
 

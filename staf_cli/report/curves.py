@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from staf_cli.core.records import Float, Float32, Ints
-from staf_cli.report.quality import Shorts
+from staf_cli.report.measures import Shorts
 
 DIGITS = 4  # significant, of a value
 GAP = 2.5  # usual steps between two times, from which on one is missing
@@ -14,11 +14,19 @@ GAP = 2.5  # usual steps between two times, from which on one is missing
 def curve(
     time: Float, value: Float | Float32, most: int, label: Shorts | None = None
 ) -> dict[str, Any]:
-    """A curve for the page: {"time": s, "value": numbers, None where there is a break}.
+    """Make a curve for the page; it breaks at NaN, and where the times leave a gap.
 
-    It breaks at NaN, and where the times leave a gap.
     Where there are more than `most` points, each stretch of equally many is shown by its lowest
-    and its highest one, so that no peak is lost. label: whole numbers (F,) to go along as "label".
+    and its highest one, so that no peak is lost.
+
+    Args:
+        time: (F,) s.
+        value: (F,).
+        most: points of the curve.
+        label: (F,) whole numbers that belong to the values.
+
+    Returns:
+        {"time": s, "value": numbers, None at a break, "label": where there are labels}.
     """
     time, value, label = _broken(time, value, label)
     rows = _extremes(value, most)

@@ -1,6 +1,6 @@
 "use strict";
 
-/* Puts the page together. All text goes in as text, never as HTML: names come from anybody. */
+/* Assembles the page. All text is set as text, never as HTML: names are untrusted. */
 
 const report = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
@@ -12,8 +12,8 @@ function make(name, text, ...children) {
   return element;
 }
 
-/** A time as people read it: 3.20 s, or 1:03.20 from a minute on. */
-function readTime(time) {
+/** A time in words: 3.20 s, or 1:03.20 from a minute on. */
+function readableTime(time) {
   const minutes = Math.floor(time / 60 + 1e-9);
   const seconds = (time - 60 * minutes).toFixed(2);
   return minutes ? `${minutes}:${seconds.padStart(5, "0")}` : `${seconds} s`;
@@ -59,7 +59,7 @@ video.addEventListener("error", () => {
     `${clip.overlay} cannot be played here: it belongs beside this page, ` +
     "in a format that your browser knows. Everything else works without it.";
   at("no-video").hidden = false;
-  clock.goOnAlone();
+  clock.runWithoutVideo();
 });
 video.addEventListener("loadedmetadata", () => {
   at("overlay").style.setProperty("--aspect", `${video.videoWidth} / ${video.videoHeight}`);
@@ -95,7 +95,7 @@ for (const button of at("views").children) {
   button.addEventListener("click", () => look(button.dataset.view));
 }
 
-// ── playing, and whom to look at ────────────────────────────────────────────────────────────
+// ── playing, and the person shown ───────────────────────────────────────────────────────────
 
 function choose(number) {
   chosen = number;
@@ -123,8 +123,8 @@ scrub.max = clip.end;
 scrub.addEventListener("input", () => clock.seek(Number(scrub.value)));
 clock.listen(() => {
   scrub.value = clock.time;
-  scrub.setAttribute("aria-valuetext", readTime(clock.time));
-  at("now").textContent = `${readTime(clock.time)} of ${readTime(clip.end)}`;
+  scrub.setAttribute("aria-valuetext", readableTime(clock.time));
+  at("now").textContent = `${readableTime(clock.time)} of ${readableTime(clip.end)}`;
   at("play").textContent = clock.playing ? "❚❚" : "▶";
   at("play").setAttribute("aria-label", clock.playing ? "Pause" : "Play");
 });
@@ -161,7 +161,7 @@ for (const person of people) {
   button.type = "button";
   button.value = person.number;
   button.addEventListener("click", () => choose(chosen === person.number ? null : person.number));
-  const chart = makeChart(clip, clock, `${person.name}: ${person.told}`);
+  const chart = makeChart(clip, clock, `${person.name}: ${person.summary}`);
   chart.svg.classList.add("track");
   drawTrack(chart, person);
   const row = make("div", "", button, chart.svg);
@@ -213,9 +213,9 @@ for (const doubt of report.verdict.doubts) {
   at("doubts").append(make("li", "", button));
 }
 if (!report.verdict.doubts.length) at("doubts").append(make("li", "Nothing was found."));
-if (report.verdict.untold) {
-  at("untold").textContent = `${report.verdict.untold} shorter ones are not listed.`;
-  at("untold").hidden = false;
+if (report.verdict.omitted) {
+  at("omitted").textContent = `${report.verdict.omitted} shorter ones are not listed.`;
+  at("omitted").hidden = false;
 }
 for (const text of report.verdict.good) at("good").append(make("li", text));
 if (!report.verdict.good.length) at("good").append(make("li", "Nothing that could be measured."));

@@ -1,8 +1,8 @@
-"""The report's page put together from its parts, in which nothing can run but those.
+"""The report's page, assembled from its parts; no other code can run in it.
 
-Everything that comes from outside the project, names of files above all, goes in as JSON that is
-never read as HTML, or is escaped. A policy in the page itself says by hash which scripts may run,
-and that nothing is to be loaded but the overlay beside the page.
+Everything that comes from outside the project, names of files above all, is put in as JSON that
+is never read as HTML, or is escaped. A policy in the page itself allows by hash the scripts that
+may run, and forbids to load anything but the overlay beside the page.
 """
 
 import base64
@@ -20,7 +20,14 @@ SCRIPTS = ("clock.js", "space.js", "charts.js", "page.js")  # in this order, aft
 
 
 def assemble(shown: dict[str, Any]) -> str:
-    """The whole page as HTML. shown: what content.py makes; raises ValueError for NaN in it."""
+    """Assemble the whole page.
+
+    Args:
+        shown: what content.py collects, without NaN.
+
+    Returns:
+        HTML.
+    """
     style = _file("page.css")
     scripts = [library(), *map(_file, SCRIPTS)]
     return Template(_file("page.html")).substitute(
@@ -37,7 +44,7 @@ def _file(name: str) -> str:
 
 
 def _inert(text: str) -> str:
-    """JSON that ends no script element and begins no comment in one, whatever its strings say."""
+    """JSON that ends no script element and begins no comment in one, whatever its strings are."""
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

@@ -11,10 +11,10 @@ from staf_cli import video
 from staf_cli.core.records import Clip, Frame
 from staf_cli.core.span import Span
 
-WIDTH = 320  # px
-QUALITY = 80
-AROUND = 0.5  # s, in which a frame is looked for: its time may be off by rounding
-NEAR = 8.0  # s: what lies between key pictures must be decoded anyway
+WIDTH = 320  # px, longer side of a picture
+QUALITY = 80  # of JPEG, of 100
+AROUND = 0.5  # s on either side in which a frame is searched: its time may be off by rounding
+NEAR = 8.0  # s: wanted frames closer than this are decoded in one go, from one key picture on
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,15 @@ class Picture:
     jpeg: bytes
 
 
-def pictures(overlay: Clip, wanted: Mapping[int, float]) -> dict[int, Picture]:
-    """Some of the overlay's frames, by their numbers, counted from 0.
+def extract(overlay: Clip, wanted: Mapping[int, float]) -> dict[int, Picture]:
+    """Extract some of the overlay's frames.
 
-    wanted: for each number about when it is shown, s. Numbers that do not exist are left out.
+    Args:
+        overlay: the clip's overlay.
+        wanted: numbers of frames, counted from 0, and about when each is shown, s.
+
+    Returns:
+        The pictures by number, without those that do not exist.
     """
     found: dict[int, Picture] = {}
     for together in _groups(wanted):

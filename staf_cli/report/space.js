@@ -2,7 +2,7 @@
 
 /**
  * The people in 3D, drawn by three.js. Metres; x right, y up, z towards the camera, which filmed
- * from the origin. `turned` is called when somebody looks from where no button leads.
+ * from the origin. `turned` is called when the view is dragged away from that of any button.
  */
 function makeSpace(canvas, scene3d, colours, turned) {
   const FREE_ANGLE = 40; // degrees from top to bottom, in every view but the camera's own
@@ -21,7 +21,7 @@ function makeSpace(canvas, scene3d, colours, turned) {
   const controls = new THREE.TrackballControls(camera, canvas);
   controls.staticMoving = true;
   controls.rotateSpeed = 2.5;
-  controls.keys = ["", "", ""]; // the page has its own
+  controls.keys = ["", "", ""]; // the page has its own keys
 
   const middle = new THREE.Vector3(...scene3d.middle);
   const people = new Map(); // number: its node, its pelvis and its material
@@ -29,8 +29,8 @@ function makeSpace(canvas, scene3d, colours, turned) {
   let motion = null;
   let time = 0;
   let chosen = null;
-  let view = "free"; // null: one's own
-  let filmed = false; // seen through the camera that filmed
+  let view = "free"; // a button's, or null after dragging
+  let filmed = false; // the view is that of the camera that filmed
   let floor = null;
   let changed = true;
 

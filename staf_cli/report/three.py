@@ -1,7 +1,7 @@
-"""three.js, which draws the 3D view: taken from the trimesh that is installed, never copied here.
+"""three.js, which draws the 3D view: read from the installed trimesh, not copied here.
 
 trimesh's notebook viewer is one page with three.js, its TrackballControls and its GLTFLoader in
-one script, followed by the viewer's own few lines. Those are cut off.
+one script, followed by the viewer's own few lines, which are cut off.
 """
 
 import io
@@ -18,9 +18,13 @@ PARTS = ("THREE.TrackballControls=", "SkinnedMesh", "AnimationMixer", LOADER)
 
 
 def library() -> str:
-    """The libraries' code, which defines a global THREE with TrackballControls and GLTFLoader.
+    """Read the code that defines a global THREE with TrackballControls and GLTFLoader.
 
-    Raises MissingTool where the installed trimesh no longer has them.
+    Returns:
+        JavaScript.
+
+    Raises:
+        MissingTool: the installed trimesh no longer has them.
     """
     archive = resources.files("trimesh.resources").joinpath(ARCHIVE).read_bytes()
     with zipfile.ZipFile(io.BytesIO(archive)) as opened:

@@ -10,8 +10,9 @@ import pytest
 
 from staf_cli.core.errors import TracksError
 from staf_cli.core.records import Clip, select_rows
-from staf_cli.report import quality
-from staf_cli.report.quality import FAR, LIMBS, Measures
+from staf_cli.report import measures, quality
+from staf_cli.report.measures import LIMBS, Measures
+from staf_cli.report.quality import FAR
 from tests.support.made_people import make_person, make_track, open_body
 
 CLIP = Clip(Path("clip.mp4"), 640, 480, 30.0, Fraction(1, 30), 20, False)
@@ -35,7 +36,7 @@ def flawless(frames=150, person=1, fps=30.0):
         fastest=np.zeros(n, np.int8),
         acceleration=np.ones(n, np.float32),
         most_abrupt=np.zeros(n, np.int8),
-        unrest=np.ones(n, np.float32),
+        mean_acceleration=np.ones(n, np.float32),
     )
 
 
@@ -61,7 +62,7 @@ def test_motion_is_exact_on_parabolas_at_uneven_times():
     x0, v, a = rng.normal(size=(3, 24, 3))
     t = time[:, None, None]
     joints = x0 + v * t + a * t**2 / 2
-    speed, acceleration = quality.motion(joints, time, np.arange(12))
+    speed, acceleration = measures.motion(joints, time, np.arange(12))
     assert np.allclose(speed, np.linalg.norm(v + a * t, axis=-1)[1:-1], rtol=1e-9)
     assert np.allclose(acceleration, np.linalg.norm(a, axis=-1), rtol=1e-7)
 
@@ -69,9 +70,11 @@ def test_motion_is_exact_on_parabolas_at_uneven_times():
 def test_motion_across_a_gap_is_unknown():
     frame = np.array([0, 1, 2, 5, 6, 7])
     joints = np.random.default_rng(0).normal(size=(6, 24, 3))
-    for values in quality.motion(joints, frame / 30, frame):
+    for values in measures.motion(joints, frame / 30, frame):
         assert np.isfinite(values).all(1).tolist() == [True, False, False, True]
-    assert all(len(values) == 0 for values in quality.motion(joints[:2], frame[:2] / 30, frame[:2]))
+    assert all(
+        len(values) == 0 for values in measures.motion(joints[:2], frame[:2] / 30, frame[:2])
+    )
 
 
 def test_reprojection_error_is_a_distance_in_sides_of_the_box():
@@ -83,16 +86,16 @@ def test_reprojection_error_is_a_distance_in_sides_of_the_box():
     for joints, keypoints in LIMBS.values():
         if keypoints:
             kp2d[:, keypoints, :2] = joints2d[:, joints] + (3, 4)
-    kp2d[1, 9] = (0, 0, quality.SEEN / 2)  # the left wrist is somewhere else, and not believed
+    kp2d[1, 9] = (0, 0, measures.SEEN / 2)  # the left wrist is somewhere else, and not believed
     kp2d[2, :, 2] = 0
-    error, limbs = quality.reprojection_error(joints2d, replace(track, kp2d=kp2d))
+    error, limbs = measures.reprojection_error(joints2d, replace(track, kp2d=kp2d))
     assert error[:2] == pytest.approx(0.05)
     assert np.isnan(error[2])
     assert limbs[:2, 1:] == pytest.approx(np.full((2, 5), 0.05))
     assert np.isnan(limbs[2]).all()
     assert np.isnan(limbs[:, NAMES.index("head")]).all()
     kp2d[0, 9, 0] += 50  # one of two keypoints of an arm, one of twelve in all
-    error, limbs = quality.reprojection_error(joints2d, replace(track, kp2d=kp2d))
+    error, limbs = measures.reprojection_error(joints2d, replace(track, kp2d=kp2d))
     arm = (np.hypot(53, 4) + 5) / 2 / 100
     assert limbs[0, NAMES.index("left arm")] == pytest.approx(arm)
     assert error[0] == pytest.approx((11 * 5 + np.hypot(53, 4)) / 12 / 100)
@@ -109,14 +112,14 @@ def walker():
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 40])
 def test_stretches_measure_like_the_whole(walker, length):
     track, person = walker
-    whole = quality.measure(track, [person])
+    whole = measures.measure(track, [person])
     stretches = (select_rows(person, slice(k, k + length)) for k in range(0, 40, length))
-    found = quality.measure(track, stretches)
+    found = measures.measure(track, stretches)
     for name in vars(whole):
         assert np.array_equal(
             getattr(found, name), getattr(whole, name), equal_nan=name not in ("person", "name")
         )
-    speed, _ = quality.motion(person.joints3d, person.time, person.frame)
+    speed, _ = measures.motion(person.joints3d, person.time, person.frame)
     assert np.allclose(whole.speed[1:-1], speed.max(1), equal_nan=True)
     assert np.isnan(whole.speed[[0, 24, 25, 39]]).all()
     assert np.isfinite(whole.speed).sum() == 36
@@ -126,9 +129,9 @@ def test_another_track_s_person_is_refused(walker):
     track, person = walker
     for foreign in (select_rows(person, slice(0, 39)), replace(person, frame=person.frame + 1)):
         with pytest.raises(TracksError, match="person 1"):
-            quality.measure(track, [foreign])
+            measures.measure(track, [foreign])
     with pytest.raises(TracksError):
-        quality.measure(track, [person, select_rows(person, slice(0, 1))])
+        measures.measure(track, [person, select_rows(person, slice(0, 1))])
 
 
 def test_limbs_are_outside_or_hidden(walker):
@@ -140,7 +143,7 @@ def test_limbs_are_outside_or_hidden(walker):
     kp2d[5, [8, 10], 2] = 0.1
     kp2d[6, 8, 2] = 0.1  # the wrist is seen
     kp2d[3, [13, 15], 2] = 0.1  # outside, so no wonder
-    found = quality.measure(replace(track, kp2d=kp2d), [replace(person, joints2d=joints2d)])
+    found = measures.measure(replace(track, kp2d=kp2d), [replace(person, joints2d=joints2d)])
     assert np.argwhere(found.outside).tolist() == [
         [3, NAMES.index("left leg")],
         [4, NAMES.index("left arm")],
@@ -162,7 +165,7 @@ def test_median_is_that_of_each_frame():
         for frame, error in zip(one.frame.tolist(), one.error.tolist(), strict=True):
             by_frame.setdefault(frame, []).extend([error] if error == error else [])
     expected = {f / 30: statistics.median(es) for f, es in sorted(by_frame.items()) if es}
-    time, median = quality.median_error(people)
+    time, median = measures.median_error(people)
     assert time.tolist() == list(expected)
     assert median == pytest.approx(list(expected.values()))
 
@@ -172,11 +175,11 @@ def test_worst_frames_are_apart():
     one.error[[10, 11, 12, 40]] = 0.3, 0.5, 0.4, 0.2
     other.error[11] = 0.35
     other.error[20:] = np.nan
-    assert quality.worst([one, other], 3, 0.25) == [(0, 11), (1, 11), (0, 40)]
-    assert quality.worst([one, other], 4, 0.01)[:3] == [(0, 11), (0, 12), (1, 11)]
+    assert measures.worst([one, other], 3, 0.25) == [(0, 11), (1, 11), (0, 40)]
+    assert measures.worst([one, other], 4, 0.01)[:3] == [(0, 11), (0, 12), (1, 11)]
     blind = replace(one, error=np.full(60, np.nan, np.float32))
-    blind.unrest[33] = 7
-    assert quality.worst([blind], 1, 0.25) == [(0, 33)]
+    blind.mean_acceleration[33] = 7
+    assert measures.worst([blind], 1, 0.25) == [(0, 33)]
 
 
 # ── remarks ─────────────────────────────────────────────────────────────────────────────────────
@@ -216,7 +219,7 @@ def test_where_nothing_is_wrong_nothing_is_doubted():
             "the pose is a guess.",
         ),
         (
-            {"unrest": np.where(np.arange(150) == 90, 200.0, 1)},
+            {"mean_acceleration": np.where(np.arange(150) == 90, 200.0, 1)},
             "Person 1 jumps at 3.0 s (all joints at 200 m/s²).",
         ),
         (
@@ -234,7 +237,7 @@ def test_each_flaw_has_its_words(flaw, text):
 
 def test_named_people_are_called_by_their_names(walker):
     track, person = walker
-    one = quality.measure(replace(track, name="anna"), [person])
+    one = measures.measure(replace(track, name="anna"), [person])
     assert all(text.startswith("Anna") for text in remarks(one))
     assert remarks(one)
 
@@ -246,7 +249,7 @@ def test_arms_at_different_times_are_two_remarks():
     assert "right arm reaches" in second
 
 
-def test_short_spells_are_not_reported_and_near_ones_are_one():
+def test_short_intervals_are_not_reported_and_near_ones_are_one():
     mask = marked(slice(30, 34), "head") | marked(slice(60, 67), "body")
     mask |= marked(slice(70, 80), "body")
     assert remarks(replace(flawless(), outside=mask)) == [
@@ -282,10 +285,10 @@ def test_a_list_that_is_too_long_keeps_the_longest():
     lost = flawless(2000)
     frame = np.arange(2000) * 2
     frame[1000:] += 90
-    lost.unrest[500] = 200
+    lost.mean_acceleration[500] = 200
     verdict = quality.judge([replace(lost, frame=frame, time=frame / 30)], 0, 0)
     assert len(verdict.doubts) == quality.LONGEST_LIST
-    assert verdict.untold == 2000 - quality.LONGEST_LIST
+    assert verdict.omitted == 2000 - quality.LONGEST_LIST
     assert any(doubt.end - doubt.start > 3 for doubt in verdict.doubts)
     assert any("jumps" in doubt.text for doubt in verdict.doubts)
 
@@ -294,4 +297,4 @@ def test_a_list_that_is_too_long_keeps_the_longest():
     ("time", "text"), [(0, "0.0 s"), (3.24, "3.2 s"), (59.97, "1:00.0"), (3723.4, "62:03.4")]
 )
 def test_clock(time, text):
-    assert quality.clock(time) == text
+    assert quality.readable_time(time) == text

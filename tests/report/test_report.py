@@ -42,7 +42,7 @@ CHROMIUM = next(
 
 
 def run_record(**changes):
-    return make_record(size=SIZE, fps=float(RATE), **changes)
+    return make_record(width=SIZE[0], height=SIZE[1], fps=float(RATE), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_a_curve_breaks_at_gaps():
 def test_pictures_are_the_frames_asked_for(folder):
     overlay = video.probe(folder / "overlay.mp4")
     wanted = {0: 0.0, 13: 13 / RATE, FRAMES - 1: (FRAMES - 1) / RATE, FRAMES + 5: 1.5}
-    found = pictures.pictures(overlay, wanted)
+    found = pictures.extract(overlay, wanted)
     assert sorted(found) == [0, 13, FRAMES - 1]
     for number, picture in found.items():
         assert picture.time == pytest.approx(number / RATE)
@@ -167,7 +167,7 @@ def test_pictures_far_from_each_other_are_looked_up_apart(folder, monkeypatch):
         return []
 
     monkeypatch.setattr(video, "frames", frames)
-    pictures.pictures(video.probe(folder / "overlay.mp4"), {5: 0.2, 9000: 300.0, 9030: 301.0})
+    pictures.extract(video.probe(folder / "overlay.mp4"), {5: 0.2, 9000: 300.0, 9030: 301.0})
     assert asked == [Span(0, 0.7), Span(299.5, 301.5)]
 
 
@@ -188,7 +188,7 @@ def keys_of(gltf):
 
 
 def test_bodies_are_all_there_in_short_clips(folder, tracks, body):
-    shown = bodies.bodies(folder, tracks, range(FRAMES), body)
+    shown = bodies.animate(folder, tracks, range(FRAMES), body)
     assert shown.people == (1, 2)
     assert shown.step == 1
     assert keys_of(gltf_of(shown.glb)) == [FRAMES, 20]
@@ -200,7 +200,7 @@ def test_bodies_are_all_there_in_short_clips(folder, tracks, body):
 def test_bodies_of_long_clips_are_thinned(folder, tracks, body, monkeypatch):
     monkeypatch.setattr(bodies, "MOST_POSES", 21)  # 60 there are
     monkeypatch.setattr(person_npz, "FRAMES_IN_MEMORY", 7)
-    shown = bodies.bodies(folder, tracks, range(FRAMES), body)
+    shown = bodies.animate(folder, tracks, range(FRAMES), body)
     assert shown.step == 3
     gltf = gltf_of(shown.glb)
     # Every third frame, or the next where it is missing: 0 3 .. 39; 5 6 9 12, 20 21 24 27 30.
@@ -212,7 +212,7 @@ def test_bodies_of_long_clips_are_thinned(folder, tracks, body, monkeypatch):
     ]
     assert comes_and_goes[-1]["max"] == pytest.approx([(30 + 3) / RATE])
     monkeypatch.setattr(bodies, "MOST_PEOPLE", 1)
-    assert bodies.bodies(folder, tracks, range(FRAMES), body).people == (1,)
+    assert bodies.animate(folder, tracks, range(FRAMES), body).people == (1,)
 
 
 # ── the page ──────────────────────────────────────────────────────────────────────────────────

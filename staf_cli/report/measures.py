@@ -1,0 +1,236 @@
+"""What is measured of a result, frame by frame: no truth is needed.
+
+How far the body's joints are from the keypoints that the detector saw, how fast joints move,
+how abruptly, and what was not seen at all.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from staf_cli.core import metrics
+from staf_cli.core.errors import TracksError, one_line
+from staf_cli.core.records import (
+    Bools,
+    Float,
+    Float32,
+    Ints,
+    Person,
+    Track,
+    TrackRow,
+    join_rows,
+    select_rows,
+)
+
+# Parts of a body: joints in SMPL's order, and the COCO keypoints that show the same points.
+LIMBS = {
+    "head": ((15,), ()),
+    "body": ((16, 17, 1, 2), (5, 6, 11, 12)),
+    "left arm": ((18, 20), (7, 9)),
+    "right arm": ((19, 21), (8, 10)),
+    "left leg": ((4, 7), (13, 15)),
+    "right leg": ((5, 8), (14, 16)),
+}
+SEEN = 0.5  # confidence from which a keypoint counts as seen
+
+Shorts = NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """One person frame by frame; NaN marks what cannot be measured."""
+
+    id: int
+    name: str  # for the reader
+    frame: Ints  # (F,)
+    time: Float  # (F,) s
+    interpolated: Bools  # (F,)
+    error: Float32  # (F,) 2D distance from the keypoints, mean of those seen, sides of the box
+    limb_error: Float32  # (F, limbs) the same for each of LIMBS
+    hidden: Bools  # (F, limbs) no keypoint of it seen, though it is within the picture
+    outside: Bools  # (F, limbs) it reaches out of the picture
+    speed: Float32  # (F,) m/s, of the fastest joint
+    fastest: Shorts  # (F,) which one
+    acceleration: Float32  # (F,) m/s^2, of the joint where it is largest
+    most_abrupt: Shorts  # (F,) which one
+    mean_acceleration: Float32  # (F,) m/s^2, of all joints
+
+    @property
+    def subject(self) -> str:
+        """The name with a capital, for the beginning of a sentence."""
+        return self.name[:1].upper() + self.name[1:]
+
+
+def measure(track: Track, stretches: Iterable[Person]) -> Measures:
+    """Measure a person who is read in stretches; only two of them are in memory.
+
+    Args:
+        track: F frames.
+        stretches: of the same person, in order; together they have the same frames.
+
+    Returns:
+        F frames.
+
+    Raises:
+        TracksError: the stretches do not have the track's frames.
+    """
+    n = len(track.frame)
+    error, speed, acceleration, mean_acceleration = np.full((4, n), np.nan, np.float32)
+    limb_error = np.full((n, len(LIMBS)), np.nan, np.float32)
+    hidden, outside = np.zeros((2, n, len(LIMBS)), bool)
+    fastest, most_abrupt = np.zeros((2, n), np.int8)
+    end, before = 0, None
+    for stretch in stretches:
+        rows = slice(end, end + len(stretch.frame))
+        end = rows.stop
+        if not np.array_equal(track.frame[rows], stretch.frame):
+            break
+        own = select_rows(track, rows)
+        error[rows], limb_error[rows] = reprojection_error(stretch.joints2d, own)
+        outside[rows] = _outside(stretch)
+        hidden[rows] = _hidden(own) & ~outside[rows]
+        near = stretch if before is None else join_rows([before, stretch])
+        inner = slice(end - len(near.frame) + 1, end - 1)  # both neighbours are in `near`
+        fast, abrupt = motion(near.joints3d, near.time, near.frame)
+        speed[inner], fastest[inner] = fast.max(1), fast.argmax(1)
+        acceleration[inner], most_abrupt[inner] = abrupt.max(1), abrupt.argmax(1)
+        mean_acceleration[inner] = abrupt.mean(1)
+        before = select_rows(near, slice(-2, None))
+    if end != n or before is None or before.frame[-1] != track.frame[-1]:
+        raise TracksError(
+            f"person {track.id}: tracks.csv no longer fits the person; run the clip again"
+        )
+    return Measures(
+        track.id,
+        one_line(track.name) or f"person {track.id}",
+        track.frame,
+        track.time,
+        track.interpolated,
+        error,
+        limb_error,
+        hidden,
+        outside,
+        speed,
+        fastest,
+        acceleration,
+        most_abrupt,
+        mean_acceleration,
+    )
+
+
+def reprojection_error(joints2d: Float, track: Track) -> tuple[Float, Float]:
+    """Compute the 2D distance of joints from the keypoints that the detector saw.
+
+    Args:
+        joints2d: (F, 24, 2) px.
+        track: the same frames.
+
+    Returns:
+        In longer sides of the box: the mean over all keypoints that show a joint (F,), and over
+        those of each limb (F, limbs); NaN where the detector saw none of them.
+    """
+    joints = [joint for joints, keypoints in LIMBS.values() if keypoints for joint in joints]
+    keypoints = [keypoint for _, keypoints in LIMBS.values() for keypoint in keypoints]
+    kp2d = track.kp2d[:, keypoints].astype(np.float64)
+    kp2d[..., 2] *= kp2d[..., 2] >= SEEN
+    each = metrics.error_2d(joints2d[:, joints], kp2d, track.box)
+    limbs = [
+        _mean(each[:, [keypoints.index(keypoint) for keypoint in own]]) for _, own in LIMBS.values()
+    ]
+    return _mean(each), np.stack(limbs, 1)
+
+
+def motion(joints: Float, time: Float, frame: Ints) -> tuple[Float, Float]:
+    """Compute the speeds and accelerations of joints, from parabolas through three frames each.
+
+    Args:
+        joints: (F, 24, 3) m.
+        time: (F,) s, at uneven steps.
+        frame: (F,) a jump is a gap.
+
+    Returns:
+        Speeds, m/s, and accelerations, m/s^2, (F - 2, 24) each, of all frames but the first and
+        the last; NaN beside a gap.
+    """
+    if len(frame) < 3:
+        return np.zeros((2, 0, joints.shape[1]))  # type: ignore[return-value]
+    step = np.diff(time)[:, None, None]
+    velocity = np.diff(joints, axis=0) / step
+    into, out_of, both = step[:-1], step[1:], step[:-1] + step[1:]
+    speed = np.linalg.norm((velocity[:-1] * out_of + velocity[1:] * into) / both, axis=-1)
+    acceleration = np.linalg.norm(2 * np.diff(velocity, axis=0) / both, axis=-1)
+    broken = frame[2:] - frame[:-2] != 2
+    speed[broken] = acceleration[broken] = np.nan
+    return speed, acceleration
+
+
+def median_error(people: Sequence[Measures]) -> tuple[Float, Float]:
+    """Compute the median over the people of each frame's 2D error.
+
+    Args:
+        people: all of a clip.
+
+    Returns:
+        Times (N,) s and medians (N,), of the frames in which an error can be measured.
+    """
+    frame = np.concatenate([one.frame for one in people])
+    time = np.concatenate([one.time for one in people])
+    error = np.concatenate([one.error for one in people]).astype(np.float64)
+    order = np.lexsort((error, frame))
+    order = order[np.isfinite(error[order])]
+    frame, time, error = frame[order], time[order], error[order]
+    first = np.flatnonzero(np.diff(frame, prepend=-1))
+    last = np.append(first[1:], len(frame)) - 1
+    middle = (error[(first + last) // 2] + error[(first + last + 1) // 2]) / 2
+    return time[first], middle
+
+
+def worst(people: Sequence[Measures], count: int, apart: float) -> list[TrackRow]:
+    """Find the frames that agree least with what the detector saw.
+
+    Without any keypoint: the most abrupt frames.
+
+    Args:
+        people: all of a clip.
+        count: how many frames at most.
+        apart: s, least between two frames of one person.
+
+    Returns:
+        Pairs (index in `people`, row of that person), the worst first.
+    """
+    measured = any(np.isfinite(one.error).any() for one in people)
+    found: list[tuple[float, int, int]] = []
+    for number, one in enumerate(people):
+        value = np.nan_to_num(one.error if measured else one.mean_acceleration, nan=-1.0)
+        taken: list[float] = []
+        for row in np.argsort(-value, kind="stable").tolist():
+            if value[row] < 0 or len(taken) == count:
+                break
+            if all(abs(one.time[row] - time) >= apart for time in taken):
+                taken.append(float(one.time[row]))
+                found.append((-float(value[row]), number, row))
+    return [(number, row) for _, number, row in sorted(found)[:count]]
+
+
+def _outside(person: Person) -> Bools:
+    """Whether any of a limb's joints lies outside the picture: (F, limbs)."""
+    past = (person.joints2d < 0) | (person.joints2d > person.image_size)
+    beyond = np.asarray(past.any(-1))
+    return np.stack([beyond[:, joints].any(1) for joints, _ in LIMBS.values()], 1)
+
+
+def _hidden(track: Track) -> Bools:
+    """Whether the detector saw none of a limb's keypoints: (F, limbs)."""
+    unseen = track.kp2d[..., 2] < SEEN
+    return np.stack([unseen[:, own].all(1) & bool(own) for _, own in LIMBS.values()], 1)
+
+
+def _mean(values: Float) -> Float:
+    """The mean of each row of (F, K) without its NaNs; NaN where there is nothing else."""
+    known = np.isfinite(values)
+    count = known.sum(1)
+    total = np.where(known, values, 0).sum(1)
+    mean: Float = np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+    return mean
