@@ -1,1 +1,1 @@
-"""Weights files: their formats, and where they are found or fetched."""
+"""Weights files: their formats, and the registry that finds or fetches them."""

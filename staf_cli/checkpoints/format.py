@@ -1,11 +1,11 @@
 """A trained network in one safetensors file: the tensors and what they were trained for.
 
 The file's metadata hold one JSON document under "staf": format, name, architecture, body,
-crop_scale, licence. One document, because a safetensors file orders its metadata at random and
+crop_scale, licence. One document, because safetensors writes its metadata in random order and
 the same checkpoint should have the same hash wherever it is written. Loading never runs code.
 
-Large matrices may be kept in sixteen or eight bits (`compact`): float16, or an int8 tensor NAME
-with a float32 scale for each of its rows, NAME.scale. Loading gives float32 either way.
+Large matrices may be stored in sixteen or eight bits (`compact`): float16, or an int8 tensor NAME
+with a float32 scale for each of its rows, NAME.scale. Loading returns float32 either way.
 """
 
 import json
@@ -24,7 +24,7 @@ from staf_cli.core.errors import WeightsError
 from staf_cli.core.files import atomic, sha256
 
 FORMAT = "staf-checkpoint-1"
-FIELDS = {
+FIELDS = {  # of the JSON document
     "format": str,
     "name": str,
     "architecture": dict,
@@ -38,12 +38,12 @@ LARGEST_HEADER = 2**22  # bytes; ten thousand tensors take a quarter of that
 MOST_NUMBERS = 80_000_000  # in all tensors; the paper's network has 56 million
 NAME = re.compile(r"[\w.+-][\w.+ -]{0,99}")  # of a checkpoint: for tables, and no path
 BODY = re.compile(NAME.pattern + " [0-9a-f]{16}")
-CROP_SCALES = (1.0, 2.0)  # what a square around a person can sensibly be, times the box
+CROP_SCALES = (1.0, 2.0)  # smallest and largest crop_scale that makes sense
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """Weights and all that must fit them. `tensors` are float32, indices int64, all finite."""
+    """Weights and what they are for. `tensors` are float32, indices int64, all finite."""
 
     tensors: dict[str, Tensor]
     name: str
@@ -55,7 +55,7 @@ class Checkpoint:
 
     @property
     def identity(self) -> str:
-        """Name and the hash's first 16 digits in one string, as results record it."""
+        """Name and the first 16 digits of the hash in one string, as results record it."""
         return f"{self.name} {self.sha256[:16]}"
 
 
@@ -69,9 +69,19 @@ def save_checkpoint(
     crop_scale: float,
     licence: str,
 ) -> None:
-    """Write what `load_checkpoint` reads; the same content gives the same bytes.
+    """Write a checkpoint for `load_checkpoint`; equal content makes equal bytes.
 
-    Raises OutputError where the file cannot be written.
+    Args:
+        path: The .safetensors file to write.
+        tensors: The network's state, float32 or as `compact` returned it.
+        name: Of the checkpoint.
+        architecture: Encoder, apm, tcfm, safm.
+        body: Name and hash of the body it was trained for.
+        crop_scale: Side of the square crop over the longer side of the person's box.
+        licence: What may be done with the weights, and where they come from.
+
+    Raises:
+        OutputError: The file cannot be written.
     """
     about = {
         "format": FORMAT,
@@ -92,12 +102,17 @@ def save_checkpoint(
 def compact(
     tensors: dict[str, Tensor], coarse: tuple[str, ...], exact: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
-    """The same tensors with large matrices in float16, or in int8 where a name starts in `coarse`.
+    """Store large matrices in fewer bits: float16, or int8 with a scale for each row.
 
-    Names that start in `exact` stay as they are.
+    In int8 a number is wrong by no more than 1 / 254 of the largest of its row (dimension 0).
 
-    In int8 every row (dimension 0) has a scale: a number is off by no more than 1 / 254 of the
-    largest of its row.
+    Args:
+        tensors: The network's state.
+        coarse: How the names begin of matrices that become int8.
+        exact: How the names begin of tensors that stay as they are.
+
+    Returns:
+        The tensors for `save_checkpoint`, the scales of the rows among them.
     """
     packed = {}
     for key, tensor in tensors.items():
@@ -115,7 +130,7 @@ def compact(
 
 
 def _restore(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What `compact` has packed, as floats again."""
+    """Convert what `compact` has packed to floats again."""
     restored = {}
     for key, tensor in tensors.items():
         if tensor.dtype == torch.int8:
@@ -133,10 +148,17 @@ def _restore(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint. Whether the tensors' names and shapes fit is the network's to say.
+    """Read a checkpoint, which may be untrusted; names and shapes are checked by `load_network`.
 
-    Raises WeightsError for a file that is missing, truncated, of another format or of another
-    number type, or that holds numbers that are not finite.
+    Args:
+        path: A .safetensors file of ours.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        WeightsError: The file is missing, truncated, of another format, of another number type,
+            or has numbers that are not finite.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file; `staf weights list` shows what is here")
@@ -184,7 +206,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _check_header(path: Path) -> None:
-    """Refuse a header that would take much memory before anything in it is believed."""
+    """Refuse a header that would take much memory to read."""
     with path.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
     if size > LARGEST_HEADER:
@@ -192,21 +214,22 @@ def _check_header(path: Path) -> None:
 
 
 def _about(path: Path, text: str) -> dict[str, Any]:
-    foreign = WeightsError(
+    """Read and check the JSON document of a checkpoint."""
+    not_ours = WeightsError(
         f"{path}: was not made by staf; the authors' files come in with `staf weights import`"
     )
     try:
         about = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise foreign from error
+        raise not_ours from error
     if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise foreign
+        raise not_ours
     for field, kind in FIELDS.items():
         if not isinstance(about.get(field), kind):
-            raise WeightsError(f"{path}: says nothing usable about its {field}; import it again")
+            raise WeightsError(f"{path}: has no usable {field}; import it again")
     for field, pattern in (("name", NAME), ("body", BODY)):
         if not pattern.fullmatch(about[field]):
-            raise WeightsError(f"{path}: says nothing usable about its {field}; import it again")
+            raise WeightsError(f"{path}: has no usable {field}; import it again")
     architecture = about["architecture"]
     levels = [architecture.get("tcfm", ""), architecture.get("safm", "")]
     if (

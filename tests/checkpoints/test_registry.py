@@ -127,7 +127,7 @@ def test_the_real_manifest_is_complete_and_shipped_files_match_it():
     assert {"yolo11n-pose", "yolov8n", "example", "open-body"} <= {e.name for e in entries}
     for entry in entries:
         assert entry.kind in ("detector", "example", "body", "checkpoint")
-        assert entry.licence and entry.what
+        assert entry.licence and entry.description
         assert entry.shipped or entry.sources
         if entry.shipped:
             actual = f'"sha256": "{sha256(entry.path)}", "bytes": {entry.path.stat().st_size}'
@@ -239,7 +239,7 @@ def test_imported_checkpoints_are_found_by_name(manifest):
     folder.mkdir(parents=True)
     (folder / "mine.safetensors").write_bytes(b"")
     (folder / ".mine.half-written.safetensors").write_bytes(b"")
-    assert registry.imported() == [folder / "mine.safetensors"]
+    assert registry.imported_checkpoints() == [folder / "mine.safetensors"]
     assert registry.locate("mine") == folder / "mine.safetensors"
     with pytest.raises(WeightsError, match="names are it, body, mine"):
         registry.locate("yours")
