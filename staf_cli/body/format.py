@@ -81,6 +81,7 @@ class BodyArrays:
     lsp14_regressor: Floats | None = None  # (14, V)
 
     def __post_init__(self) -> None:
+        """Check shapes, types and values."""
         vertices = len(self.v_template) if self.v_template.ndim else 0
         columns = -1 if self.sample_index is None else self.sample_index.shape[-1]
         shapes = {

@@ -36,6 +36,11 @@ class StafError(Exception):
     exit_code = FAILED
 
     def __init__(self, message: str) -> None:
+        """Escape the message, so that it is one printable line.
+
+        Args:
+            message: What is wrong, where, and what to do next.
+        """
         super().__init__(one_line(message))
 
 

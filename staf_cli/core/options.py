@@ -30,6 +30,7 @@ class Range:
     open: bool = False  # the two ends themselves are outside
 
     def __contains__(self, value: float) -> bool:
+        """Whether a number is in the range."""
         if self.open:
             return self.low < value < self.high
         return self.low <= value <= self.high

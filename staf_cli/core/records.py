@@ -104,6 +104,7 @@ class Detections:
     kp2d: Float  # (N, 17, 3) COCO keypoints: x, y px, confidence in [0, 1]
 
     def __post_init__(self) -> None:
+        """Check shapes and values."""
         n = len(self.box)
         _check_arrays(self, box=(n, 4), score=(n,), track_id=(n,), kp2d=(n, 17, 3))
 
@@ -122,6 +123,7 @@ class Track:
     name: str = ""  # given by the user
 
     def __post_init__(self) -> None:
+        """Check shapes and values."""
         f = len(self.frame)
         _check_arrays(
             self,
@@ -181,6 +183,7 @@ class Person:
     missing_packets: int = 0  # of the whole video: promised by the file, but not in it
 
     def __post_init__(self) -> None:
+        """Check shapes and values."""
         f = len(self.frame)
         _check_arrays(
             self,

@@ -64,6 +64,7 @@ class Architecture:
     safm: int | None = 2  # the same
 
     def __post_init__(self) -> None:
+        """Check that the modules fit together."""
         for name, level in (("tcfm", self.tcfm), ("safm", self.safm)):
             if level not in (None, 1, 2, 3):
                 raise WeightsError(f"{name} at level {level!r}: levels are 1, 2, 3 or none")
