@@ -1,6 +1,8 @@
-"""How fast the network is here: backbone, head and both, per frame, on the same input in one run.
+"""Measure the network's speed on this machine: backbone, head and both, in ms per frame.
 
-python -m tools.benchmark [FRAMES [THREADS]]
+    python -m tools.benchmark [FRAMES [THREADS]]
+
+All are measured on the same input in one run.
 """
 
 import statistics
@@ -10,16 +12,27 @@ from collections.abc import Callable
 
 import torch
 
+from staf_cli.body.format import load_body
+from staf_cli.body.skinning import Body
+from staf_cli.checkpoints.registry import locate
 from staf_cli.core.devices import choose_device
 from staf_cli.model.staf import mean_pose_network, stack_frames
 from staf_cli.recovery.engine import Settings, prepare
-from tests.support.made_people import open_body
 
 ROUNDS = 7
 
 
 def milliseconds(compute: Callable[[], object], frames: int, device: torch.device) -> float:
-    """The median time of a call, per frame, after one call that is not counted."""
+    """Measure a call, after one that is not counted.
+
+    Args:
+        compute: The call.
+        frames: Frames that it processes.
+        device: Where it computes.
+
+    Returns:
+        The median of ROUNDS calls, ms per frame.
+    """
     times = []
     for _ in range(ROUNDS + 1):
         start = time.perf_counter()
@@ -31,10 +44,18 @@ def milliseconds(compute: Callable[[], object], frames: int, device: torch.devic
 
 
 def main(frames: int = 16, threads: int = 2) -> None:
+    """Measure on random crops and print the results.
+
+    Args:
+        frames: Frames in a batch.
+        threads: Threads of the CPU.
+    """
     device = choose_device("auto")
     torch.set_num_threads(threads)
     settings = Settings(device, half=device.type == "cuda", batch=frames)
-    network = prepare(mean_pose_network(open_body()), settings)
+    network = prepare(
+        mean_pose_network(Body("open-body", load_body(locate("open-body")))), settings
+    )
     crops = torch.randn(frames, 3, 224, 224, device=device)
     crops = crops.half() if settings.half else crops
     with torch.inference_mode():

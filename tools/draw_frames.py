@@ -1,8 +1,8 @@
-"""Draw docs/frames.png: the frames of docs/formats.md, with somebody of the open body in them.
+"""Draw docs/frames.png: the coordinate frames of docs/formats.md, each with a person in it.
 
     .venv/bin/python tools/draw_frames.py
 
-Left hand up, so that left and right cannot be mixed up.
+The person, the mean open body, raises the left hand, so that left and right cannot be confused.
 """
 
 from collections.abc import Iterable
@@ -29,16 +29,16 @@ from staf_cli.rendering import Camera, Figure, Style, open_rasterizer, overlay
 
 Points = NDArray[Any]
 
-FILMED = (640, 360)  # px, of the clip
-VIEW = (560, 420)  # px, of the pictures of the scene
-PLACE = (0.75, 0.12, 5.0)  # m, camera frame: where the pelvis is
-FLOOR = 1.05  # m below the camera
+CLIP_SIZE = (640, 360)  # px
+VIEW = (560, 420)  # px, size of the pictures of the scene
+PELVIS = (0.75, 0.12, 5.0)  # m, camera frame
+GROUND = 1.05  # m below the camera
 AXES = {"x": "#d62728", "y": "#2ca02c", "z": "#1f77b4"}
 INK, PALE = "#222222", "#c8c8c8"
 
 
 def main() -> None:
-    """Draw everything and write it beside this file."""
+    """Draw all frames and write docs/frames.png."""
     body = Body("open-body", load_body(locate("open-body")))
     person = _waving(body)
     sheet = Sheet(figsize=(13, 7.0), layout="constrained")
@@ -56,26 +56,27 @@ def main() -> None:
 
 
 def _waving(body: Body) -> Points:
-    """Somebody who faces the camera and lifts the left hand: vertices (V, 3) m, camera frame."""
+    """Pose a person who faces the camera and raises the left hand: (V, 3) m, camera frame."""
     pose = torch.zeros(1, 24, 3)
     pose[0, 0, 0] = torch.pi  # the body's y is up, the camera's down
     pose[0, 16, 2], pose[0, 17, 2] = 0.9, 1.2  # shoulders
     pose[0, 18, 2] = 0.4  # left elbow
     vertices, joints = _posed(body, pose)
-    return vertices - joints[0] + np.array(PLACE)
+    return vertices - joints[0] + np.array(PELVIS)
 
 
 def _posed(body: Body, pose: torch.Tensor) -> tuple[Points, Points]:
+    """Return vertices (V, 3) and joints (24, 3) m of a pose (1, 24, 3)."""
     with torch.no_grad():
         vertices, joints = body(axis_angle_to_matrix(pose), torch.zeros(1, 10))
     return vertices[0].double().numpy(), joints[0].double().numpy()
 
 
 def _draw_image_and_crop(image: Axes, crop: Axes, body: Body, person: Points) -> None:
-    width, height = FILMED
-    camera = Camera.centred(default_focal(FILMED), FILMED)
-    ground = np.full((height, width, 3), (225, 230, 235), np.uint8)
-    frame = _rendered(ground, body, person, camera)
+    width, height = CLIP_SIZE
+    camera = Camera.centred(default_focal(CLIP_SIZE), CLIP_SIZE)
+    background = np.full((height, width, 3), (225, 230, 235), np.uint8)
+    frame = _rendered(background, body, person, camera)
     seen = _pixels(person, camera)
     box = np.concatenate([seen.min(0), seen.max(0)])
     x, y, side = square = square_box(box)
@@ -108,8 +109,8 @@ def _draw_image_and_crop(image: Axes, crop: Axes, body: Body, person: Points) ->
 def _draw_rest(axes: Axes, body: Body) -> None:
     vertices, joints = _posed(body, torch.zeros(1, 24, 3))
     centre = joints[0]
-    towards = np.array([[1.0, 0, 0], [0, -1, 0], [0, 0, -1]])  # the body's axes to a camera's
-    turn = _turn(0, 0.35) @ _turn(1, 0.55) @ towards
+    to_camera = np.array([[1.0, 0, 0], [0, -1, 0], [0, 0, -1]])  # from the body's axes
+    turn = _turn(0, 0.35) @ _turn(1, 0.55) @ to_camera
     camera = Camera.centred(900.0, VIEW)
     shift = np.array([0, 0, 4.8])
     _draw_person(axes, body, (vertices - centre) @ turn.T + shift, camera)
@@ -121,31 +122,31 @@ def _draw_rest(axes: Axes, body: Body) -> None:
 
 
 def _draw_scene(axes: Axes, body: Body, person: Points, names: Points, title: str) -> None:
-    """The scene from aside, with the camera that films it; names: its axes to those shown."""
-    spot, aim = np.array([-6.2, -2.9, -1.8]), np.array([0.0, 0.0, 1.95])
-    forward = (aim - spot) / np.linalg.norm(aim - spot)
+    """Draw the scene from the side, with its camera; rows of `names`: x, y, z in camera axes."""
+    eye, aim = np.array([-6.2, -2.9, -1.8]), np.array([0.0, 0.0, 1.95])
+    forward = (aim - eye) / np.linalg.norm(aim - eye)
     right = np.cross([0, 1, 0], forward)
     right /= np.linalg.norm(right)
     turn = np.stack([right, np.cross(forward, right), forward])
     view = Camera.centred(660.0, VIEW)
 
     def seen(points: Iterable[Iterable[float]]) -> Points:
-        return _pixels((np.array(points, float) - spot) @ turn.T, view)
+        return _pixels((np.array(points, float) - eye) @ turn.T, view)
 
     for x in range(-2, 3):
-        axes.plot(*seen([(x, FLOOR, 0), (x, FLOOR, 7)]).T, color=PALE, lw=0.7, zorder=1)
+        axes.plot(*seen([(x, GROUND, 0), (x, GROUND, 7)]).T, color=PALE, lw=0.7, zorder=1)
     for z in range(8):
-        axes.plot(*seen([(-2, FLOOR, z), (2, FLOOR, z)]).T, color=PALE, lw=0.7, zorder=1)
-    _draw_person(axes, body, (person - spot) @ turn.T, view)
+        axes.plot(*seen([(-2, GROUND, z), (2, GROUND, z)]).T, color=PALE, lw=0.7, zorder=1)
+    _draw_person(axes, body, (person - eye) @ turn.T, view)
 
     reach = 1.6  # m: where the image is drawn
-    half = reach * np.array(FILMED) / (2 * default_focal(FILMED))
+    half = reach * np.array(CLIP_SIZE) / (2 * default_focal(CLIP_SIZE))
     corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]) * half
     plane = np.column_stack([corners, np.full(5, reach)])
     axes.plot(*seen(plane).T, color=INK, lw=1)
     for corner in plane[:4]:
         axes.plot(*seen([(0, 0, 0), corner]).T, color=INK, lw=0.8)
-    axes.plot(*seen([(0, 0, 0), PLACE]).T, color=INK, lw=0.8, ls=":")
+    axes.plot(*seen([(0, 0, 0), PELVIS]).T, color=INK, lw=0.8, ls=":")
     for name, axis in zip("xyz", names, strict=True):  # a row is the axis in the camera's frame
         start, end = seen([(0, 0, 0), 0.9 * axis])
         _arrow(axes, start, end, AXES[name], name)
@@ -154,7 +155,7 @@ def _draw_scene(axes: Axes, body: Body, person: Points, names: Points, title: st
 
 
 def _draw_person(axes: Axes, body: Body, vertices: Points, camera: Camera) -> None:
-    """On whatever is drawn already: how much a pixel hides is read off two grounds."""
+    """Draw a person over what is drawn already; two backgrounds show how opaque each pixel is."""
     black, white = (
         _rendered(np.full((camera.height, camera.width, 3), grey, np.uint8), body, vertices, camera)
         for grey in (0, 255)
@@ -165,20 +166,21 @@ def _draw_person(axes: Axes, body: Body, vertices: Points, camera: Camera) -> No
 
 
 def _rendered(
-    ground: NDArray[np.uint8], body: Body, vertices: Points, camera: Camera
+    background: NDArray[np.uint8], body: Body, vertices: Points, camera: Camera
 ) -> NDArray[np.uint8]:
     figure = Figure(1, vertices.astype(np.float32))
     faces = body.faces.astype(np.int32)
     with open_rasterizer("cpu") as rasterizer:
-        return overlay(ground, [figure], faces, camera, rasterizer, Style(alpha=1.0))
+        return overlay(background, [figure], faces, camera, rasterizer, Style(alpha=1.0))
 
 
 def _pixels(points: Points, camera: Camera) -> Points:
-    """Points (N, 3) m in a camera's frame to its pixels (N, 2)."""
+    """Project points (N, 3) m, camera frame, to pixels (N, 2)."""
     return points[:, :2] / points[:, 2:] * camera.focal + (camera.cx, camera.cy)
 
 
 def _turn(axis: int, angle: float) -> Points:
+    """Return the rotation (3, 3) about an axis by an angle in rad."""
     vector = torch.zeros(3, dtype=torch.float64)
     vector[axis] = angle
     turn: Points = axis_angle_to_matrix(vector).numpy()
@@ -193,7 +195,7 @@ def _rectangle(axes: Axes, box: Points, colour: str, style: str) -> None:
 def _arrow(
     axes: Axes, start: Iterable[float], end: Iterable[float], colour: str, name: str
 ) -> None:
-    """An arrow with its name a little beyond the tip."""
+    """Draw an arrow, with its name a little beyond the tip."""
     (x, y), (u, v) = start, end
     style: dict[str, Any] = {
         "arrowstyle": "-|>",
@@ -216,7 +218,7 @@ def _arrow(
 
 
 def _frame(axes: Axes, margin: tuple[float, float]) -> None:
-    """Show the view's pixels, some of both sides left off."""
+    """Show the view's pixels without a margin, a share of the width and height on both sides."""
     (width, height), (beside, above) = VIEW, margin
     axes.set(xlim=(beside * width, (1 - beside) * width))
     axes.set(ylim=((1 - above) * height, above * height))
@@ -224,7 +226,7 @@ def _frame(axes: Axes, margin: tuple[float, float]) -> None:
 
 
 def _save(sheet: Sheet, path: Path) -> None:
-    """As a PNG of 256 colours, a third of the size."""
+    """Write a PNG of 256 colours, which is a third of the size."""
     drawn = BytesIO()
     sheet.savefig(drawn, format="png", dpi=100, facecolor="white")
     with atomic(path) as temporary:

@@ -1,8 +1,8 @@
-"""Draw docs/network.png: how the network of docs/how-it-works.md gets from crops to a body.
+"""Draw docs/network.png: the network of docs/how-it-works.md, from crops to a body.
 
     .venv/bin/python tools/draw_network.py
 
-Module names are those of staf_cli/model; k levels, phi and Theta are the paper's.
+The names in the boxes are those of staf_cli/model; phi and Theta are the paper's symbols.
 """
 
 from io import BytesIO
@@ -15,10 +15,10 @@ from PIL import Image
 
 from staf_cli.core.files import atomic
 
-FRAME, WINDOW = "#d6e6f5", "#fbe3cc"  # computed once a frame, once a window
+FRAME, WINDOW = "#d6e6f5", "#fbe3cc"  # colours of what is computed per frame, per window
 INK = "#222222"
 WIDTH, HEIGHT = 1.56, 0.62
-APART, APART_ROWS = 1.9, 1.1  # columns, rows
+APART, APART_ROWS = 1.9, 1.1  # distances of columns and of rows
 
 # name: (column, row, colour, text)
 BOXES = {
@@ -37,6 +37,7 @@ BOXES = {
     "target2": (4, 0, WINDOW, r"the middle's" "\n" r"$\phi_2$  28 x 28"),
     "target3": (6, 0, WINDOW, r"the middle's" "\n" r"$\phi_3$  56 x 56"),
 }
+# Arrows between boxes, by direction.
 ALONG = (
     *(("crop", "phi0"), ("phi0", "phi1"), ("phi1", "phi2")),
     *(("tcfm", "theta1"), ("theta1", "safm"), ("safm", "theta2"), ("theta2", "mesh")),
@@ -47,7 +48,7 @@ UP = (("target1", "tcfm"), ("target2", "safm"), ("target3", "mesh"))
 
 
 def main() -> None:
-    """Draw it and write it beside this file."""
+    """Draw the network and write docs/network.png."""
     sheet = Figure(figsize=(13.5, 3.6), layout="constrained")
     axes = sheet.subplots()
     for name in BOXES:
@@ -58,12 +59,12 @@ def main() -> None:
         _arrow(axes, first, second, (0, -HEIGHT / 2))
     for first, second in UP:
         _arrow(axes, first, second, (0, HEIGHT / 2))
-    for column, row, colour, told in (
+    for column, row, colour, note in (
         (6, 2, FRAME, "once a frame, for the nine windows it is in"),
         (0, 1, WINDOW, "once a window"),
     ):
-        ground = {"facecolor": colour, "edgecolor": "none", "pad": 5}
-        axes.text(column * APART, row * APART_ROWS, told, ha="center", va="center", bbox=ground)
+        label = {"facecolor": colour, "edgecolor": "none", "pad": 5}
+        axes.text(column * APART, row * APART_ROWS, note, ha="center", va="center", bbox=label)
     axes.set(
         xlim=(-WIDTH / 2 - 0.1, 7 * APART + WIDTH / 2 + 0.1), ylim=(-0.45, 2 * APART_ROWS + 0.45)
     )
@@ -76,11 +77,13 @@ def main() -> None:
 
 
 def _place(name: str) -> tuple[float, float]:
+    """Return the middle of a box."""
     column, row, *_ = BOXES[name]
     return column * APART, row * APART_ROWS
 
 
 def _box(axes: Axes, name: str) -> None:
+    """Draw a box with its text."""
     x, y = _place(name)
     *_, colour, text = BOXES[name]
     corner = (x - WIDTH / 2, y - HEIGHT / 2)
@@ -90,7 +93,7 @@ def _box(axes: Axes, name: str) -> None:
 
 
 def _arrow(axes: Axes, first: str, second: str, way: tuple[float, float]) -> None:
-    """From one box's side to the opposite side of another."""
+    """Draw an arrow from one box's side to the opposite side of another."""
     (x, y), (u, v), (dx, dy) = _place(first), _place(second), way
     style = {"arrowstyle": "-|>", "color": INK, "lw": 1.1, "shrinkA": 0, "shrinkB": 0}
     axes.annotate("", (u - dx, v - dy), (x + dx, y + dy), arrowprops=style)

@@ -96,6 +96,9 @@ class DressedPerson:
 def body_tensors(body: BodyArrays, device: torch.device) -> BodyTensors:
     """Copy a body to a device.
 
+    Returns:
+        The body's arrays as tensors.
+
     Raises:
         BodyError: The body has no LSP or COCO points, which labels need.
     """

@@ -110,7 +110,14 @@ def _blur(images: Tensor, member: Tensor, groups: int, generator: torch.Generato
 def _blocks(images: Tensor, step: Tensor) -> Tensor:
     """Round cosine coefficients of 8 x 8 blocks to steps that grow with frequency, as JPEG does.
 
-    step (B,) is the size of the coarsest step in [0, 1]. Brightness keeps finer steps than colour.
+    Brightness keeps finer steps than colour.
+
+    Args:
+        images: (B, 3, H, W) sRGB in [0, 1].
+        step: (B,) size of the steps, in [0, 1].
+
+    Returns:
+        (B, 3, H, W) sRGB.
     """
     count, _, height, width = images.shape
     mix, unmix = (send(matrix, images.device) for matrix in (MIX, torch.linalg.inv(MIX)))

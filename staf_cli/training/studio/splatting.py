@@ -105,9 +105,16 @@ def splat(
 
 
 def _visible(flat: Tensor, faces: Tensor, two_sided: Tensor, size: int) -> Tensor:
-    """Return the K triangles, numbered over (F, M), with a pixel's centre in their box.
+    """Find the triangles that are seen from the right side, with a pixel's centre in their box.
 
-    flat: (F, V, 2) px, NaN where a vertex is too near.
+    Args:
+        flat: (F, V, 2) px, NaN where a vertex is too near.
+        faces: (M, 3).
+        two_sided: (M,) bool.
+        size: px along each side of the pictures.
+
+    Returns:
+        (K,) their numbers among all F * M.
     """
     frames, triangles = len(flat), len(faces)
     x, y = flat.permute(2, 0, 1)  # (F, V) each
@@ -126,12 +133,17 @@ def _visible(flat: Tensor, faces: Tensor, two_sided: Tensor, size: int) -> Tenso
 
 
 def _planes(screen: Tensor, corners: Tensor, first_row: Tensor, size: int) -> Tensor:
-    """Describe each triangle in the picture: (K, 12).
+    """Describe triangles in the picture: weights of the corners and 1 / z are linear there.
 
-    The columns are corner a (x, y, 1 / z), the growth along x and y of the weights of the
-    corners b and c and of 1 / z, the top row, the number of rows, and `first_row`.
+    Args:
+        screen: (F * V, 3) x px, y px, 1 / z.
+        corners: (K, 3) rows of `screen`, the corners a, b and c.
+        first_row: (K,) first pixel row of the triangle's picture.
+        size: px along each side of the pictures.
 
-    screen: (F * V, 3) x px, y px, 1 / z; corners: (K, 3) its rows.
+    Returns:
+        (K, 12): x, y and 1 / z of corner a; how fast the weight of b, that of c and 1 / z grow
+        along x and along y; top pixel row; number of pixel rows; first_row.
     """
     a, b, c = screen.index_select(0, corners.view(-1)).view(-1, 3, 3).unbind(1)
     x0, y0, z0 = a.unbind(-1)
@@ -148,9 +160,16 @@ def _planes(screen: Tensor, corners: Tensor, first_row: Tensor, size: int) -> Te
 
 
 def _nearest(planes: Tensor, frames: int, size: int) -> Tensor:
-    """Find the nearest triangle of each pixel: (F * size * size,) int64, 0 where there is none.
+    """Find the nearest triangle of each pixel.
 
-    The upper 32 bits are the depth, the lower ones the number of the triangle.
+    Args:
+        planes: (K, 12) from `_planes`.
+        frames: F.
+        size: px along each side of the pictures.
+
+    Returns:
+        (F * size * size,) int64, 0 for a pixel without a triangle; the upper 32 bits are those
+        of 1 / z, the lower ones the row of `planes`.
     """
     # For each of L pixel rows its triangle, and its number in the triangle.
     line, step = _expand(planes[:, 10].long())
