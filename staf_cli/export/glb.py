@@ -78,7 +78,16 @@ class _Buffer:
     accessors: list[Json] = field(default_factory=list)
 
     def add(self, array: NDArray[Any], target: int | None = None, bounds: bool = False) -> int:
-        """Append an array (N, ...) and return the number of its accessor."""
+        """Append an array.
+
+        Args:
+            array: (N, ...), of a type and shape that glTF has.
+            target: `ARRAY_BUFFER` or `ELEMENT_ARRAY_BUFFER` for a mesh's data, else None.
+            bounds: Whether glTF demands the array's minimum and maximum.
+
+        Returns:
+            The number of its accessor.
+        """
         start = sum(view["byteLength"] for view in self.views)
         data = np.ascontiguousarray(array).tobytes()
         view: Json = {"buffer": 0, "byteOffset": start, "byteLength": len(data)}

@@ -44,7 +44,7 @@ COPIED_AUDIO = {
 }
 AAC_RATE = 48000  # Hz
 ENCODER = "libx264"
-# Visually lossless at the size people watch an overlay; "fast" keeps up with the network.
+# Visually lossless at the size at which people view an overlay; "fast" keeps up with the network.
 # Without B-frames packets are in the order of their times, so that the last one ends the track.
 ENCODER_OPTIONS = {"crf": "18", "preset": "fast", "bf": "0"}
 NUT_DELAY = 10  # s
@@ -345,12 +345,12 @@ def _copy_audio(
         stream = source.streams[index]
         # In ticks of 1 / rate s, which are fine enough for both times to be exact.
         numerator, rate = stream.time_base.as_integer_ratio()
-        shift = round(start * rate)
+        offset = round(start * rate)
         for packet in packets_of(source, stream):
             if packet is None or packet.dts is None:
                 continue
-            packet.pts = (packet.dts if packet.pts is None else packet.pts) * numerator - shift
-            packet.dts = packet.dts * numerator - shift
+            packet.pts = (packet.dts if packet.pts is None else packet.pts) * numerator - offset
+            packet.dts = packet.dts * numerator - offset
             packet.duration *= numerator
             packet.time_base = Fraction(1, rate)
             packet.stream = target
@@ -365,11 +365,11 @@ def _encode_audio(
     resampler = av.AudioResampler("fltp", "stereo", AAC_RATE)
     with open_container(clip.path) as source:
         stream = source.streams[index]
-        shift = round(start / stream.time_base)
+        offset = round(start / stream.time_base)
         for packet in chain(filter(None, packets_of(source, stream)), [None]):
             for samples in decode(stream, packet) or ():
                 if samples.pts is not None:
-                    samples.pts -= shift
+                    samples.pts -= offset
                     if not limits[0] <= samples.pts * samples.time_base < limits[1]:
                         continue
                 yield from _aac_packets(target, resampler, samples)
