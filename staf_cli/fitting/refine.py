@@ -67,7 +67,7 @@ def refine_stretches(stretches: Iterable[Person], track: Track, body: Body) -> I
     """Refine a person in stretches, one after the other.
 
     A stretch is fitted together with the CONTEXT frames before it, which keep their result, and
-    with those after it, which are fitted again with the next one; so the motion goes on
+    with those after it, which are fitted again with the next one; so the motion continues
     smoothly. The shape is that of the first stretch.
 
     Args:

@@ -215,7 +215,7 @@ def worst(people: Sequence[Measures], count: int, apart: float) -> list[TrackRow
 
 
 def _outside(person: Person) -> Bools:
-    """Whether any of a limb's joints lies outside the picture: (F, limbs)."""
+    """Whether any of a limb's joints is outside the picture: (F, limbs)."""
     past = (person.joints2d < 0) | (person.joints2d > person.image_size)
     beyond = np.asarray(past.any(-1))
     return np.stack([beyond[:, joints].any(1) for joints, _ in LIMBS.values()], 1)

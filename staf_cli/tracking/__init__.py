@@ -1,1 +1,1 @@
-"""Who is where: detection, linking into tracks, shot cuts, edits by hand."""
+"""People in a video: detection, linking to tracks, shot cuts, edits by hand."""

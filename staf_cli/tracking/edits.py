@@ -23,6 +23,7 @@ class Edits:
     rename: tuple[tuple[int, str], ...] = ()
 
     def __bool__(self) -> bool:
+        """Whether there is anything to change."""
         return bool(self.merge or self.split or self.drop or self.rename)
 
 
