@@ -83,7 +83,7 @@ def joints(
 def with_parameters(
     person: Person, body: Body, rotmats: Tensor, betas: Tensor, trans: Tensor
 ) -> Person:
-    """Give a person other parameters; joints and the crop's camera follow from them.
+    """Replace a person's parameters; joints and the crop's camera are computed from them.
 
     Args:
         person: Whose frames, crops and camera stay as they are.

@@ -152,7 +152,7 @@ def _gender(path: Path, name: str) -> str:
     found = OFFICIAL_NAME.fullmatch(PurePosixPath(name).name)
     if found is None:
         raise BodyError(
-            f"{path}: the name does not say which SMPL it is; give it its official name, such as "
+            f"{path}: the name does not show which SMPL it is; give it its official name, such as "
             "SMPL_NEUTRAL.pkl or basicmodel_neutral_lbs_10_207_0_v1.1.0.pkl"
         )
     gender = found["gender"].lower()

@@ -28,7 +28,7 @@ def one_line(text: str) -> str:
 
 
 class StafError(Exception):
-    """An error that is reported to the user in one line; the message says what to do next.
+    """An error that is reported to the user in one line; the message names what to do next.
 
     Names and contents of files in a message may hold any characters: all is escaped here.
     """

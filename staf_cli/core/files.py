@@ -143,7 +143,7 @@ def locked(folder: Path, lock: str, busy: str) -> Iterator[None]:
     Args:
         folder: What is locked.
         lock: How the lock file's name begins; locks of different names do not meet.
-        busy: What the error says after the folder's path, where another process has the lock.
+        busy: The error's text after the folder's path, where another process has the lock.
 
     Raises:
         OutputError: Another process has the lock.

@@ -1,4 +1,4 @@
-"""Options stand once: fields of frozen records that know their help, range and names.
+"""Options are defined once: fields of frozen records with their help, range and names.
 
 The command line makes its options from these fields (`staf_cli.cli.options`), Python uses the
 records as they are.
@@ -91,7 +91,7 @@ def check_options(record: Any) -> None:
         record: an instance of a dataclass with fields made by `option`.
 
     Raises:
-        UsageError: a number is out of range; the message says what to choose.
+        UsageError: a number is out of range; the message names what to choose.
     """
     for one in fields(record):
         spec: OptionSpec | None = one.metadata.get(SPEC)

@@ -201,12 +201,12 @@ def _detected(
     footage: Footage, tracks: list[Track], detector: Path, device: torch.device, watch: Watch
 ) -> list[Track]:
     """The tracks with the keypoints of the detected people who overlap their boxes the most."""
-    alive = rows_by_frame(tracks)
+    by_frame = rows_by_frame(tracks)
     model = load_detector(detector)
     kp2d = [track.kp2d.copy() for track in tracks]
-    wanted = (frame for frame in _frames(footage, "detect", watch) if frame.index in alive)
+    wanted = (frame for frame in _frames(footage, "detect", watch) if frame.index in by_frame)
     for frame, seen in look_closer(find_people(wanted, model, CONF, device), model, device):
-        for number, row in alive[frame.index]:
+        for number, row in by_frame[frame.index]:
             own = closest_keypoints(tracks[number].box[row], seen)
             if own is not None:
                 kp2d[number][row] = own
