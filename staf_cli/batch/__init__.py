@@ -1,6 +1,7 @@
 """Many clips in one command: each is tried, each gets its own folder, and a ledger lists them.
 
 run.py       a whole batch on one screen: jobs -> worker pool -> rows -> ledger -> exit code
+single.py    a single clip, in this process and without a ledger
 options.py   what can be chosen about a batch: which files of a folder, how many workers
 clips.py     files, folders and lists -> jobs, each with its result folder
 task.py      one clip processed; whatever happens becomes one row

@@ -262,6 +262,6 @@ def _lengthen(named: Sequence[_NamedClip]) -> list[_NamedClip]:
 
 
 def _hash(one: _NamedClip) -> str:
-    """A few letters that belong to this very path."""
+    """Return a short hash of the clip's path."""
     path = str(one.parent / one.name).encode(errors="surrogateescape")
     return "-" + hashlib.sha256(path).hexdigest()[:8]

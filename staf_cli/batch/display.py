@@ -15,7 +15,7 @@ from staf_cli.core.files import printable
 
 Show = Callable[[Event], None]
 STYLES = {FAILED: "red", DAMAGED: "yellow", NOBODY: "yellow"}
-WIDEST = 40  # letters of a clip's name in the table
+WIDEST = 40  # characters of a clip's name in the table
 
 
 @contextmanager

@@ -55,8 +55,6 @@ def run_batch(
 ) -> int:
     """Process all jobs and keep the ledger of the output folder.
 
-    Ctrl-C adds a note of how many clips are finished to the KeyboardInterrupt.
-
     Args:
         jobs: the clips, under different names.
         output: the folder of the ledger, in which the jobs have their folders.
@@ -71,6 +69,7 @@ def run_batch(
 
     Raises:
         StafError: the output cannot be written, or no worker can work.
+        KeyboardInterrupt: the user's, with a note of how many clips are finished.
     """
     files.check_writable(output)
     rows: dict[str, Row] = {}
