@@ -90,8 +90,10 @@ class Human:
     """One recovered person: the arrays, and their meshes on demand.
 
     All arrays of `motion` and `track` have a row for each of the person's F frames, which are
-    `motion.frame`. To change a person: `dataclasses.replace(human, motion=...)`. Raises
-    UsageError where the three do not belong together.
+    `motion.frame`. To change a person: `dataclasses.replace(human, motion=...)`.
+
+    Raises:
+        UsageError: the three do not belong together.
     """
 
     motion: Person  # poses, shape, place, joints: the content of person_<id>.npz
@@ -114,9 +116,16 @@ class Human:
         return self.body.faces
 
     def row(self, frame: SupportsIndex) -> int:
-        """Which row of `motion`'s arrays belongs to a frame of the video, by the frame's index.
+        """Find the row of `motion`'s arrays that belongs to a frame of the video.
 
-        Raises UsageError where the person is not in that frame.
+        Args:
+            frame: the frame's index.
+
+        Returns:
+            The row.
+
+        Raises:
+            UsageError: the person is not in that frame.
         """
         index, own = operator.index(frame), self.motion.frame
         row = int(np.searchsorted(own, index))
@@ -127,19 +136,33 @@ class Human:
         return row
 
     def vertices(self, frame: SupportsIndex) -> NDArray[np.float32]:
-        """The mesh in a frame of the video: (V, 3) float32, metres, camera frame.
+        """Compute the mesh in a frame of the video, by linear blend skinning (SMPL, 2015).
 
-        Computed anew by every call (some milliseconds), and kept nowhere. Raises UsageError
-        where the person is not in that frame. Source: SMPL (2015), linear blend skinning.
+        Every call computes it again, in some milliseconds.
+
+        Args:
+            frame: the frame's index.
+
+        Returns:
+            (V, 3) m, camera frame.
+
+        Raises:
+            UsageError: the person is not in that frame.
         """
         row = self.row(frame)
         mesh: NDArray[np.float32] = vertices(self.motion, self.body, slice(row, row + 1))[0]
         return mesh
 
     def pixels(self, points: NDArray[np.floating[Any]]) -> Float:
-        """Where points (..., 3), metres, camera frame, are seen in the image: (..., 2) px.
+        """Project points into the image.
 
         The camera is a pinhole with `motion.focal_length` px and its centre in the image's.
+
+        Args:
+            points: (..., 3) m, camera frame.
+
+        Returns:
+            (..., 2) px.
         """
         width, height = self.motion.image_size
         placed = torch.from_numpy(np.asarray(points, np.float64))
@@ -151,14 +174,15 @@ class Human:
 class Result:
     """The people of one clip.
 
-    Raises UsageError without anybody, or where somebody is outside of `frames` or has another
-    body than the others.
+    Raises:
+        UsageError: there are no people, or one is outside of `frames` or has another body than
+            the others.
     """
 
-    people: tuple[Human, ...]  # in the order of their numbers as tracks.csv has them
-    frames: range  # the indices of the clip's frames, those without anybody included
+    people: tuple[Human, ...]  # in the order of tracks.csv
+    frames: range  # the indices of the clip's frames, also of those without people
     record: RunRecord  # what was computed from what: run.json
-    folder: Path | None  # where it lies, with its overlay.mp4; None: not saved
+    folder: Path | None  # with overlay.mp4 and the other files; None: not saved
 
     def __post_init__(self) -> None:
         if not self.people:
@@ -218,10 +242,18 @@ class Result:
         return _loaded(target, self.people[0].body)
 
     def export(self, name: str, folder: PathLike) -> list[Path]:
-        """Write a format that other programs read into a folder; gives the files.
+        """Write a format that other programs read.
 
-        name: amass, bvh, csv, glb, obj, openpose or ply. Raises UsageError for any other one,
-        OutputError where the folder cannot be written.
+        Args:
+            name: amass, bvh, csv, glb, obj, openpose or ply.
+            folder: gets the files.
+
+        Returns:
+            The files.
+
+        Raises:
+            UsageError: the format is unknown.
+            OutputError: the folder cannot be written.
         """
         check_exports([name])
         tracks, people = [one.track for one in self.people], [one.motion for one in self.people]
@@ -233,9 +265,11 @@ class Result:
 class Boxes:
     """Where one person is in a sequence of frames: what `recover` is given.
 
-    Boxes are used as they are: smooth ones make smooth people. Raises UsageError for arrays of
-    other shapes, numbers that are not finite, a box without an area, or frames that do not
-    ascend, and for a name that cannot be shown on a line.
+    Boxes are used as they are: smooth ones make smooth people.
+
+    Raises:
+        UsageError: arrays have other shapes or numbers that are not finite, a box has no area,
+            frames do not ascend, or the name cannot be shown on a line.
     """
 
     box: NDArray[Any]  # (F, 4) x1, y1, x2, y2 px, around all of the person
@@ -276,8 +310,17 @@ class Boxes:
 def prepare(options: Options = DEFAULTS) -> Tools:
     """Load detector, network and body, to be shared by several calls of `run` and `recover`.
 
-    Raises WeightsError, BodyError or MissingTool for what is not there, UsageError for options
-    that do not go together.
+    Args:
+        options: the same as those of the calls.
+
+    Returns:
+        What was loaded.
+
+    Raises:
+        WeightsError: weights or detector are missing or do not fit.
+        BodyError: the body is missing or does not fit.
+        MissingTool: the device, or the ffmpeg encoder, is not there.
+        UsageError: options that do not go together.
     """
     tools, notes = load_tools(options)
     _warn(notes)
@@ -285,9 +328,19 @@ def prepare(options: Options = DEFAULTS) -> Tools:
 
 
 def prepare_recovery(options: RecoveryOptions = RECOVERY_DEFAULTS) -> Recovery:
-    """Load network and body alone, to be shared by several calls of `recover`.
+    """Load network and body, without a detector, to be shared by several calls of `recover`.
 
-    No detector is needed. Raises as `prepare` does.
+    Args:
+        options: the same as those of the calls.
+
+    Returns:
+        What was loaded.
+
+    Raises:
+        WeightsError: the weights are missing or do not fit.
+        BodyError: the body is missing or does not fit.
+        MissingTool: the device is not there.
+        UsageError: options that do not go together.
     """
     recovery, notes = load_recovery(options)
     _warn(notes)
@@ -301,14 +354,26 @@ def run(
     tools: Tools | None = None,
     watch: Watch = silent,
 ) -> Result:
-    """Recover everybody in a video, as `staf run` does; the same call again goes on.
+    """Recover the people of a video, as `staf run` does; the same call again continues.
 
-    path: a video, or a folder of numbered pictures. The result lies in `output`/<its name>/.
-    tools: from `prepare` with the same options, to do several clips with one loaded network.
-    watch: is told of every pass, and passes its frames on.
+    Args:
+        path: a video, or a folder of numbered pictures.
+        output: gets a folder with the video's name, and in it the result.
+        options: what to compute.
+        tools: from `prepare` with the same options, to do several clips with one loaded network.
+        watch: the progress callback; it passes every pass's items on.
 
-    Raises VideoError, NobodyFound, TracksError, OutOfMemory or OutputError, and what `prepare`
-    raises.
+    Returns:
+        The people.
+
+    Raises:
+        VideoError: the video cannot be read.
+        NobodyFound: no person was seen for long enough.
+        TracksError: tracks that were edited by hand would be lost.
+        OutOfMemory: the device is too small.
+        OutputError: the folder cannot be written.
+        UsageError: the options cannot be meant for this clip.
+        WeightsError: weights or detector are missing; also what else `prepare` raises.
     """
     summary, tools = run_single(Path(path), Path(output), options, watch, _warn, tools)
     if summary.damage:
@@ -317,9 +382,17 @@ def run(
 
 
 def load(folder: PathLike) -> Result:
-    """Read a finished result: a folder that `staf run`, `run` or `Result.save` has made.
+    """Read a finished result.
 
-    Raises TracksError where it is none or is damaged, BodyError where its body is not here.
+    Args:
+        folder: that `staf run`, `run` or `Result.save` made.
+
+    Returns:
+        The people.
+
+    Raises:
+        TracksError: the folder is no result, or is damaged.
+        BodyError: the result's body is not on this machine.
     """
     return _loaded(Path(folder), None)
 
@@ -340,10 +413,21 @@ def _loaded(folder: Path, body: Body | None) -> Result:
 
 
 def read_frames(path: PathLike, span: Span = WHOLE, fps: float | None = None) -> Iterator[Frame]:
-    """Decode a video, or a folder of pictures at `fps`, frame by frame, upright.
+    """Decode a video frame by frame, upright: exactly the frames that `run` sees.
 
-    Gives exactly the frames that `run` sees: index, time in s, image (H, W, 3) uint8 RGB. The
-    file is looked through for damage first. Raises VideoError where it cannot be read.
+    The file is checked for damage first.
+
+    Args:
+        path: a video, or a folder of numbered pictures.
+        span: the part that is wanted.
+        fps: of a folder of pictures.
+
+    Returns:
+        The frames: index, time in s, image (H, W, 3) uint8 RGB.
+
+    Raises:
+        VideoError: it cannot be read.
+        UsageError: `fps` is given for a video.
     """
     clip = video.probe(Path(path), span, fps)
     return video.frames(clip, video.inspect(clip))

@@ -27,7 +27,7 @@ def staf() -> None:
     staf run video.mp4    overlay, report, SMPL parameters and tracks in out/video/
     staf view out/video   open the report
     staf run clips/       a whole folder; the same command again goes on
-    staf doctor           what this machine has, and how to mend the rest
+    staf doctor           what this machine has, and how to get the rest
     """
 
 
@@ -57,7 +57,7 @@ def main() -> NoReturn:
         print_error(str(error))
         code = error.exit_code
     except OSError as error:
-        print_error(f"{describe(error)}; mend that, and run the command again")
+        print_error(f"{describe(error)}; fix that, and run the command again")
         code = FAILED
     except Exception as error:  # the last resort: a user gets a line, not a traceback
         if os.environ.get("STAF_DEBUG") and not isinstance(error, MemoryError):

@@ -8,7 +8,7 @@ from staf_cli.core.errors import DONE, FAILED
 
 @click.command()
 def doctor() -> int:
-    """Check device, detector, body, weights, ffmpeg and GL; say how to mend what is missing."""
+    """Check device, detector, body, weights, ffmpeg and GL; say how to get what is missing."""
     from staf_cli.cli.examination import examine
 
     code = DONE

@@ -13,7 +13,8 @@ from staf_cli.core.errors import one_line
 from staf_cli.evaluation.options import EvaluationOptions
 
 if TYPE_CHECKING:
-    from staf_cli.evaluation.evaluation import Contender, Table
+    from staf_cli.evaluation.evaluation import Contender
+    from staf_cli.evaluation.table import Table
 
 
 @click.command("eval", short_help="Measure networks on videos whose truth is known.")
@@ -47,6 +48,7 @@ def evaluate(
     from staf_cli.checkpoints.registry import locate_detector
     from staf_cli.core.files import check_writable
     from staf_cli.evaluation import evaluation
+    from staf_cli.evaluation.table import save
     from staf_cli.evaluation.truth import open_dataset
     from staf_cli.pipeline.loading import default_weights
 
@@ -64,7 +66,7 @@ def evaluate(
     if not quiet:
         _print_table(table)
     if output is not None:
-        for path in evaluation.save(table, output):
+        for path in save(table, output):
             if not quiet:
                 print_line(f"written: {path}")
 
@@ -85,7 +87,7 @@ def _contender(name: str | None, body: str | None) -> "Contender":
 
 def _print_table(table: "Table") -> None:
     """A line for each network and method over all clips."""
-    from staf_cli.evaluation.evaluation import OVERALL
+    from staf_cli.evaluation.table import OVERALL
 
     header = ("weights", "method", "frames", "MPJPE", "PA-MPJPE", "PVE", "Accel", "PCK@0.2", "2D")
     printed = Printed(*header, box=None, pad_edge=False)

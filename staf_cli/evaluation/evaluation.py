@@ -1,7 +1,9 @@
 """How good networks are: a dataset and checkpoints in, a table of the field's metrics out.
 
-As the field does it, people are cropped by the truth's boxes, so that no detector's misses are
-counted. metrics.py says exactly what is measured, truth.py what a dataset is. Four methods:
+As usual in the field, people are cropped by the truth's boxes, so that people whom a detector
+misses do not count. core/metrics.py defines what is measured, truth.py what a dataset is.
+
+There are four methods:
 
     network           the network's answer
     mean              the checkpoint's mean parameters, whatever the picture shows
@@ -12,15 +14,12 @@ counted. metrics.py says exactly what is measured, truth.py what a dataset is. F
 figure over several clips is the mean over all their frames (2D: all their labelled joints).
 """
 
-import csv
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from staf_cli.body.posing import rotation_matrices
@@ -30,12 +29,12 @@ from staf_cli.core import metrics
 from staf_cli.core.crop import square_box
 from staf_cli.core.devices import choose_device
 from staf_cli.core.errors import BodyError, UsageError
-from staf_cli.core.files import atomic, printable
+from staf_cli.core.files import printable
 from staf_cli.core.geometry import CROP_SCALE, project
 from staf_cli.core.progress import Watch
 from staf_cli.core.records import Float, Frame, Ints, Person, Track, rows_by_frame
-from staf_cli.core.version import __version__
 from staf_cli.evaluation.options import METHODS, EvaluationOptions
+from staf_cli.evaluation.table import OVERALL, Curve, Row, Table
 from staf_cli.evaluation.truth import LSP, Footage, Pose, Truth
 from staf_cli.model.staf import STAF, load_network, mean_pose_network
 from staf_cli.recovery import engine
@@ -52,7 +51,6 @@ _Errors = dict[str, Float]  # of one person: MEASURES, (F,) or (F, 14), where th
 MEASURES = ("mpjpe", "pa_mpjpe", "pve", "accel", "pck", "error_2d")  # of a Row
 CONF = 0.25  # score from which the detector believes in a person
 CHUNK = 64  # frames whose vertices are in memory at a time
-OVERALL = "all"
 
 
 @dataclass(frozen=True)
@@ -67,50 +65,33 @@ class Contender:
 
 
 def contender(name: str, checkpoint: Checkpoint, body: Body) -> Contender:
-    """A checkpoint's network. Raises WeightsError where it does not fit the body."""
+    """Build a checkpoint's network.
+
+    Args:
+        name: as the user calls it.
+        checkpoint: the weights.
+        body: that they were trained for.
+
+    Returns:
+        The network, ready to be evaluated.
+
+    Raises:
+        WeightsError: the checkpoint does not fit the body.
+    """
     network = load_network(checkpoint, body)
     return Contender(name, checkpoint.identity, network, body, checkpoint.crop_scale)
 
 
 def untrained(body: Body) -> Contender:
-    """The network that answers the mean pose."""
+    """Build the network that answers with the mean pose.
+
+    Args:
+        body: any.
+
+    Returns:
+        The network, ready to be evaluated.
+    """
     return Contender("untrained", "untrained", mean_pose_network(body), body, CROP_SCALE)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method's errors on one clip, or on all of them; None where nothing can be measured."""
-
-    weights: str  # as the user calls it
-    identity: str  # name and hash of the checkpoint
-    method: str
-    clip: str  # OVERALL: all clips together
-    frames: int
-    mpjpe: float | None  # mm
-    pa_mpjpe: float | None  # mm
-    pve: float | None  # mm
-    accel: float | None  # mm / frame^2
-    pck: float | None  # share of joints within 0.2 torsos
-    error_2d: float | None  # sides of the person's box
-
-
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """One method's acceleration errors through one clip, mm / frame^2; NaN at ends and gaps."""
-
-    weights: str
-    method: str
-    clip: str
-    frame: Ints  # (F,)
-    accel: Float  # (F,)
-
-
-@dataclass(frozen=True)
-class Table:
-    """What `evaluate` found: for each network and method its clips, then all of them."""
-
-    rows: tuple[Row, ...]
-    curves: tuple[Curve, ...]
 
 
 def evaluate(
@@ -122,10 +103,20 @@ def evaluate(
 ) -> Table:
     """Measure every method of the options with every network on the whole dataset.
 
-    detector: the file of a pose detector, for when `needs_detector`. Raises BodyError for truth
-    of another body than a network's or a body without LSP joints, and UsageError where a
-    detector is needed and not given, before any work is done; then what engine.recover and
-    tracking raise.
+    Args:
+        dataset: videos and photos with their truth.
+        contenders: the networks.
+        options: methods, device, batch size.
+        detector: the file of a pose detector, where `needs_detector`.
+        watch: the progress callback.
+
+    Returns:
+        The metrics of each network, method and clip.
+
+    Raises:
+        BodyError: the truth is of another body than a network's, or the body has no LSP joints.
+        UsageError: a detector is needed and not given.
+        OutOfMemory: not even one crop or window fits into the device's memory.
     """
     for one in contenders:
         _check_body(dataset, one.body)
@@ -162,7 +153,15 @@ def evaluate(
 
 
 def needs_detector(dataset: Sequence[Footage], options: EvaluationOptions) -> bool:
-    """Whether somebody is to be refined whose keypoints are not in the truth."""
+    """Tell whether people are refined whose keypoints are not in the truth.
+
+    Args:
+        dataset: videos and photos with their truth.
+        options: with the methods.
+
+    Returns:
+        Whether `evaluate` needs a detector.
+    """
     undetected = (
         truth for footage in dataset for truth in footage.people if truth.detected is None
     )
@@ -324,50 +323,3 @@ def _row(
         measured = values[~np.isnan(values)]
         means[name] = float(measured.mean()) if measured.size else None
     return Row(one.name, one.identity, method, clip, frames, **means)
-
-
-def save(table: Table, folder: Path) -> list[Path]:
-    """Write metrics.csv, metrics.json and, where there is 3D truth, accel.png; gives their paths.
-
-    Raises OutputError.
-    """
-    rows = [asdict(row) for row in table.rows]
-    written = [folder / "metrics.csv", folder / "metrics.json"]
-    with (
-        atomic(written[0]) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as stream,
-    ):
-        writer = csv.DictWriter(stream, [*asdict(table.rows[0])], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    with atomic(written[1]) as temporary:
-        text = json.dumps({"staf": __version__, "rows": rows}, indent=2)
-        temporary.write_text(text + "\n", encoding="utf-8")
-    if table.curves:
-        written.append(folder / "accel.png")
-        with atomic(written[-1]) as temporary:
-            plot(table.curves).savefig(temporary)
-    return written
-
-
-def plot(curves: Sequence[Curve]) -> Figure:
-    """Acceleration error over the frames, a panel for each clip, a line for each method."""
-    clips = list(dict.fromkeys(curve.clip for curve in curves))
-    several = len({curve.weights for curve in curves}) > 1
-    figure = Figure(figsize=(10, 1 + 2.2 * len(clips)), dpi=100, layout="constrained")
-    panels = figure.subplots(len(clips), squeeze=False)[:, 0]
-    for clip, panel in zip(clips, panels, strict=True):
-        for curve in (curve for curve in curves if curve.clip == clip):
-            label = f"{curve.weights}, {curve.method}" if several else curve.method
-            whole = np.arange(curve.frame[0], curve.frame[-1] + 1)
-            values = np.full(len(whole), np.nan)  # a line breaks where frames are missing
-            values[curve.frame - whole[0]] = curve.accel
-            panel.plot(whole, values, linewidth=1, label=label)
-        panel.set_title(clip, loc="left", fontsize=9, parse_math=False)
-        panel.set_ylabel("mm / frame²")
-        panel.set_ylim(bottom=0)
-        panel.margins(x=0)
-        panel.grid(alpha=0.3)
-    panels[-1].set_xlabel("frame")
-    panels[0].legend(loc="upper right", fontsize=8, ncols=2)
-    return figure

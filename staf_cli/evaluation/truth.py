@@ -81,17 +81,25 @@ class Footage:
     people: tuple[Truth, ...]
 
     def frames(self) -> Iterator[Frame]:
-        """All frames in order."""
+        """Yield all frames in order."""
         if self.clip.path.name == IMAGES:
             return _photos(self.clip)
         return video.frames(self.clip, video.Damage())
 
 
 def open_dataset(folder: Path) -> list[Footage]:
-    """Read all truth of a dataset, and look through its videos; clips by name, photos last.
+    """Read the truth of a dataset, and check its videos.
 
-    Raises DatasetError for a folder without anything to evaluate, truth that is missing, damaged,
-    incomplete or of another video, VideoError for a video that is unreadable or damaged.
+    Args:
+        folder: of the dataset.
+
+    Returns:
+        The clips by name, photos last.
+
+    Raises:
+        DatasetError: there is nothing to evaluate, or truth is missing, damaged, incomplete or
+            of another video.
+        VideoError: a video cannot be read, or is damaged.
     """
     if not folder.is_dir():
         raise DatasetError(f"{printable(folder)}: there is no such folder of clips with truth")
@@ -117,7 +125,17 @@ def open_dataset(folder: Path) -> list[Footage]:
 
 
 def save_truth(path: Path, truth: Truth, image_size: tuple[int, int], focal: float) -> None:
-    """Write a clip's npz as `open_dataset` reads it. Raises OutputError."""
+    """Write a clip's npz as `open_dataset` reads it.
+
+    Args:
+        path: of the npz.
+        truth: of the person.
+        image_size: (width, height) px of the video.
+        focal: px.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     arrays: dict[str, NDArray[Any]] = {
         "frame": truth.frame,
         "box": truth.box.astype(np.float32),
@@ -173,10 +191,10 @@ def _open_clip(path: Path) -> Footage:
         pose = Pose(numbers["poses"], numbers["betas"], numbers["trans"], body)
     truth = Truth(frame, numbers["box"], pose, numbers.get("kp2d"), numbers.get("detected"))
     size = int(numbers["image_size"][0]), int(numbers["image_size"][1])
-    return Footage(path.stem, _look_through(path, truth, size), focal, (truth,))
+    return Footage(path.stem, _check_video(path, truth, size), focal, (truth,))
 
 
-def _look_through(path: Path, truth: Truth, image_size: tuple[int, int]) -> Clip:
+def _check_video(path: Path, truth: Truth, image_size: tuple[int, int]) -> Clip:
     """The truth's video. Raises VideoError unless it is whole, DatasetError if it is another."""
     clip = video.probe(path)
     if video.inspect(clip):
@@ -222,7 +240,7 @@ def _open_samples(folder: Path) -> Footage:
 def _map_images(path: Path) -> NDArray[np.uint8]:
     """A sample set's images (N, T, H, W, 3), read from the disk as they are needed."""
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
+        if path.exists() and not path.is_file():  # reading a pipe would wait
             raise ValueError("no file")
         images: NDArray[np.uint8] = open_memmap(path, mode="r")
     except FileNotFoundError as error:

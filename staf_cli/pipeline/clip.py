@@ -219,7 +219,7 @@ def _use_edited(
     """
     found = _track_key(source.sha256, options, tools)
     path = log.folder / result_folder.TRACKS
-    key = key_of("mended", found, [[one.digest, one.name] for one in tracks])
+    key = key_of("edited", found, [[one.digest, one.name] for one in tracks])
     should_refine(options.recovery, tracks, tools.weights)  # raises before anything is replaced
     if not log.up_to_date("track", key):
         frames = _frame_indices(source, log, watch)

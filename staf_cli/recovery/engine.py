@@ -48,7 +48,15 @@ class Settings:
 
 
 def prepare(network: STAF, settings: Settings) -> STAF:
-    """Put a network on its device, its convolutions in the precision asked for; in place."""
+    """Put a network on its device, in place.
+
+    Args:
+        network: whose encoder and pyramid compute in float16 where the settings ask for it.
+        settings: device and precision.
+
+    Returns:
+        The same network.
+    """
     network.to(settings.device)
     # Convolutions on the CPU are a quarter faster with the channels last.
     convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
@@ -59,53 +67,55 @@ def prepare(network: STAF, settings: Settings) -> STAF:
 
 
 def window_rows(row: int, length: int) -> list[int]:
-    """The nine rows of a run of `length` frames that the window around `row` looks at.
+    """Choose the nine rows that the window around a frame looks at.
 
-    A frame closer than four to either end sees nine copies of itself (paper 4.2), so in a run
-    shorter than nine every frame does.
+    A frame closer than four to either end sees nine copies of itself (paper, section 4.2), so in
+    a run shorter than nine every frame does.
+
+    Args:
+        row: of the frame, in a run of frames without a gap.
+        length: of the run.
+
+    Returns:
+        Nine rows of the run.
     """
     if TARGET <= row < length - TARGET:
         return list(range(row - TARGET, row + TARGET + 1))
     return [row] * WINDOW
 
 
-def recover(
-    frames: Iterable[Frame],
-    tracks: Sequence[Track],
-    network: STAF,
-    crop_scale: float,
-    settings: Settings,
-) -> list[Estimate]:
-    """Run the network over all tracks; one Estimate for each, in their order.
-
-    `network` has been through `prepare` with the same settings. Raises VideoError when a tracked
-    frame does not come, OutOfMemory when not even one crop or window fits,
-    WeightsError when the network answers with numbers that are not finite.
-    """
-    parts: list[list[Estimate]] = [[] for _ in tracks]
-    for number, _, estimate in stretches(frames, tracks, network, crop_scale, settings):
-        parts[number].append(estimate)
-    return [_join(own) for own in parts]
-
-
-def stretches(
+def infer_tracks(
     frames: Iterable[Frame],
     tracks: Sequence[Track],
     network: STAF,
     crop_scale: float,
     settings: Settings,
 ) -> Iterator[tuple[int, slice, Estimate]]:
-    """The same as `recover` in pieces: a track's number in the list, its rows, and their Estimate.
+    """Run the network over all tracks, and yield each stretch as soon as it is complete.
 
-    Each comes as soon as it is complete and is then forgotten, so that memory grows with the
-    people in a frame, not with the clip. A track's stretches come in order, STRETCH_FRAMES rows
-    each but for the last. Raises what `recover` raises.
+    Nothing that was yielded is kept, so that memory grows with the people in a frame, not with
+    the clip. A track's stretches come in order, STRETCH_FRAMES rows each but for the last.
+
+    Args:
+        frames: the clip's, in order.
+        tracks: the people.
+        network: after `prepare` with the same settings.
+        crop_scale: side of the crop over the longer side of the box.
+        settings: device, precision, batch size.
+
+    Yields:
+        The track's index in the list, its rows, and what the network estimates of them.
+
+    Raises:
+        VideoError: a tracked frame is missing.
+        OutOfMemory: not even one crop or window fits into the device's memory.
+        WeightsError: the network's answer is not finite.
     """
     squares = [square_box(track.box, crop_scale) for track in tracks]
     crops = _crops(frames, tracks, squares)
     maps = in_batches(crops, partial(_encode, network, settings), settings.batch)
     windows = _windows(maps, tracks)
-    thetas = in_batches(windows, partial(_infer, network), settings.batch)
+    thetas = in_batches(windows, partial(_infer_windows, network), settings.batch)
     open_ones: dict[TrackRow, _Stretch] = {}  # by the track's number and the first row
     given = [0] * len(tracks)  # rows
     for (number, row), theta in thetas:
@@ -162,15 +172,6 @@ class _Stretch:
         return self.estimate
 
 
-def _join(parts: Sequence[Estimate]) -> Estimate:
-    return Estimate(
-        np.concatenate([part.rotmats for part in parts]),
-        np.concatenate([part.betas for part in parts]),
-        np.concatenate([part.pred_cam for part in parts]),
-        np.concatenate([part.box for part in parts]),
-    )
-
-
 def _crops(
     frames: Iterable[Frame], tracks: Sequence[Track], squares: Sequence[Float]
 ) -> Iterator[tuple[TrackRow, Image]]:
@@ -212,7 +213,7 @@ def _encode(network: STAF, settings: Settings, crops: list[Image]) -> list[Frame
 
 
 @torch.inference_mode()
-def _infer(network: STAF, windows: list[list[FrameMaps]]) -> list[Theta]:
+def _infer_windows(network: STAF, windows: list[list[FrameMaps]]) -> list[Theta]:
     maps = stack_frames([frame for window in windows for frame in window])
     theta = network.recover(maps)[-1]
     return [theta[n : n + 1] for n in range(len(windows))]
@@ -223,7 +224,16 @@ def in_batches(
 ) -> Iterator[tuple[TrackRow, Out]]:
     """Compute a stream's items in batches, in order; when memory runs out, batches halve.
 
-    Raises OutOfMemory when a batch of one does not fit.
+    Args:
+        items: each with the place that it belongs to.
+        compute: makes as many results as it gets inputs.
+        batch: how many inputs at a time.
+
+    Yields:
+        Each result with its place.
+
+    Raises:
+        OutOfMemory: a batch of one does not fit into the device's memory.
     """
     stream = iter(items)
     waiting: list[tuple[TrackRow, In]] = []

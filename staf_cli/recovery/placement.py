@@ -23,7 +23,14 @@ class Estimate:
 
 
 def default_focal(image_size: tuple[int, int]) -> float:
-    """The focal length, px, assumed where none is given: the image's diagonal."""
+    """Choose the focal length where none is given: the image's diagonal.
+
+    Args:
+        image_size: (width, height) px.
+
+    Returns:
+        px.
+    """
     return float(np.hypot(*image_size))
 
 
@@ -32,8 +39,18 @@ def place(
 ) -> Person:
     """Put a track's estimate into the image's camera frame.
 
-    focal is in px; weights names the checkpoint. Poses, joints and the translation come from
-    the crop's camera exactly (`crop_to_image_translation`).
+    The translation follows exactly from the crop's camera (`crop_to_image_translation`).
+
+    Args:
+        track: the person's.
+        estimate: what the network says of the same frames.
+        clip: gives image size and frame rate.
+        body: the network's.
+        weights: the checkpoint's name and hash.
+        focal: px.
+
+    Returns:
+        The person in the camera frame.
     """
     rotmats = torch.from_numpy(estimate.rotmats).double()
     pred_cam = torch.from_numpy(estimate.pred_cam).double()

@@ -145,7 +145,7 @@ def place_people(
         OutOfMemory: not even one crop or window fits into the device's memory.
         WeightsError: the network's answer is not finite.
     """
-    for number, rows, estimate in engine.stretches(
+    for number, rows, estimate in engine.infer_tracks(
         frames, tracks, tools.network, tools.crop_scale, tools.settings
     ):
         own = select_rows(tracks[number], rows)

@@ -1,7 +1,7 @@
 """person_<id>.npz: everything about one person, without pickles.
 
-Somebody who is there for hours is written from stretches of frames and read back in them, so
-that no more than one stretch is in memory.
+A person of a long clip is written from stretches of frames and read back in them, so that no more
+than one stretch is in memory.
 """
 
 import math
@@ -22,12 +22,12 @@ from staf_cli.core.errors import StafError, TracksError
 from staf_cli.core.files import atomic
 from staf_cli.core.records import Person
 
-# The fields that hold for all frames; the others have a row a frame.
+# Fields with one value for all frames; the others have a row for each frame.
 CONSTANT = (
     *("id", "focal_length", "image_size", "fps", "gender", "body", "weights"),
     *("damaged_packets", "missing_packets"),
 )
-MOST_BYTES = 2048  # that a frame takes in float64 throughout, and all headers together
+MOST_BYTES = 2048  # of a frame, all in float64; also of all headers together
 FRAMES_IN_MEMORY = 250  # of a person whose file is read in stretches, about 400 kB
 LARGEST_CONSTANTS = 2**16  # bytes
 FIELDS = [field.name for field in fields(Person)]
@@ -40,12 +40,28 @@ def _key(field: str) -> str:
 
 
 def path_of(folder: Path, person: int) -> Path:
-    """Where a person's file lies in a result folder."""
+    """Name a person's file.
+
+    Args:
+        folder: of the clip's results.
+        person: the person's id.
+
+    Returns:
+        The path.
+    """
     return folder / f"person_{person}.npz"
 
 
 def save(path: Path, person: Person) -> None:
-    """Write every field of Person under its own name; text as unicode scalars."""
+    """Write a person, every field under its NPZ key; text as unicode scalars.
+
+    Args:
+        path: of the npz.
+        person: to write.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     arrays = {_key(name): np.asarray(getattr(person, name)) for name in FIELDS}
     with atomic(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
@@ -54,10 +70,18 @@ def save(path: Path, person: Person) -> None:
 def load(path: Path, frames: int | None = None) -> Person:
     """Read what `save` wrote.
 
-    frames: how many the person has, where that is known: what would unpack to more is not read.
-    Raises TracksError when the file is missing, damaged or foreign.
+    Args:
+        path: of the npz.
+        frames: how many the person has, where that is known: a file that unpacks to more is
+            not read.
+
+    Returns:
+        The person.
+
+    Raises:
+        TracksError: the file is missing, damaged, or not a person's.
     """
-    with _told_of(path):
+    with _naming(path):
         found = _read(path, FIELDS, sys.maxsize if frames is None else MOST_BYTES * (frames + 32))
         plain: dict[str, Any] = {
             name: found[name] if found[name].ndim else found[name].item() for name in FIELDS
@@ -66,8 +90,8 @@ def load(path: Path, frames: int | None = None) -> Person:
 
 
 @contextmanager
-def _told_of(path: Path) -> Iterator[None]:
-    """Whatever is wrong with a person's file, as a TracksError that names it."""
+def _naming(path: Path) -> Iterator[None]:
+    """Turn whatever is wrong with a person's file into a TracksError that names it."""
     try:
         yield
     except KeyError as error:
@@ -81,7 +105,15 @@ def _told_of(path: Path) -> Iterator[None]:
 
 
 def join(path: Path, parts: Sequence[Path]) -> None:
-    """Write what `save` would of a whole person, from the files of the stretches, in order."""
+    """Write what `save` would write of a whole person, from the files of the stretches.
+
+    Args:
+        path: of the npz.
+        parts: the stretches' files, in order.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     with atomic(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as out:
         for name in FIELDS:
             arrays = (_array(part, name) for part in (parts if name in COLUMNS else parts[:1]))
@@ -108,12 +140,19 @@ def _array(path: Path, name: str) -> NDArray[np.generic]:
 
 
 def stretches(path: Path) -> Iterator[Person]:
-    """Read what `save` or `join` wrote, FRAMES_IN_MEMORY at a time, in order.
+    """Read what `save` or `join` wrote, FRAMES_IN_MEMORY at a time.
 
-    Raises TracksError when the file is missing, damaged or foreign; a damaged end shows only
-    when it is reached.
+    Args:
+        path: of the npz.
+
+    Yields:
+        The person in stretches, in order.
+
+    Raises:
+        TracksError: the file is missing, damaged, or not a person's; a damaged end is found
+            only when reading gets there.
     """
-    with _told_of(path):
+    with _naming(path):
         constant = _constant(path)
         with open_zip(path) as archive, ExitStack() as stack:
             columns = {

@@ -30,7 +30,15 @@ NAME = "name"  # the last column; tables without it are as good
 
 
 def save(path: Path, tracks: Sequence[Track]) -> None:
-    """Write all tracks: time in s, boxes and keypoints in px, interpolated as 0 or 1."""
+    """Write all tracks: time in s, boxes and keypoints in px, interpolated as 0 or 1.
+
+    Args:
+        path: of the table.
+        tracks: to write.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*COLUMNS, *KEYPOINT_COLUMNS, NAME])
@@ -47,18 +55,27 @@ def save(path: Path, tracks: Sequence[Track]) -> None:
 
 
 def load(path: Path) -> list[Track]:
-    """Read what `save` wrote, or what somebody made of it.
+    """Read what `save` wrote, also after it was edited by hand.
 
-    Raises TracksError naming the line for a missing column, a field that is no number, a box
-    without an area, a person with two names, or frames of a person that do not ascend.
+    Args:
+        path: of the table.
+
+    Returns:
+        The tracks, in the order in which they first come.
+
+    Raises:
+        TracksError: a column is missing, a field is no number, a box has no area, a person has
+            two names, or a person's frames do not ascend; the message names the line.
     """
-    if path.exists() and not path.is_file():  # a pipe would be waited for
+    if path.exists() and not path.is_file():  # reading a pipe would wait
         raise TracksError(f"{path}: is no file, but a folder or a device; run the clip again")
     rows: dict[int, bytearray] = {}
     last: dict[int, int] = {}
     called: dict[int, str] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:  # Excel writes a mark
+        with path.open(
+            newline="", encoding="utf-8-sig"
+        ) as stream:  # Excel writes a BOM
             reader = csv.DictReader(_lines(stream))
             columns = COLUMNS + KEYPOINT_COLUMNS
             names = set(reader.fieldnames or ())

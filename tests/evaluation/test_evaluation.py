@@ -20,10 +20,11 @@ from staf_cli.core.records import Detections
 from staf_cli.evaluation import evaluation
 from staf_cli.evaluation.evaluation import Contender, evaluate
 from staf_cli.evaluation.options import EvaluationOptions
+from staf_cli.evaluation.table import save
 from staf_cli.evaluation.truth import Pose, open_dataset
 from staf_cli.model.staf import STAF, Architecture
 from staf_cli.pipeline import loading
-from staf_cli.recovery import engine
+from staf_cli.recovery import engine, recover
 from staf_cli.recovery.placement import Estimate
 from tests.support.made_datasets import walk_truth, write_clip, write_photos
 from tests.support.made_people import open_body
@@ -60,13 +61,14 @@ def answer(monkeypatch):
     """Let the network answer these poses of the walk instead of looking at the crops."""
 
     def put(*poses):
-        def recover(frames, tracks, network, crop_scale, settings):
+        def infer(frames, tracks, network, crop_scale, settings):
             assert len(list(frames)) == FRAMES
             (track,) = tracks
-            return [estimate(remaining.pop(0) if remaining else poses[-1], track, crop_scale)]
+            pose = remaining.pop(0) if remaining else poses[-1]
+            yield 0, slice(FRAMES), estimate(pose, track, crop_scale)
 
         remaining = list(poses)
-        monkeypatch.setattr(engine, "recover", recover)
+        monkeypatch.setattr(engine, "infer_tracks", infer)
 
     def estimate(pose, track, crop_scale):
         squares = square_box(track.box, crop_scale)
@@ -228,14 +230,14 @@ def test_keypoints_are_those_of_the_person_in_the_box(tmp_path, truth, monkeypat
             none = np.zeros(n, np.int64)
             yield frame, Detections(frame.index, 0.0, box[:n], np.ones(n), none, kp2d[:n])
 
-    def refine(person, track, body):
+    def refine_stretches(stretches, track, body):
         refined.append(track)
-        return person
+        return stretches
 
     monkeypatch.setattr(evaluation, "load_detector", lambda path: None)
     monkeypatch.setattr(evaluation, "find_people", find_people)
     monkeypatch.setattr(evaluation, "look_closer", lambda seen, model, device: seen)
-    monkeypatch.setattr(evaluation, "refine", refine)
+    monkeypatch.setattr(recover, "refine_stretches", refine_stretches)
     options = EvaluationOptions(("refine",), "cpu")
     evaluate(open_dataset(tmp_path), [small], options, tmp_path / "some.pt", progress.silent)
     (track,) = refined
@@ -255,7 +257,7 @@ def test_photos_have_2d_errors_alone(tmp_path, small):
     assert photos.error_2d > 0
     assert photos.mpjpe is None
     assert not table.curves
-    assert {path.name for path in evaluation.save(table, tmp_path / "out")} == {
+    assert {path.name for path in save(table, tmp_path / "out")} == {
         "metrics.csv", "metrics.json",
     }  # fmt: skip
 
