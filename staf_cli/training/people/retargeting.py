@@ -163,7 +163,7 @@ def retarget(recording: Recording, body: BodyArrays) -> tuple[Tensor, Tensor]:
 
     Args:
         recording: T frames of motion capture.
-        body: Its mean shape gives the directions of the resting bones.
+        body: Its mean shape sets the directions of the resting bones.
 
     Returns:
         Local rotations (T, 24, 3, 3) and root (T, 3) m, y up, both float64.
