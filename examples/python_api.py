@@ -121,7 +121,7 @@ print(picture)
 images = (f.image for f in staf.read_frames(CLIP, options.span))
 boxes = staf.Boxes(human.track.box, frame=human.track.frame, name="Alex")
 again = staf.recover(
-    images, [boxes], fps=30, options=staf.Options(focal=motion.focal_length), tools=tools
+    images, [boxes], fps=30, options=staf.RecoveryOptions(focal=motion.focal_length), tools=tools
 )
 apart = np.linalg.norm(again.people[0].motion.joints3d - motion.joints3d, axis=-1)
 print(f"without keypoints to refine by, joints lie {100 * apart.mean():.0f} cm elsewhere")

@@ -47,7 +47,7 @@ def row_text(row: Row) -> str:
     if row.damaged:
         parts.append(f"{_count(row.damaged, 'damaged packet')}")
     if row.reused:
-        parts.append("stood already")
+        parts.append("up to date already")
     elif row.seconds >= 0.1:
         parts.append(f"{row.seconds:.1f} s")
     if row.message:

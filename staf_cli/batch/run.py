@@ -103,7 +103,7 @@ def _conclude(rows: Sequence[Row], output: Path, out: Console, err: Console, qui
     if not quiet:
         listed = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
         reused = sum(row.reused for row in rows)
-        suffix = f" ({reused} stood already)" if reused else ""
+        suffix = f" ({reused} were up to date already)" if reused else ""
         out.print(f"clips:   {listed}{suffix}", markup=False, soft_wrap=True)
         out.print(f"summary: {printable(output / ledger.CSV)}", markup=False, soft_wrap=True)
     return FAILED if counts[ledger.FAILED] else DAMAGED if counts[ledger.DAMAGED] else DONE

@@ -20,7 +20,7 @@ def parse_time(text: str) -> float:
         Seconds.
 
     Raises:
-        UsageError: The text is no time.
+        UsageError: The text is an invalid time.
     """
     matched = CLOCK.fullmatch(text.strip())
     if matched is None:

@@ -308,7 +308,7 @@ def test_interrupt_and_surprise_leave_one_line(staf, walking, detector, tmp_path
         def fail(*arguments, failure=failure):
             raise failure
 
-        monkeypatch.setattr("staf_cli.pipeline.passes.recover", fail)
+        monkeypatch.setattr("staf_cli.pipeline.passes.recover_tracks", fail)
         got, _, err = staf("run", walking, "-o", tmp_path / "out", "-q")
         assert got == code
         assert "\n" not in err.strip()

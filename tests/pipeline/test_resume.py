@@ -56,9 +56,9 @@ def again(walking, tools, remembered, tmp_path, monkeypatch):
             pass
         return iter(answers[key])
 
-    infer = engine.stretches
+    infer = engine.infer_tracks
     monkeypatch.setattr("staf_cli.pipeline.passes.detect", replay)
-    monkeypatch.setattr(engine, "stretches", stretches)
+    monkeypatch.setattr(engine, "infer_tracks", stretches)
 
     def run(edited=None, **changes):
         passes = []

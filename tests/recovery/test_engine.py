@@ -13,9 +13,9 @@ from staf_cli.core.errors import MissingTool, OutOfMemory, VideoError
 from staf_cli.core.records import Frame, Track
 from staf_cli.model.normalisation import normalise
 from staf_cli.model.staf import Architecture
-from staf_cli.recovery.engine import Settings, _windows, in_batches, prepare, recover, window_rows
+from staf_cli.recovery.engine import Settings, _windows, in_batches, prepare, window_rows
 from tests.support import plain_network
-from tests.support.made_networks import golden_body, random_network
+from tests.support.made_networks import estimates_of, golden_body, random_network
 
 ROUNDING = 1e-4  # kernels round differently for other batches; mixed-up frames differ by 1e-2
 CPU = Settings(torch.device("cpu"), half=False, batch=7)
@@ -55,7 +55,7 @@ def test_engine_equals_windows_computed_alone(network):
     lengths = [1, 5, 8, 9, 10, 40]
     tracks = [track(n, np.arange(length) + n) for n, length in enumerate(lengths)]
     clip = list(frames(46))
-    estimates = recover(iter(clip), tracks, network, 1.1, CPU)
+    estimates = estimates_of(iter(clip), tracks, network, 1.1, CPU)
     for one, estimate in zip(tracks, estimates, strict=True):
         squares = square_box(one.box, 1.1)
         images = [crop_image(clip[f].image, s) for f, s in zip(one.frame, squares, strict=True)]
@@ -74,10 +74,10 @@ def test_engine_equals_windows_computed_alone(network):
 
 def test_result_depends_on_neither_batch_nor_company(network):
     tracks = [track(1, np.arange(14)), track(2, np.r_[3:8, 11:22])]  # the second has a gap
-    alone = [recover(frames(22), [one], network, 1.1, CPU)[0] for one in tracks]
+    alone = [estimates_of(frames(22), [one], network, 1.1, CPU)[0] for one in tracks]
     for batch in (1, 4, 16):
         settings = Settings(CPU.device, half=False, batch=batch)
-        together = recover(frames(22), tracks, network, 1.1, settings)
+        together = estimates_of(frames(22), tracks, network, 1.1, settings)
         for a, b in zip(alone, together, strict=True):
             assert np.abs(a.rotmats - b.rotmats).max() <= ROUNDING
             assert np.abs(a.pred_cam - b.pred_cam).max() <= ROUNDING
@@ -85,9 +85,9 @@ def test_result_depends_on_neither_batch_nor_company(network):
 
 def test_no_window_crosses_a_gap(network):
     with_gap = track(1, np.r_[0:10, 15:25])
-    whole = recover(frames(25), [with_gap], network, 1.1, CPU)[0]
+    whole = estimates_of(frames(25), [with_gap], network, 1.1, CPU)[0]
     for rows in (slice(0, 10), slice(10, 20)):
-        part = recover(frames(25), [track(1, with_gap.frame[rows])], network, 1.1, CPU)[0]
+        part = estimates_of(frames(25), [track(1, with_gap.frame[rows])], network, 1.1, CPU)[0]
         assert np.abs(whole.rotmats[rows] - part.rotmats).max() <= ROUNDING
 
 
@@ -136,15 +136,15 @@ def test_batches_halve_until_they_fit():
 
 def test_a_frame_that_does_not_come_again_is_noticed(network):
     with pytest.raises(VideoError, match="changed while it was read, near frame 4"):
-        recover(frames(5), [track(1, np.arange(9))], network, 1.1, CPU)
+        estimates_of(frames(5), [track(1, np.arange(9))], network, 1.1, CPU)
 
 
 def test_half_precision_is_close(network):
     clip = [track(1, np.arange(11))]
-    full = recover(frames(11), clip, network, 1.1, CPU)[0]
+    full = estimates_of(frames(11), clip, network, 1.1, CPU)[0]
     settings = Settings(CPU.device, half=True, batch=4)
     halved = prepare(random_network(Architecture("resnet18")), settings)
-    half = recover(frames(11), clip, halved, 1.1, settings)[0]
+    half = estimates_of(frames(11), clip, halved, 1.1, settings)[0]
     # Random weights answer to noise far more than trained ones do.
     assert 0 < np.abs(full.rotmats - half.rotmats).mean() < 0.005
 

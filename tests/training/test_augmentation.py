@@ -9,15 +9,15 @@ from staf_cli.body.skinning import Body
 from staf_cli.checkpoints.registry import shipped
 from staf_cli.core.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from staf_cli.training.augmentation import (
-    View,
-    cut,
-    hide,
+    CropView,
+    crop_images,
+    crop_labels,
     mirror_rotations,
+    occlude,
     plain_view,
     random_view,
-    see,
 )
-from staf_cli.training.losses import labelled_points, target_of
+from staf_cli.training.losses import ground_truth, labelled_points
 from staf_cli.training.samples import PIXELS, POINTS, Labels
 
 SIZE = 224
@@ -54,14 +54,14 @@ def test_turned_and_mirrored_poses_land_on_turned_and_mirrored_points(body):
     Open bodies are not quite symmetric, so a mirrored person may be off by some millimetres.
     """
     labels = people(body)
-    view = View(
+    view = CropView(
         scale=torch.linspace(0.8, 1.2, SAMPLES),
         shift=torch.randn(SAMPLES, 2, generator=torch.Generator().manual_seed(1)) * 0.1,
         angle=torch.linspace(-0.7, 0.7, SAMPLES),
         mirror=torch.arange(SAMPLES) % 2 == 1,
     )
-    target = target_of(see(labels, view), labelled_points(body))
-    points, kp2d = target.kp3d[..., :2], target.kp2d[..., :2]
+    truth = ground_truth(crop_labels(labels, view), labelled_points(body))
+    points, kp2d = truth.kp3d[..., :2], truth.kp2d[..., :2]
     points = points - points.mean(1, keepdim=True)
     kp2d = kp2d - kp2d.mean(1, keepdim=True)
     scale = (points * kp2d).sum((1, 2)) / points.square().sum((1, 2))
@@ -84,14 +84,14 @@ def test_points_stay_on_their_pixels(mirror):
     middles = np.stack([np.round(places - 3), np.round(places + 3)]).mean(0)
     labels = people_at(middles)
     view = random_view(SAMPLES, torch.Generator().manual_seed(3))
-    view = View(view.scale, view.shift, view.angle, torch.full((SAMPLES,), mirror))
-    crops = cut(torch.from_numpy(images), labels.box, view, SIZE)  # (B, 3, 224, 224)
+    view = CropView(view.scale, view.shift, view.angle, torch.full((SAMPLES,), mirror))
+    crops = crop_images(torch.from_numpy(images), labels.box, view, SIZE)  # (B, 3, 224, 224)
     light = crops[:, 0].double()
     line = (torch.arange(SIZE) + 0.5) / SIZE * 2 - 1
     total = light.sum((1, 2))
     x = (light.sum(1) * line).sum(1) / total
     y = (light.sum(2) * line).sum(1) / total
-    seen = see(labels, view).kp2d[:, 0]
+    seen = crop_labels(labels, view).kp2d[:, 0]
     # The label sits at an LSP hip; the mirror puts it at the other one.
     point = 2 if mirror else 3
     assert torch.allclose(torch.stack([x, y], -1).float(), seen[:, point, :2], atol=0.05 / 112)
@@ -114,7 +114,7 @@ def people_at(places):
 
 def test_plain_view_is_the_tracker_s_square():
     labels = people_at(np.full((1, 2), 44.0))
-    (corner,) = see(labels, plain_view(1)).kp2d[:, 0, 3, :2]
+    (corner,) = crop_labels(labels, plain_view(1)).kp2d[:, 0, 3, :2]
     assert corner.tolist() == pytest.approx([-1 / 1.1, -1 / 1.1])  # the square is 1.1 times the box
 
 
@@ -133,7 +133,7 @@ def lone(joint, rotvec):
 
 def test_hidden_parts_are_the_same_in_all_frames_and_leave_the_rest():
     crops = torch.rand(8 * 3, 3, 32, 32)
-    covered = hide(crops, 3, torch.Generator().manual_seed(0))
+    covered = occlude(crops, 3, torch.Generator().manual_seed(0))
     changed = (covered != crops).any(1).unflatten(0, (8, 3))  # (samples, frames, 32, 32)
     assert (changed == changed[:, :1]).all()
     assert 0 < changed.flatten(1).any(1).sum() < 8

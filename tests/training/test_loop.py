@@ -45,7 +45,7 @@ class Line:
 def train(folder, task, steps=60, time_limit=FOREVER):
     lines: list[str] = []
     schedule = Schedule(steps, rate=0.02, validate_every=20)
-    progress = loop.run(task, schedule, folder, time_limit, CPU, lines.append)
+    progress = loop.train(task, schedule, folder, time_limit, CPU, lines.append)
     return progress, lines
 
 

@@ -12,7 +12,7 @@ from staf_cli.core.errors import BodyError
 from staf_cli.core.geometry import project_to_crop
 from staf_cli.model.regressor import Theta
 from staf_cli.training import losses
-from staf_cli.training.losses import KeypointMaps, Target, labelled_points, theta_loss
+from staf_cli.training.losses import GroundTruth, KeypointMaps, labelled_points, theta_loss
 from tests.support.made_networks import golden_body
 
 PEOPLE = 4
@@ -36,7 +36,7 @@ def truth_of(theta, points):
     kp2d = project_to_crop(kp3d, theta.pred_cam)
     ones = torch.ones(PEOPLE, 31, 1)
     hips = (kp3d[:, 2:3] + kp3d[:, 3:4]) / 2
-    return Target(
+    return GroundTruth(
         torch.cat([kp2d, ones], -1), kp3d - hips, theta.rotmats, theta.betas, torch.ones(PEOPLE)
     )
 
@@ -55,57 +55,57 @@ def test_every_term_is_its_definition(points):
         return 2 * width * ((square + width * width) ** 0.5 - width)
 
     theta, other = random_theta(1), random_theta(2)
-    target = truth_of(other, points)
-    found = theta_loss(theta, target, points)
+    truth = truth_of(other, points)
+    found = theta_loss(theta, truth, points)
     kp3d, _ = points(theta.rotmats, theta.betas)
     kp2d = project_to_crop(kp3d, theta.pred_cam)
     want = dict.fromkeys(("kp2d", "kp3d", "pose", "shape"), 0.0)
     for n in range(PEOPLE):
         hips = (kp3d[n, 2] + kp3d[n, 3]) / 2
         for p in range(31):
-            off2d = kp2d[n, p] - target.kp2d[n, p, :2]
-            off3d = kp3d[n, p] - hips - target.kp3d[n, p]
+            off2d = kp2d[n, p] - truth.kp2d[n, p, :2]
+            off3d = kp3d[n, p] - hips - truth.kp3d[n, p]
             want["kp2d"] += 300 * soft(off2d, 0.1) / 31 / PEOPLE
             want["kp3d"] += 300 * soft(off3d, 0.1) / 31 / PEOPLE
         for joint in range(24):
-            off = theta.rotmats[n, joint] - target.rotmats[n, joint]
+            off = theta.rotmats[n, joint] - truth.rotmats[n, joint]
             want["pose"] += 60 * soft(off, 0.2) / 24 / PEOPLE
-        want["shape"] += 0.06 * float(((theta.betas[n] - target.betas[n]) ** 2).mean()) / PEOPLE
+        want["shape"] += 0.06 * float(((theta.betas[n] - truth.betas[n]) ** 2).mean()) / PEOPLE
     assert {name: term.item() for name, term in found.items()} == pytest.approx(want, rel=1e-4)
 
 
 def test_what_is_not_labelled_does_not_count(points):
     """A person without 3D truth pulls at nothing but the points that are labelled in 2D."""
     theta, other = random_theta(3), random_theta(4)
-    target = truth_of(other, points)
-    kp2d = target.kp2d.clone()
+    truth = truth_of(other, points)
+    kp2d = truth.kp2d.clone()
     kp2d[0, :, 2] = 0
     kp2d[0, 5, 2] = 1
     weight = torch.tensor([0.0, 1, 1, 1])
-    lone = Target(kp2d, target.kp3d, target.rotmats, target.betas, weight)
-    moved = Target(
+    lone = GroundTruth(kp2d, truth.kp3d, truth.rotmats, truth.betas, weight)
+    moved = GroundTruth(
         torch.cat([kp2d[..., :2] + 9 * (kp2d[..., 2:] == 0), kp2d[..., 2:]], -1),
-        target.kp3d + torch.tensor([9.0, 0, 0, 0])[:, None, None],
-        target.rotmats,
-        target.betas + torch.tensor([9.0, 0, 0, 0])[:, None],
+        truth.kp3d + torch.tensor([9.0, 0, 0, 0])[:, None, None],
+        truth.rotmats,
+        truth.betas + torch.tensor([9.0, 0, 0, 0])[:, None],
         weight,
     )
     before, after = (theta_loss(theta, t, points) for t in (lone, moved))
     assert {n: t.item() for n, t in before.items()} == {n: t.item() for n, t in after.items()}
     kp2d = kp2d.clone()
     kp2d[0, 5, :2] += 1
-    changed = theta_loss(theta, Target(kp2d, *target_rest(lone)), points)
+    changed = theta_loss(theta, GroundTruth(kp2d, *truth_rest(lone)), points)
     assert changed["kp2d"] != before["kp2d"]
 
 
-def target_rest(target):
-    return target.kp3d, target.rotmats, target.betas, target.smpl_weight
+def truth_rest(truth):
+    return truth.kp3d, truth.rotmats, truth.betas, truth.smpl_weight
 
 
 def test_nothing_labelled_at_all_is_no_error(points):
     theta = random_theta(5)
-    target = truth_of(theta, points)
-    empty = replace(target, kp2d=target.kp2d * 0, smpl_weight=target.smpl_weight * 0)
+    truth = truth_of(theta, points)
+    empty = replace(truth, kp2d=truth.kp2d * 0, smpl_weight=truth.smpl_weight * 0)
     assert all(term.item() == 0 for term in theta_loss(theta, empty, points).values())
 
 
@@ -128,9 +128,9 @@ def test_keypoint_maps_are_best_where_the_label_is():
 
     exact, moved = maps(scores(0.0), kp2d).item(), maps(scores(2.0), kp2d).item()
     entropy = 1 + torch.log(torch.tensor(2 * torch.pi * sigma**2)).item()
-    assert exact == pytest.approx(losses.MAPS * entropy, rel=1e-2)
+    assert exact == pytest.approx(losses.MAPS_WEIGHT * entropy, rel=1e-2)
     # Gaussians d apart differ by d^2 / (2 sigma^2); here d = 2 in x and in y.
-    assert moved - exact == pytest.approx(losses.MAPS * 8 / (2 * sigma**2), rel=2e-2)
+    assert moved - exact == pytest.approx(losses.MAPS_WEIGHT * 8 / (2 * sigma**2), rel=2e-2)
     nowhere = torch.cat([kp2d[..., :2], torch.zeros(2, 31, 1)], -1)
     assert maps(scores(0.0), nowhere).item() == 0
 

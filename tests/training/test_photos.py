@@ -10,7 +10,7 @@ import torch
 from staf_cli.core.errors import DatasetError
 from staf_cli.core.records import COCO_KEYPOINTS, Detections
 from staf_cli.training import photos
-from staf_cli.training.photos import LSP_JOINTS, Photo, Seen
+from staf_cli.training.photos import LSP_JOINTS, DetectedPeople, Photo
 from staf_cli.training.samples import MARGIN, PIXELS, read_samples
 from tests.support.made_people import open_body
 from tests.support.made_training_data import simple_prior
@@ -60,7 +60,7 @@ def photo(name="im1.png", labels=LABELS):
 
 def seen(*keypoints, boxes=None):
     boxes = [BOX] * len(keypoints) if boxes is None else boxes
-    return Seen(
+    return DetectedPeople(
         np.array(boxes).reshape(-1, 4),
         np.full(len(keypoints), 0.9),
         np.array(keypoints).reshape(-1, 17, 3),
@@ -79,9 +79,9 @@ def column(name):
 
 def test_held_out_photos_depend_on_the_names_alone():
     names = [f"im{i:05}.jpg" for i in range(1000)]
-    kept = photos.held_out(names)
+    kept = photos.held_out_names(names)
     assert len(kept) == photos.HELD_OUT
-    assert kept == photos.held_out(names[::-1])
+    assert kept == photos.held_out_names(names[::-1])
     assert kept < set(names)
     assert kept != set(names[:200]) and kept != set(names[-200:])
 
@@ -91,7 +91,7 @@ def test_turning_back_finds_the_pixel_again(turns):
     image = np.zeros((40, 40), np.uint8)
     image[7, 31] = 1
     row, col = np.argwhere(np.rot90(image, turns))[0]
-    place = photos.turn_back(np.array([[col + 0.5, row + 0.5]]), turns, 40)
+    place = photos.rotate_back(np.array([[col + 0.5, row + 0.5]]), turns, 40)
     assert place.tolist() == [[31.5, 7.5]]
 
 
@@ -99,7 +99,7 @@ def test_turning_back_finds_the_pixel_again(turns):
 def test_a_torso_is_turned_upright(turns):
     """Labels as they would be in the photo turned the other way ask for just these turns."""
     turned = LABELS.copy()
-    turned[:, :2] = photos.turn_back(LABELS[:, :2], turns, 300)
+    turned[:, :2] = photos.rotate_back(LABELS[:, :2], turns, 300)
     assert photos.quarter_turns(turned) == turns
 
 
@@ -128,9 +128,9 @@ def test_keypoints_that_contradict_a_label_are_dropped():
 def test_the_labelled_one_of_two_people_is_chosen():
     other = DETECTED + np.array([60, 10, 0])
     near = DETECTED + np.array([2, 1, 0])
-    assert photos.match(LABELS, np.array([other, near])) == 1
-    assert photos.match(LABELS, np.array([other])) is None
-    assert photos.match(LABELS, np.zeros((0, 17, 3))) is None
+    assert photos.find_labelled(LABELS, np.array([other, near])) == 1
+    assert photos.find_labelled(LABELS, np.array([other])) is None
+    assert photos.find_labelled(LABELS, np.zeros((0, 17, 3))) is None
 
 
 def test_points_of_a_sample_lie_where_they_lay_in_the_photo():
@@ -203,7 +203,7 @@ def test_a_person_upside_down_is_looked_at_upright(monkeypatch):
     found = photos.detect_labelled(Photo("a.png", image, labels), None, CPU)
     assert found.kp2d.shape == (1, 17, 3)
     assert np.abs(found.kp2d[0, :, :2] - (head[0] + 0.5, head[1] + 0.5)).max() < 0.5
-    size = photos.LOOK_SCALE * (230 - 50) / photos.LOOK_PIXELS * 40
+    size = photos.DETECTION_SCALE * (230 - 50) / photos.DETECTION_PIXELS * 40
     assert found.box[0, 2:] - found.box[0, :2] == pytest.approx([size, size])
 
 

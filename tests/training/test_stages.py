@@ -18,9 +18,9 @@ from staf_cli.core.errors import UsageError, WeightsError
 from staf_cli.model.staf import Architecture, load_network
 from staf_cli.training import stages
 from staf_cli.training.batches import Phase
+from staf_cli.training.checkpoint import load_network_state
 from staf_cli.training.plan import PLANS, Plan
 from staf_cli.training.samples import read_samples
-from staf_cli.training.shipping import network_state
 from staf_cli.training.studio import rendering
 from tests.support.made_people import open_body
 from tests.support.made_training_data import HELD_OUT_PHOTOS, write_data
@@ -35,10 +35,10 @@ SIZES: dict[str, Any] = {
     "held_out": 1,
     "encoder": ENCODER,
     "batch": 8,
-    "seeing_steps": 2,
-    "base_steps": 2,
-    "temporal_steps": 2,
-    "temporal_batch": 4,
+    "pretraining_steps": 2,
+    "stage1_steps": 2,
+    "stage2_steps": 2,
+    "stage2_batch": 4,
     "validate_every": 2,
 }
 PHASES = (Phase(0.5, 96, 2), Phase(1.0, 128, 3))
@@ -74,17 +74,17 @@ from dataclasses import replace
 from staf_cli.training import plan
 from staf_cli.training.batches import Phase
 phases = tuple(Phase(*p) for p in {[tuple(vars(p).values()) for p in PHASES]})
-plan.PLANS["tiny"] = replace(plan.PLANS["cpu"], seeing_phases=phases, **{SIZES})
+plan.PLANS["tiny"] = replace(plan.PLANS["cpu"], pretraining_phases=phases, **{SIZES})
 runpy.run_module("staf_cli.training", run_name="__main__")
 """
 
 
 def tiny() -> Plan:
-    return replace(PLANS["cpu"], seeing_phases=PHASES, **SIZES)
+    return replace(PLANS["cpu"], pretraining_phases=PHASES, **SIZES)
 
 
-def options(data: Path, runs: Path, **changed: Any) -> stages.Options:
-    default = stages.Options(data, runs, tiny(), "full", 0, FOREVER, CPU)
+def options(data: Path, runs: Path, **changed: Any) -> stages.TrainingOptions:
+    default = stages.TrainingOptions(data, runs, tiny(), "full", 0, FOREVER, CPU)
     return replace(default, **changed)
 
 
@@ -129,9 +129,9 @@ def test_torch_is_enough_to_train_and_the_checkpoint_is_loaded(data, runs):
         thetas = network(torch.randn(1, 9, 3, 224, 224))
     assert thetas[-1].pose6d.shape == (1, 144) and thetas[-1].pose6d.isfinite().all()
     for run, steps in (
-        ("seeing", tiny().seeing_steps),
-        ("base", tiny().base_steps),
-        ("temporal-full", tiny().temporal_steps),
+        ("seeing", tiny().pretraining_steps),
+        ("base", tiny().stage1_steps),
+        ("temporal-full", tiny().stage2_steps),
     ):
         progress = json.loads(torch.load(runs / run / "state.pt", weights_only=True)["progress"])
         assert progress["step"] == steps
@@ -144,8 +144,12 @@ def test_torch_is_enough_to_train_and_the_checkpoint_is_loaded(data, runs):
 
 def test_stage_2_begins_where_stage_1_ended(runs):
     """Nine copies of a frame, before any step: APM, TCFM and SAFM change nothing."""
-    base = stages.load_temporal(runs / "base", BODY, options(runs, runs).build("base"), 0).eval()
-    full = stages.load_temporal(runs / "base", BODY, options(runs, runs).build("full"), 0).eval()
+    base = stages.network_for_stage2(
+        runs / "base", BODY, options(runs, runs).make_architecture("base"), 0
+    ).eval()
+    full = stages.network_for_stage2(
+        runs / "base", BODY, options(runs, runs).make_architecture("full"), 0
+    ).eval()
     crop = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         alone, _ = base.base_model(base.encoder(crop))
@@ -155,7 +159,7 @@ def test_stage_2_begins_where_stage_1_ended(runs):
 
 
 def test_stage_2_moves_all_but_the_encoder(runs):
-    base, full = network_state(runs / "base"), network_state(runs / "temporal-full")
+    base, full = load_network_state(runs / "base"), load_network_state(runs / "temporal-full")
     assert not any(name.startswith("encoder") for name in full)
     for part in ("pyramid.deconv", "sampler", "regressor"):
         names = [name for name in full if name.startswith(part) and name.endswith("weight")]
@@ -172,7 +176,7 @@ def test_stopped_by_the_time_limit_and_gone_on_with_it_is_the_same_checkpoint(da
     stopped = options(data, tmp_path, time_limit=0.0)
     results: list[Path | None] = []
     while not results or results[-1] is None:
-        results.append(stages.follow(stopped, BODY, lines.append))
+        results.append(stages.run_stages(stopped, BODY, lines.append))
     assert len(results) == 6  # a step a call
     on = "the same command goes on"
     assert [line for line in lines if on in line] == [
@@ -191,9 +195,9 @@ def test_another_architecture_starts_from_the_same_stage_1(data, runs, tmp_path)
     for encoded in runs.glob("encoded-*"):  # the encoder's maps serve all architectures
         shutil.copytree(encoded, tmp_path / encoded.name)
     before = sorted(tmp_path.rglob("*.npy"))
-    one_step = replace(tiny(), temporal_steps=1)
+    one_step = replace(tiny(), stage2_steps=1)
     other = options(data, tmp_path, architecture="base", plan=one_step)
-    path = stages.follow(other, BODY, lambda line: None)
+    path = stages.run_stages(other, BODY, lambda line: None)
     assert path is not None and path == tmp_path / "staf-open-base.safetensors"
     network = load_network(load_checkpoint(path), BODY)
     assert network.architecture == Architecture(ENCODER, apm=False, tcfm=None, safm=None)
@@ -201,11 +205,11 @@ def test_another_architecture_starts_from_the_same_stage_1(data, runs, tmp_path)
 
 
 def test_a_plan_may_end_with_what_was_solved_for(data, runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(stages, "READ_FRAMES", 1)
+    monkeypatch.setattr(stages, "SOLVED_FRAMES", 1)
     lines: list[str] = []
     shutil.copytree(runs / "seeing", tmp_path / "seeing")
-    plan = replace(tiny(), base_steps=0, temporal_steps=0)
-    path = stages.follow(options(data, tmp_path, plan=plan), BODY, lines.append)
+    plan = replace(tiny(), stage1_steps=0, stage2_steps=0)
+    path = stages.run_stages(options(data, tmp_path, plan=plan), BODY, lines.append)
     assert [np.load(p).shape[:2] for p in sorted(tmp_path.rglob("poses-*.npy"))] == 2 * [(1, 1)]
     assert len(read_samples(data / "poses")) == 2  # of which one was to be read
     begins = [line for line in lines if line.startswith("step 0/0")]
@@ -222,17 +226,19 @@ def test_a_plan_may_end_with_what_was_solved_for(data, runs, tmp_path, monkeypat
 def test_seeing_starts_from_a_checkpoint_s_encoder_and_pyramid(data, runs, tmp_path):
     start = runs / "staf-open-full.safetensors"
     stopped = options(data, tmp_path, start=start, time_limit=0.0)
-    assert stages.follow(stopped, BODY, lambda line: None) is None
-    state, before = network_state(tmp_path / "seeing"), load_checkpoint(start).tensors
+    assert stages.run_stages(stopped, BODY, lambda line: None) is None
+    state, before = load_network_state(tmp_path / "seeing"), load_checkpoint(start).tensors
     off = (state["encoder.layer4.1.conv2.weight"] - before["encoder.layer4.1.conv2.weight"]).abs()
-    assert 0 < off.max() < 2 * tiny().seeing_rate  # one step of Adam away from it
+    assert 0 < off.max() < 2 * tiny().pretraining_rate  # one step of Adam away from it
     smaller = replace(tiny(), encoder="yolo11n")
     with pytest.raises(WeightsError, match="has another encoder than the plan's"):
-        stages.follow(replace(stopped, plan=smaller, folder=tmp_path / "b"), BODY, lambda _: None)
+        stages.run_stages(
+            replace(stopped, plan=smaller, folder=tmp_path / "b"), BODY, lambda _: None
+        )
 
 
 def test_several_processes_render_what_one_does(data, tmp_path, monkeypatch):
-    order = rendering.Order("poses", "training", 5, 1, seed=3)
+    order = rendering.RenderJob("poses", "training", 5, 1, seed=3)
     sets = []
     for processes in (1, 2):
         monkeypatch.setattr(rendering, "WORTH_PROCESSES", 0)
@@ -252,7 +258,7 @@ def test_what_does_not_fit_is_one_line(data, runs, tmp_path):
     with pytest.raises(UsageError, match="unknown architecture 'best'; choose from base"):
         options(data, runs, architecture="best")
     with pytest.raises(WeightsError, match=r"belongs to another run.*seed 0"):
-        stages.follow(options(data, runs, seed=1), BODY, lambda line: None)
+        stages.run_stages(options(data, runs, seed=1), BODY, lambda line: None)
     done = on_a_bare_machine(
         "runpy.run_module('staf_cli.training', run_name='__main__')",
         *("run", str(tmp_path), str(tmp_path), "--device", "cpu"),

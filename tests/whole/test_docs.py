@@ -21,6 +21,7 @@ from tests.support.made_clips import make_clip
 from tests.support.made_people import make_person, make_track, open_body
 from tests.support.paths import ROOT
 from tests.support.staf_child import Child
+from tools import design_tree
 
 FORMATS_PAGE = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
 TROUBLES = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
@@ -287,3 +288,26 @@ def test_every_line_that_is_explained_is_one_that_staf_prints():
     assert len(quoted) > 100
     for code in quoted:
         assert any(code in text for text in texts), f"staf never prints {code!r}"
+
+
+# --- docs/design.md
+
+
+def test_the_tree_of_the_design_is_that_of_the_package():
+    _, drawn, _ = design_tree.parts((ROOT / "docs" / "design.md").read_text(encoding="utf-8"))
+    assert drawn == design_tree.tree(), "run: python -m tools.design_tree"
+    named = set(design_tree.layers())
+    there = {path.stem for path in (ROOT / "staf_cli").iterdir() if not path.name.startswith("__")}
+    assert there - {"py"} <= named | {"data"}
+
+
+def test_files_named_in_the_design_exist():
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"`([a-z_]+/[a-z_]+\.py)`", text))
+    assert len(paths) > 15
+    for path in paths:
+        assert (ROOT / "staf_cli" / path).is_file(), path
+
+
+def test_few_modules_are_at_the_package_root():
+    assert len(list((ROOT / "staf_cli").glob("*.py"))) <= 6

@@ -26,6 +26,7 @@ from staf_cli.recovery.engine import Settings
 from staf_cli.result import folder as result_folder
 from staf_cli.result import person_npz, tracks_csv
 from tests.support.long_stream import stream, upright_network
+from tests.support.made_networks import estimates_of
 from tests.support.made_people import make_person, make_track
 from tests.support.simple_walk import (
     detected,
@@ -136,19 +137,19 @@ def test_each_frame_has_the_people_who_are_in_it():
     tracks = [make_track(4, 9), make_track(1, 30), make_track(2, 1), make_track(3, 12)]
     tracks[1] = select_rows(tracks[1], np.r_[0:5, 9:30])
     image = np.zeros((1, 1, 3), np.uint8)
-    alive = rows_by_frame(tracks)
+    by_frame = rows_by_frame(tracks)
     for indices in (range(50), range(11, 40, 2)):  # every frame; a span with frames left out
         frames = [Frame(n, n, n / 30, image) for n in indices]
         for frame, places in frames_with_people(frames, tracks):
-            assert places == alive.get(frame.index, [])
+            assert places == by_frame.get(frame.index, [])
 
 
 def test_the_engine_gives_out_stretches_in_order(monkeypatch):
     monkeypatch.setattr(engine, "STRETCH_FRAMES", 8)
     tracks = [make_track(1, 40), make_track(2, 9), make_track(3, 3)]
-    whole = engine.recover(stream(60), tracks, upright_network(), 1.1, CPU)
+    whole = estimates_of(stream(60), tracks, upright_network(), 1.1, CPU)
     rows = [0, 0, 0]
-    for number, some, estimate in engine.stretches(stream(60), tracks, upright_network(), 1.1, CPU):
+    for number, some, estimate in engine.infer_tracks(stream(60), tracks, upright_network(), 1.1, CPU):
         assert some.start == rows[number]
         rows[number] = some.stop
         assert some.stop - some.start == len(estimate.box) <= 8

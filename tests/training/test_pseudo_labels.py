@@ -9,8 +9,14 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from staf_cli.core.geometry import project_to_crop
-from staf_cli.training import fitting
-from staf_cli.training.fitting import Fit, Start, confidence, fit, photo_points
+from staf_cli.training import pseudo_labels
+from staf_cli.training.pseudo_labels import (
+    FittedBodies,
+    InitialBodies,
+    confidence,
+    fit_bodies,
+    photo_points,
+)
 from tests.support.made_people import labelled_regressor, open_body
 from tests.support.made_training_data import simple_prior
 
@@ -66,7 +72,7 @@ def exact_points(rotmats: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def fits() -> Fit:
+def fits() -> FittedBodies:
     """The crowd; the crowd with points shuffled; with left and right exchanged; unseen."""
     kp2d = crowd().kp2d
     shuffled = kp2d[:, torch.randperm(31, generator=torch.Generator().manual_seed(1))]
@@ -74,10 +80,10 @@ def fits() -> Fit:
     swapped = swapped[:, SWAPPED]
     swapped[:, 14:19, 2] = 0
     unseen = kp2d[:1] * torch.tensor([1.0, 1.0, 0.0])
-    return fit(torch.cat([kp2d, shuffled, swapped, unseen]), open_body(), simple_prior())
+    return fit_bodies(torch.cat([kp2d, shuffled, swapped, unseen]), open_body(), simple_prior())
 
 
-def posed(fitted: Fit, rows: slice) -> tuple[Tensor, Tensor]:
+def posed(fitted: FittedBodies, rows: slice) -> tuple[Tensor, Tensor]:
     points, joints = exact_points(fitted.rotmats[rows], fitted.betas[rows])
     return (project_to_crop(points, fitted.pred_cam[rows]) + 1) * SIZE / 2, joints
 
@@ -140,8 +146,8 @@ def test_a_start_is_kept_and_improved():
     people = crowd()
     noise = Rotation.from_rotvec(np.random.default_rng(0).normal(0, 0.15, (PEOPLE * 24, 3)))
     off = torch.tensor(noise.as_matrix()).float().reshape(PEOPLE, 24, 3, 3)
-    start = Start(people.rotmats @ off, people.betas)
-    fitted = fit(people.kp2d, open_body(), simple_prior(), start)
+    start = InitialBodies(people.rotmats @ off, people.betas)
+    fitted = fit_bodies(people.kp2d, open_body(), simple_prior(), start)
     _, before = exact_points(start.rotmats, start.betas)
     _, after = posed(fitted, slice(None))
 
@@ -157,14 +163,14 @@ def test_ramps():
     """Wholly believed up to the first number, not from the second on, half way in between."""
     few = fits()
     good = {name: torch.zeros(4) for name in ("worst", "strain", "doubt", "depth")}
-    low, high = fitting.ERROR_RANGE
-    made = Fit(
+    low, high = pseudo_labels.ERROR_RANGE
+    made = FittedBodies(
         rotmats=few.rotmats[:4],
         betas=few.betas[:4],
         pred_cam=few.pred_cam[:4],
         energy=torch.zeros(4),
         error=torch.tensor([low, (low + high) / 2, high, 0]),
-        seen=torch.tensor([12, 12, 12, fitting.LEAST_POINTS - 1]),
+        seen=torch.tensor([12, 12, 12, pseudo_labels.LEAST_POINTS - 1]),
         **good,
     )
     assert torch.allclose(confidence(made), torch.tensor([1, 0.5, 0, 0]), atol=1e-5)
