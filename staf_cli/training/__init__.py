@@ -1,1 +1,1 @@
-"""Makes the open weights: synthetic people, labels, losses and the loop that trains on them."""
+"""Train the open weights: synthetic people, photos, losses and both training stages."""

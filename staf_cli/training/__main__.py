@@ -1,4 +1,4 @@
-"""`python -m staf_cli.training`: `staf train` where only torch, torchvision and safetensors are."""
+"""`python -m staf_cli.training`: `staf train` without the dependencies of the other commands."""
 
 import signal
 import sys
@@ -10,7 +10,7 @@ from staf_cli.training.commands import train
 
 
 def main() -> None:
-    """Run a command; one line and an exit code for every error, as `staf` does."""
+    """Run a command and exit: with one line and an exit code for every error, as `staf` does."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = train.main(prog_name="python -m staf_cli.training", standalone_mode=False)

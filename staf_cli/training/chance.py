@@ -1,4 +1,4 @@
-"""Random choices from a torch generator on the CPU, the same on every machine."""
+"""Random choices from a torch generator on the CPU: the same on every machine."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -11,39 +11,39 @@ T = TypeVar("T")
 
 
 def uniform(generator: torch.Generator, low: float, high: float) -> float:
-    """A number between low and high, all equally likely."""
+    """Draw a number between low and high, all equally likely."""
     return low + (high - low) * float(torch.rand((), generator=generator))
 
 
 def normal(generator: torch.Generator, sigma: float) -> float:
-    """A number around 0 with standard deviation sigma."""
+    """Draw a number from a Gaussian around 0 with standard deviation sigma."""
     return sigma * float(torch.randn((), generator=generator))
 
 
 def chance(generator: torch.Generator, share: float) -> bool:
-    """True in this share of the cases."""
+    """Draw a boolean that is true with probability `share`."""
     return float(torch.rand((), generator=generator)) < share
 
 
 def choose(generator: torch.Generator, choices: Sequence[T]) -> T:
-    """One of the choices, all equally likely."""
+    """Draw one of the choices, all equally likely."""
     return choices[int(torch.randint(len(choices), (), generator=generator))]
 
 
 def branch(generator: torch.Generator) -> torch.Generator:
-    """A generator of its own, so that what it draws does not move what comes after it."""
+    """Make a generator whose draws do not change what comes after them in the given one."""
     seed = int(torch.randint(2**62, (), generator=generator))
     return torch.Generator().manual_seed(seed)
 
 
 def direction(generator: torch.Generator) -> Tensor:
-    """A unit vector (3,), all directions equally likely."""
+    """Draw a unit vector (3,), all directions equally likely."""
     vector = torch.randn(3, generator=generator)
     return normalize(vector, dim=0)
 
 
 def colour(generator: torch.Generator) -> Tensor:
-    """A colour (3,) as cloth has it, linear RGB in [0, 1]: a third of them grey, black or white."""
+    """Draw a colour of cloth (3,), linear RGB in [0, 1]: a third of them grey, black or white."""
     base = torch.full((3,), uniform(generator, 0.05, 1.0))
     if chance(generator, 0.35):
         tint = 0.06 * torch.randn(3, generator=generator)

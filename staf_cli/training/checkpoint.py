@@ -1,4 +1,4 @@
-"""From a run's saved state to a checkpoint that `staf run` loads."""
+"""From the saved state of a run to a checkpoint that `staf run` loads."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -13,31 +13,38 @@ from staf_cli.core.geometry import CROP_SCALE
 from staf_cli.model.staf import Architecture
 
 NETWORK = "network."
-# How joints move when a part is rounded, measured on the shipped weights: the pyramid by 0.7 mm in
-# eight bits and 0.02 mm in sixteen, the second regressor by 0.8 mm in sixteen: what it reads are
-# thousands of numbers that nearly cancel. Together with what is rounded here: see the model card.
+# How far joints move when weights are rounded, measured on the shipped checkpoint: 0.7 mm for the
+# pyramid in eight bits, 0.02 mm in sixteen; 0.8 mm for the second regressor in sixteen, whose
+# inputs are thousands of numbers that nearly cancel. For all of it together: the model card.
 COARSE = ("tcfm.", "safm.")
 EXACT = ("regressor.1.fc1.", *(f"regressor.{level}.dec" for level in range(3)))
-COUNTERS = "num_batches_tracked"  # of BatchNorm: of no use to a finished network
+COUNTERS = "num_batches_tracked"  # of BatchNorm; unused by inference
 LICENCE = (
     "AGPL-3.0-or-later; trained on synthetic people made of CC0 and CMU motion data, and on photos "
     "of Leeds Sports Pose Extended and clothing-co-parsing, whose own licences are not stated"
 )
 
 
-def ship(
-    base: Path, run: Path | None, architecture: Architecture, body: Body, output: Path, name: str
+def write_checkpoint(
+    base: Path, run: Path, architecture: Architecture, body: Body, output: Path, name: str
 ) -> None:
-    """Write the checkpoint of a stage 2 run on a base model, or of the base model alone.
+    """Write a trained network as a checkpoint, its large matrices in sixteen and eight bits.
 
-    Large matrices go into sixteen and eight bits. Raises WeightsError where a run is missing or
-    is of another architecture, BodyError for a body without sampled vertices, OutputError for
-    the file.
+    Args:
+        base: Folder of a run of stage 1.
+        run: Folder of a run of stage 2 that started from it.
+        architecture: The network's.
+        body: The body that it was trained for.
+        output: The file to write.
+        name: The checkpoint's.
+
+    Raises:
+        WeightsError: A run is missing, or is of another architecture.
+        BodyError: The body has no sampled vertices.
+        OutputError: The file cannot be written.
     """
-    tensors = network_state(base)
-    if run is not None:
-        tensors = {k: v for k, v in tensors.items() if k.startswith("encoder.")}
-        tensors |= network_state(run)
+    encoder = {k: v for k, v in load_network_state(base).items() if k.startswith("encoder.")}
+    tensors = encoder | load_network_state(run)  # stage 2 trains and saves all but the encoder
     index, weight = body.arrays.sample_index, body.arrays.sample_weight
     if index is None or weight is None:
         raise BodyError(f"body {body.name} has no sampled vertices; train on the open body")
@@ -56,8 +63,18 @@ def ship(
     )
 
 
-def network_state(run: Path) -> dict[str, Tensor]:
-    """The network's tensors in a run's folder. Raises WeightsError where there is none."""
+def load_network_state(run: Path) -> dict[str, Tensor]:
+    """Load the network's tensors from a run's saved state.
+
+    Args:
+        run: The run's folder.
+
+    Returns:
+        Memory-mapped tensors by their names in STAF.
+
+    Raises:
+        WeightsError: There is no readable state.
+    """
     path = run / "state.pt"
     try:
         modules = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["modules"]

@@ -1,13 +1,16 @@
-"""`staf train`: the commands that make the open weights; README.md here tells how they are used."""
+"""`staf train`: the commands that make the open weights; README.md here shows how to use them."""
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from staf_cli.core.errors import DONE, UsageError
 from staf_cli.core.interrupts import no_forced_exit
+
+if TYPE_CHECKING:
+    from staf_cli.body.skinning import Body
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -28,7 +31,7 @@ def prepare(data: Path, material: Path, makehuman: Path) -> None:
     from staf_cli.training import preparation
 
     detector = locate_detector("yolo11n-pose", trust=False)
-    preparation.prepare(material, makehuman, detector, data, _body(), _say)
+    preparation.prepare_data(material, makehuman, detector, data, _body(), click.echo)
 
 
 @train.command()
@@ -51,14 +54,13 @@ def run(
     device: str,
 ) -> int:
     """Render, train both stages and write the checkpoint into RUNS; again to go on."""
-
     from staf_cli.core.devices import choose_device
     from staf_cli.training import stages
     from staf_cli.training.plan import find_plan
 
     if time_limit is not None and not time_limit > 0:
         raise UsageError(f"--time-limit {time_limit}: give more than 0 minutes")
-    options = stages.Options(
+    options = stages.TrainingOptions(
         data=data,
         folder=runs,
         plan=find_plan(plan),
@@ -69,7 +71,7 @@ def run(
         start=start,
     )
     with no_forced_exit():  # the state is saved on the way out
-        stages.follow(options, _body(), _say)
+        stages.run_stages(options, _body(), click.echo)
     return DONE
 
 
@@ -80,7 +82,7 @@ def pack(data: Path, folder: Path) -> None:
     """Write DATA into PACK, small enough to be carried to a machine without network."""
     from staf_cli.training import packing
 
-    packing.pack(data, folder, _say)
+    packing.pack(data, folder, click.echo)
 
 
 @train.command()
@@ -90,7 +92,7 @@ def unpack(folder: Path, data: Path) -> None:
     """Make DATA from the loads of PACK that are here; say what is missing."""
     from staf_cli.training import packing
 
-    packing.unpack(folder, data, _say)
+    packing.unpack(folder, data, click.echo)
 
 
 @train.command()
@@ -114,17 +116,15 @@ def clips(
     detector = locate_detector("yolo11n-pose", trust=False) if detect else None
     body = _body()
     studio = open_studio(data, body.arrays, "held-out", torch.device("cpu"))
-    film_clips(studio, folder, count, frames, seed, body, _say, walls=walls, detector=detector)
+    film_clips(
+        studio, folder, count, frames, seed, body, click.echo, walls=walls, detector=detector
+    )
 
 
-def _body() -> Any:
+def _body() -> "Body":
     """The open body: the only one whose data and weights may be given away."""
     from staf_cli.body.format import load_body
     from staf_cli.body.skinning import Body
     from staf_cli.checkpoints.registry import locate
 
     return Body("open-body", load_body(locate("open-body")))
-
-
-def _say(line: str) -> None:
-    click.echo(line)

@@ -1,10 +1,10 @@
-"""Between the halves of stage 1: the regressors, solved for at once.
+"""Between the halves of stage 1: the three regressors, solved for by ridge regression.
 
-A regressor of the paper has no activation between its layers: what it adds to Theta is a linear
-function of what it reads. For given features the best one in the sense of least squares is known
-without a single step: ridge regression of the missing correction. Level by level, each on the
-points at which the one before has put the mesh, this is supervised descent (Xiong and De la
-Torre, CVPR 2013). Thousands of steps of gradient descent had not got there.
+A regressor of the paper has no activation between its layers, so what it adds to Theta is a
+linear function of its inputs. For given features the best such function in the sense of least
+squares is known in closed form. The levels are solved for in order, each with the features that
+the level before leads to, as in supervised descent (Xiong and De la Torre, CVPR 2013). Thousands
+of steps of gradient descent did not get as far.
 """
 
 from collections.abc import Sequence
@@ -19,65 +19,93 @@ from staf_cli.body.skinning import BodyPoints
 from staf_cli.core.geometry import matrix_to_rot6d
 from staf_cli.model.regressor import Regressor, Theta
 from staf_cli.model.staf import STAF
-from staf_cli.training.losses import Target
-from staf_cli.training.temporal import EncodedSet, frames_of
+from staf_cli.training.encoded_sets import EncodedSet, encoded_frames
+from staf_cli.training.losses import GroundTruth
 
 RIDGE = 0.1  # of the number of samples, for features scaled to a spread of 1
 LEAST_SPREAD = 0.01  # features that vary less are not scaled up further
 AT_ONCE = 64  # frames
-EVERY = 4  # frames of a sequence: neighbours say much the same
-SCALES = (0.2, 3.0)  # of pred_cam
+EVERY = 4  # frames of a sequence: neighbours are nearly the same
+SCALES = (0.2, 3.0)  # range of s of pred_cam
 
 
 @torch.no_grad()
-def learn_to_read(network: STAF, points: BodyPoints, sets: Sequence[EncodedSet]) -> None:
-    """Put the least-squares solution for sets of encoded frames into the three regressors.
+def solve_regressors(network: STAF, points: BodyPoints, sets: Sequence[EncodedSet]) -> None:
+    """Set the three regressors to the least-squares solution on encoded frames.
 
-    Frames count as much as their pose is certain. The network is used as it will infer
-    (BatchNorm's running statistics), so it should be trained on from here in the same way.
+    A frame counts as its pose is certain. BatchNorm uses its running statistics, so it should do
+    so in later training as well.
+
+    Args:
+        network: The base model; its regressors are changed in place. It is left in evaluation mode.
+        points: The 31 labelled points of the body, on the network's device.
+        sets: Frames encoded by this network.
     """
     network.eval()
-    network.pyramid.training = True  # in bfloat16, as while it is trained; its norms stay
+    network.pyramid.training = True  # the precision of training (bfloat16); its norms stay in eval
     device = network.mean.cam.device
     for level in (1, 2, 3):
         regressor = cast("Regressor", network.regressor[level - 1])
-        sums = Sums.of_size(regressor.fc1.in_features, network.mean(1).flat.shape[1])
-        for features, target in chain.from_iterable(
-            frames_of(encoded, points, AT_ONCE, EVERY, device) for encoded in sets
+        sums = NormalEquations.empty(regressor.fc1.in_features, network.mean(1).flat.shape[1])
+        for phi_0, truth in chain.from_iterable(
+            encoded_frames(encoded, points, AT_ONCE, EVERY, device) for encoded in sets
         ):
-            thetas, phi = network.base_model(features, level - 1)
-            theta = thetas[-1] if thetas else network.mean(len(features))
-            read = network.point_features(level, network.pyramid(level, phi), theta)
-            missing = _theta_of(target, points).flat - theta.flat
-            sums = sums.with_rows(torch.cat([read, theta.flat], 1), missing, target.smpl_weight)
-        put(regressor, *sums.solve())
+            thetas, phi = network.base_model(phi_0, level - 1)
+            theta = thetas[-1] if thetas else network.mean(len(phi_0))
+            feature = network.point_features(level, network.pyramid(level, phi), theta)
+            missing = _true_theta(truth, points).flat - theta.flat
+            sums = sums.add(torch.cat([feature, theta.flat], 1), missing, truth.smpl_weight)
+        set_regressor(regressor, *sums.solve())
     network.eval()
 
 
 @dataclass(frozen=True, eq=False)
-class Sums:
-    """All that ridge regression has to know of its rows, in float64."""
+class NormalEquations:
+    """Weighted sums over rows (x, y), float64: all that the ridge regression of y on x needs."""
 
-    squares: Tensor  # (F + 1, F + 1) of features and a one
-    products: Tensor  # (F + 1, O) of features and a one with what they should give
+    squares: Tensor  # (F + 1, F + 1) of [x, 1] with itself
+    products: Tensor  # (F + 1, O) of [x, 1] with y
 
     @staticmethod
-    def of_size(features: int, outputs: int) -> "Sums":
-        """Of no rows yet."""
+    def empty(features: int, outputs: int) -> "NormalEquations":
+        """Make the sums over no rows.
+
+        Args:
+            features: F.
+            outputs: O.
+
+        Returns:
+            Zeros.
+        """
         size = features + 1
-        return Sums(
+        return NormalEquations(
             torch.zeros(size, size, dtype=torch.float64),
             torch.zeros(size, outputs, dtype=torch.float64),
         )
 
-    def with_rows(self, x: Tensor, y: Tensor, weight: Tensor) -> "Sums":
-        """Rows x (N, F) that should give y (N, O), each counting weight (N,) times."""
+    def add(self, x: Tensor, y: Tensor, weight: Tensor) -> "NormalEquations":
+        """Add rows.
+
+        Args:
+            x: (N, F)
+            y: (N, O)
+            weight: (N,) how often each row counts.
+
+        Returns:
+            The sums over these rows as well.
+        """
         x = torch.cat([x, torch.ones_like(x[:, :1])], 1).double().cpu()
         weighted = x * weight[:, None].double().cpu()
-        return Sums(self.squares + weighted.T @ x, self.products + weighted.T @ y.double().cpu())
+        return NormalEquations(
+            self.squares + weighted.T @ x, self.products + weighted.T @ y.double().cpu()
+        )
 
     def solve(self) -> tuple[Tensor, Tensor]:
-        """y ~ W x + b: W (O, F) and b (O,) float32, small where features say little."""
+        """Solve y ~ W x + b with a penalty on W for features scaled to a spread of 1.
+
+        Returns:
+            W (O, F) and b (O,), float32.
+        """
         count = self.squares[-1, -1]
         mean = self.squares[-1, :-1] / count
         spread = (self.squares.diagonal()[:-1] / count - mean.square()).clamp(min=0).sqrt()
@@ -87,36 +115,48 @@ class Sums:
         return found[:-1].T.float(), found[-1].float()
 
 
-def put(regressor: Regressor, weight: Tensor, bias: Tensor) -> None:
-    """Make the regressor add weight @ (feature, Theta) + bias, exactly.
+def set_regressor(regressor: Regressor, weight: Tensor, bias: Tensor) -> None:
+    """Set a regressor's layers so that it adds weight @ (feature, Theta) + bias exactly.
 
-    The layers carry the solution's singular directions, scaled alike on both sides. There are no
-    more of them than outputs, so most units stay at zero: they could not make a linear function
-    richer, and steps of Adam on random ones would drown it.
+    The layers hold the singular directions of `weight`, scaled alike on both sides. There are no
+    more of them than outputs, so most hidden units stay zero. Random ones would not let the
+    regressor compute more, it is linear, but their updates by Adam would swamp the solution.
+
+    Args:
+        regressor: Its layers are changed in place.
+        weight: (157, S + 157) for S numbers in a feature and 157 in Theta.
+        bias: (157,)
     """
     u, s, v = torch.linalg.svd(weight.double(), full_matrices=False)
     rank = len(s)
-    turned, read = (u * s.sqrt()).float(), (s.sqrt()[:, None] * v).float()
+    outwards, inwards = (u * s.sqrt()).float(), (s.sqrt()[:, None] * v).float()
     fc1, fc2 = regressor.fc1, regressor.fc2
     for layer in (fc1, fc2):
         layer.weight.zero_()
         layer.bias.zero_()
-    fc1.weight[:rank] = read
+    fc1.weight[:rank] = inwards
     fc2.weight[:rank, :rank] = torch.eye(rank)
     heads = (regressor.decpose, regressor.decshape, regressor.deccam)
     sizes = [head.out_features for head in heads]
     for head, own, shift in zip(
-        heads, torch.split(turned, sizes), torch.split(bias, sizes), strict=True
+        heads, torch.split(outwards, sizes), torch.split(bias, sizes), strict=True
     ):
         head.weight.zero_()
         head.weight[:, :rank] = own
         head.bias.copy_(shift)
 
 
-def camera_of(points: Tensor, kp2d: Tensor) -> Tensor:
-    """The pred_cam (N, 3) that puts points (N, P, 3), m, where kp2d (N, P, 3) says, about.
+def fit_camera(points: Tensor, kp2d: Tensor) -> Tensor:
+    """Fit the camera that projects points to their 2D positions, by least squares.
 
-    Least squares without perspective, which the network's camera has next to none of.
+    Perspective is neglected: the network's camera has nearly none.
+
+    Args:
+        points: (N, P, 3) m, camera frame.
+        kp2d: (N, P, 3) x, y in the crop's [-1, 1]; confidence.
+
+    Returns:
+        (N, 3) pred_cam: s, tx, ty.
     """
     sure = kp2d[..., 2:]
     total = sure.sum(1, keepdim=True).clamp(min=1e-6)
@@ -128,7 +168,7 @@ def camera_of(points: Tensor, kp2d: Tensor) -> Tensor:
     return torch.cat([scale[:, None], middle2d[:, 0] / scale[:, None] - middle3d[:, 0]], 1)
 
 
-def _theta_of(target: Target, points: BodyPoints) -> Theta:
-    kp3d, _ = points(target.rotmats, target.betas)
-    pose6d = matrix_to_rot6d(target.rotmats).flatten(1)
-    return Theta(pose6d, target.betas, camera_of(kp3d, target.kp2d))
+def _true_theta(truth: GroundTruth, points: BodyPoints) -> Theta:
+    kp3d, _ = points(truth.rotmats, truth.betas)
+    pose6d = matrix_to_rot6d(truth.rotmats).flatten(1)
+    return Theta(pose6d, truth.betas, fit_camera(kp3d, truth.kp2d))

@@ -1,7 +1,7 @@
-"""The loop both stages share: steps, validation, saving, stopping at any moment, going on.
+"""The training loop of all stages: steps, validation, saving, stopping at any moment, resuming.
 
-Step k of a run depends on the weights and on the seed and k alone, so a run that was stopped and
-resumed is the run that was not.
+What step k changes depends on the weights, the seed and k alone, so a run that was stopped and
+resumed ends exactly like one that was not.
 """
 
 import json
@@ -22,13 +22,13 @@ from staf_cli.core.files import atomic
 SAVE_SECONDS = 300
 WARM_UP = 100  # steps
 COOL_DOWN = 0.4  # the last part of the steps, in which the learning rate falls to zero
-LONGEST_STEP = 30.0  # norm of the gradient; longer ones are cut
+MAX_GRADIENT_NORM = 30.0  # longer gradients are scaled down to it
 
-Say = Callable[[str], None]
+Say = Callable[[str], None]  # called with a line for the user now and then
 
 
-class Task(Protocol):
-    """What is trained: the modules, the loss of one step, and a look at held-out data."""
+class TrainingTask(Protocol):
+    """What the loop trains: modules, the loss of a step, and errors on held-out data."""
 
     @property
     def modules(self) -> nn.Module:
@@ -36,58 +36,81 @@ class Task(Protocol):
 
     @property
     def groups(self) -> list[tuple[list[nn.Parameter], float]]:
-        """What is trained, and which part of the schedule's rate is its own."""
+        """Groups of parameters, each with its part of the schedule's rate."""
 
     @property
     def about(self) -> str:
-        """What a saved state must agree in to be gone on from."""
+        """What a saved state must agree in to be resumed."""
 
     def losses(self, step: int) -> dict[str, Tensor]:
-        """The weighted terms whose sum step number `step` makes smaller."""
+        """Compute the loss of a step: scalars by name, each times its weight, to be added up."""
 
     def validate(self) -> dict[str, float]:
-        """Errors on held-out data."""
+        """Compute errors on held-out data, by name."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long, how fast, and how often to look."""
+    """How many steps, at which learning rate, and how often to validate."""
 
     steps: int
     rate: float = 3e-4  # Adam's
     validate_every: int = 100  # steps
 
     def rate_at(self, step: int) -> float:
-        """Linear warm-up, then constant, then linearly to zero.
+        """Compute the rate of a step: linear warm-up, then constant, then linearly to zero.
 
-        The authors drop the rate on a plateau; a run whose length is known ends better this way.
+        The authors drop the rate on a plateau; where the number of steps is known, this ends
+        better.
+
+        Args:
+            step: 0 to steps - 1.
+
+        Returns:
+            The learning rate of groups whose part is 1.
         """
         end = self.steps * COOL_DOWN
         return self.rate * min(1.0, (step + 1) / WARM_UP, (self.steps - step) / max(1.0, end))
 
 
 @dataclass
-class Progress:
-    """Where a run is: what is saved with its weights."""
+class RunProgress:
+    """How far a run is, saved with its weights."""
 
-    step: int = 0
+    step: int = 0  # steps done
     seconds: float = 0.0  # of training, over all calls
     losses: list[dict[str, float]] = field(default_factory=list)  # means between validations
-    errors: list[dict[str, float]] = field(default_factory=list)
+    errors: list[dict[str, float]] = field(default_factory=list)  # of validations
 
 
-def run(
-    task: Task, schedule: Schedule, folder: Path, time_limit: float, device: torch.device, say: Say
-) -> Progress:
-    """Train until the schedule's end or for `time_limit` seconds; go on from `folder`'s state.
+def train(
+    task: TrainingTask,
+    schedule: Schedule,
+    folder: Path,
+    time_limit: float,
+    device: torch.device,
+    say: Say,
+) -> RunProgress:
+    """Train until the schedule's end or the time limit; resume the folder's state if there is one.
 
-    Saves and looks at held-out data before the first step, as what it begins with may have been
-    long in the making; saves on every exit but a kill, and every five minutes for that. Raises
-    WeightsError when the loss is no longer a number, or when the saved state belongs to another
-    run.
+    Saves and validates before the first step, since making the initial weights may have taken
+    long. Saves on every exit, and every five minutes in case the process is killed.
+
+    Args:
+        task: What to train.
+        schedule: How long and how fast.
+        folder: For `state.pt` and `curves.png`.
+        time_limit: s of this call.
+        device: The task's.
+        say: Called with a line for every validation, and where the time limit stops it.
+
+    Returns:
+        How far the run is.
+
+    Raises:
+        WeightsError: The loss is not a number, or the saved state belongs to another run.
     """
     started = saved = time.monotonic()
-    parameters = [p for group, _ in task.groups for p in group]
     optimizer = torch.optim.Adam(
         [{"params": group, "part": part} for group, part in task.groups],
         lr=schedule.rate,
@@ -97,9 +120,9 @@ def run(
     if state.exists():
         progress = _restore(state, task, optimizer, device)
     else:
-        progress = Progress()
+        progress = RunProgress()
         _save(state, task, optimizer, progress)
-    if not progress.errors:  # of what it begins with
+    if not progress.errors:
         progress.errors.append({"step": 0, **task.validate()})
         say(_line(progress, schedule))
         _save(state, task, optimizer, progress)
@@ -109,22 +132,11 @@ def run(
     recent: dict[str, list[Tensor]] = {}
     try:
         while progress.step < schedule.steps:
-            for group in optimizer.param_groups:
-                group["lr"] = group["part"] * schedule.rate_at(progress.step)
-            terms = task.losses(progress.step)
-            total = torch.stack(list(terms.values())).sum()
-            if not math.isfinite(total.item()):
-                raise WeightsError(
-                    f"the loss of step {progress.step} is not a number; lower the learning rate"
-                )
-            optimizer.zero_grad(set_to_none=True)
-            total.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(parameters, LONGEST_STEP)
-            optimizer.step()
+            terms = _step(task, schedule, optimizer, progress.step)
             progress.step += 1
             progress.seconds = before + time.monotonic() - started
-            for name, term in terms.items():  # kept where they are: a GPU need not be waited for
-                recent.setdefault(name, []).append(term.detach())
+            for name, term in terms.items():
+                recent.setdefault(name, []).append(term)
             last = progress.step == schedule.steps
             if progress.step % schedule.validate_every == 0 or last:
                 losses = {n: torch.stack(v).cpu().double().mean().item() for n, v in recent.items()}
@@ -140,24 +152,44 @@ def run(
                 saved = now
     finally:
         _save(state, task, optimizer, progress)
-        plot(progress, folder / "curves.png")
+        plot_curves(progress, folder / "curves.png")
     if progress.step < schedule.steps:
         say(f"stopped at step {progress.step} of {schedule.steps}; the same command goes on")
     return progress
 
 
-def _line(progress: Progress, schedule: Schedule) -> str:
-    said = [f"step {progress.step}/{schedule.steps}  {progress.seconds / 60:.0f} min"]
+def _step(
+    task: TrainingTask, schedule: Schedule, optimizer: torch.optim.Adam, step: int
+) -> dict[str, Tensor]:
+    """Do one step of Adam; return its loss terms, still on the device to not wait for a GPU."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["part"] * schedule.rate_at(step)
+    terms = task.losses(step)
+    total = torch.stack(list(terms.values())).sum()
+    if not math.isfinite(total.item()):
+        raise WeightsError(f"the loss of step {step} is not a number; lower the learning rate")
+    optimizer.zero_grad(set_to_none=True)
+    total.backward()  # type: ignore[no-untyped-call]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
+    optimizer.step()
+    return {name: term.detach() for name, term in terms.items()}
+
+
+def _line(progress: RunProgress, schedule: Schedule) -> str:
+    parts = [f"step {progress.step}/{schedule.steps}  {progress.seconds / 60:.0f} min"]
     for what, values in (("loss", progress.losses), ("held out", progress.errors)):
         if values:
             numbers = [
                 f"{name} {value:.3g}" for name, value in values[-1].items() if name != "step"
             ]
-            said.append(f"{what}: {', '.join(numbers)}")
-    return "  ".join(said)
+            parts.append(f"{what}: {', '.join(numbers)}")
+    return "  ".join(parts)
 
 
-def _save(path: Path, task: Task, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+def _save(
+    path: Path, task: TrainingTask, optimizer: torch.optim.Optimizer, progress: RunProgress
+) -> None:
     with atomic(path) as temporary:
         torch.save(
             {
@@ -171,15 +203,15 @@ def _save(path: Path, task: Task, optimizer: torch.optim.Optimizer, progress: Pr
 
 
 def _restore(
-    path: Path, task: Task, optimizer: torch.optim.Optimizer, device: torch.device
-) -> Progress:
+    path: Path, task: TrainingTask, optimizer: torch.optim.Optimizer, device: torch.device
+) -> RunProgress:
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
         if saved["about"] != task.about:
             raise ValueError(f"it was {saved['about']}")
         task.modules.load_state_dict(saved["modules"])
         optimizer.load_state_dict(saved["optimizer"])
-        return Progress(**json.loads(saved["progress"]))
+        return RunProgress(**json.loads(saved["progress"]))
     except (RuntimeError, KeyError, ValueError, EOFError, UnpicklingError) as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(
@@ -187,8 +219,13 @@ def _restore(
         ) from error
 
 
-def plot(progress: Progress, path: Path) -> None:
-    """Losses and held-out errors over the steps, as a picture; nothing where matplotlib is not."""
+def plot_curves(progress: RunProgress, path: Path) -> None:
+    """Draw losses and held-out errors over the steps; does nothing without matplotlib.
+
+    Args:
+        progress: Of the run.
+        path: The PNG file to write.
+    """
     try:
         import matplotlib
     except ModuleNotFoundError:

@@ -1,8 +1,8 @@
-"""Prepared data made small enough to be carried to a machine without network, and back again.
+"""Prepared data packed into small files, for a machine without network, and unpacked there.
 
 A pack is a folder with one folder for each load, 1/, 2/, ...: pieces of files, and in every load
-the same contents.json that names them all with their hashes. Pictures become JPEGs; what staf
-renders by itself is left out. Any loads make a pack: unpacking does what it can.
+the same contents.json, which lists them all with their hashes. Pictures become JPEGs; rendered
+sets are left out. Unpacking works with any number of the loads and reports what is missing.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ FORMAT = "staf-pack-1"
 
 
 @dataclass(frozen=True)
-class Piece:
+class FilePiece:
     """A part of a packed file."""
 
     name: str  # of a file in one of the loads' folders
@@ -49,13 +49,20 @@ class Piece:
     sha256: str
 
 
-Contents = dict[str, list[Piece]]  # the packed files and their pieces, in order
+Contents = dict[str, list[FilePiece]]  # the packed files and their pieces, in order
 
 
 def pack(data: Path, folder: Path, say: Say) -> None:
-    """Write the pack of a prepared DATA folder.
+    """Pack prepared data.
 
-    Raises DatasetError where DATA lacks something, OutputError where the pack cannot be written.
+    Args:
+        data: What `prepare_data` made.
+        folder: The pack's, to write.
+        say: Called with a line for each load.
+
+    Raises:
+        DatasetError: A file is missing or cannot be read.
+        OutputError: The pack cannot be written.
     """
     absent = [name for name in FILES if not (data / name).is_file()]
     if absent:
@@ -69,7 +76,7 @@ def pack(data: Path, folder: Path, say: Say) -> None:
             part = content[start : start + PIECE]
             piece = f"{name.replace('/', '-')}.{start // PIECE:02d}"
             cut[piece] = part
-            contents[name].append(Piece(piece, len(part), hashlib.sha256(part).hexdigest()))
+            contents[name].append(FilePiece(piece, len(part), hashlib.sha256(part).hexdigest()))
     loads = _share_out({name: len(part) for name, part in cut.items()})
     listing = {name: [asdict(piece) for piece in pieces] for name, pieces in contents.items()}
     about = json.dumps({"format": FORMAT, "files": listing}, indent=1)
@@ -83,10 +90,16 @@ def pack(data: Path, folder: Path, say: Say) -> None:
 
 
 def unpack(folder: Path, data: Path, say: Say) -> None:
-    """Write into DATA every file whose pieces are all here; say what is missing still.
+    """Unpack every file whose pieces are all here.
 
-    Raises DatasetError for a pack that is none, is altered or is none of this version's,
-    OutputError where DATA cannot be written.
+    Args:
+        folder: The pack's, with some loads or all.
+        data: The folder of prepared data, to write.
+        say: Called with a line for each file, and with what is missing.
+
+    Raises:
+        DatasetError: There is no load, the loads do not belong together, or a piece was altered.
+        OutputError: The data cannot be written.
     """
     loads = sorted(path.parent for path in folder.glob(f"*/{CONTENTS}"))
     if not loads:
@@ -108,7 +121,7 @@ def unpack(folder: Path, data: Path, say: Say) -> None:
 
 
 def _share_out(sizes: dict[str, int]) -> list[list[str]]:
-    """As few loads as LOAD allows, about equally heavy: the largest piece goes first."""
+    """Distribute pieces over as few loads as LOAD allows, about equally large."""
     for count in range(math.ceil(sum(sizes.values()) / LOAD), len(sizes)):
         loads: list[list[str]] = [[] for _ in range(count)]
         weights = [0] * count
@@ -122,7 +135,7 @@ def _share_out(sizes: dict[str, int]) -> list[list[str]]:
 
 
 def _packed(path: Path) -> bytes:
-    """A file's content; of an array of pictures (..., H, W, 3), its shape and its JPEGs."""
+    """A file's content; for an array of pictures (..., H, W, 3), its shape and its JPEGs."""
     if path.suffix != ".npy":
         return path.read_bytes()
     try:
@@ -172,7 +185,7 @@ def _encode(picture: NDArray[np.uint8]) -> bytes:
 def _decode(
     jpeg: NDArray[np.uint8], end: NDArray[np.int64], shape: tuple[int, ...]
 ) -> Iterator[NDArray[np.uint8]]:
-    """The pictures of JPEGs that lie one after the other; raises ValueError for other shapes."""
+    """Decode JPEGs that follow each other; raise ValueError for another shape."""
     from PIL import Image
 
     start = 0
@@ -192,7 +205,7 @@ def _read_contents(path: Path) -> Contents:
             raise ValueError(f"format {about['format']}")
         return {
             name: [
-                Piece(str(p["name"]), int(p["bytes"]), str(p["sha256"]))
+                FilePiece(str(p["name"]), int(p["bytes"]), str(p["sha256"]))
                 for p in about["files"][name]
             ]
             for name in FILES
@@ -201,13 +214,13 @@ def _read_contents(path: Path) -> Contents:
         raise DatasetError(f"{path}: describes no pack ({error!r}); pack once more") from error
 
 
-def _find(loads: list[Path], piece: Piece) -> Path | None:
-    """Where a piece lies; its name is taken for a name only, not for a way to somewhere else."""
+def _find(loads: list[Path], piece: FilePiece) -> Path | None:
+    """Where a piece is; only the last part of its name is used, so no path leads elsewhere."""
     places = (load / Path(piece.name).name for load in loads)
     return next((path for path in places if path.is_file()), None)
 
 
-def _read(path: Path, piece: Piece) -> bytes:
+def _read(path: Path, piece: FilePiece) -> bytes:
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != piece.sha256:
         raise DatasetError(f"{path}: was altered or cut off; bring it here again")

@@ -1,4 +1,4 @@
-"""How much of everything: the plans that lead from prepared data to a checkpoint."""
+"""The plans from prepared data to a checkpoint: how much is rendered and trained."""
 
 from dataclasses import dataclass
 
@@ -8,21 +8,21 @@ from staf_cli.training.batches import Phase
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes of the rendered sets and of the two stages."""
+    """Sizes of the rendered sets, and the schedules of both stages."""
 
     poses: int  # scenes of one frame
     sequences: int  # scenes of SEQUENCE frames
     held_out: int  # the same, of motions, outfits and backgrounds that nothing is trained on
     encoder: str
     batch: int  # crops, in stage 1
-    seeing_steps: int  # stage 1, first half
-    seeing_rate: float
-    seeing_phases: tuple[Phase, ...]
-    base_steps: int  # stage 1, second half
-    base_rate: float
-    temporal_steps: int
-    temporal_batch: int  # windows
-    temporal_rate: float
+    pretraining_steps: int  # stage 1, first half
+    pretraining_rate: float
+    pretraining_phases: tuple[Phase, ...]
+    stage1_steps: int  # stage 1, second half
+    stage1_rate: float
+    stage2_steps: int
+    stage2_batch: int  # windows
+    stage2_rate: float
     validate_every: int  # steps
 
 
@@ -34,14 +34,14 @@ PLANS = {
         held_out=48,
         encoder="yolo11n",
         batch=32,
-        seeing_steps=1500,
-        seeing_rate=3e-4,
-        seeing_phases=(Phase(0.7, 224, 2), Phase(1.0, 224, 3)),
-        base_steps=0,  # the first ones undo more of what was solved for than they gain
-        base_rate=1e-4,
-        temporal_steps=0,  # the same
-        temporal_batch=12,
-        temporal_rate=2e-4,
+        pretraining_steps=1500,
+        pretraining_rate=3e-4,
+        pretraining_phases=(Phase(0.7, 224, 2), Phase(1.0, 224, 3)),
+        stage1_steps=0,  # the first ones undo more of the solved regressors than they gain
+        stage1_rate=1e-4,
+        stage2_steps=0,  # the same
+        stage2_batch=12,
+        stage2_rate=2e-4,
         validate_every=100,
     ),
     # One large GPU, meant for half an hour; not yet run.
@@ -51,14 +51,14 @@ PLANS = {
         held_out=48,
         encoder="resnet50",
         batch=128,
-        seeing_steps=8000,
-        seeing_rate=3e-4,
-        seeing_phases=(Phase(0.5, 160, 3), Phase(1.0, 224, 3)),
-        base_steps=8000,
-        base_rate=1e-4,
-        temporal_steps=6000,
-        temporal_batch=64,
-        temporal_rate=1e-4,
+        pretraining_steps=8000,
+        pretraining_rate=3e-4,
+        pretraining_phases=(Phase(0.5, 160, 3), Phase(1.0, 224, 3)),
+        stage1_steps=8000,
+        stage1_rate=1e-4,
+        stage2_steps=6000,
+        stage2_batch=64,
+        stage2_rate=1e-4,
         validate_every=1000,
     ),
 }
@@ -66,7 +66,17 @@ SEQUENCE = 16  # frames
 
 
 def find_plan(name: str) -> Plan:
-    """A plan by name. Raises UsageError for another."""
+    """Find a plan by name.
+
+    Args:
+        name: A key of PLANS.
+
+    Returns:
+        The plan.
+
+    Raises:
+        UsageError: There is no such plan.
+    """
     try:
         return PLANS[name]
     except KeyError:

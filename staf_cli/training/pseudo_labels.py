@@ -1,18 +1,19 @@
-"""Pseudo-labels: the body fitted to the 2D points of many people, each on their own, at once.
+"""Pseudo-labels: the body fitted to the 2D points of many single people at once.
 
-For photos with 2D labels alone (EFT's idea, Joo et al. 2021, by optimisation instead of by
-fine-tuning). Energies are minus log probabilities in plain units, as in energy.py: squared
-deviations over usual ones. A point is exactly a mixture of the joints' frames, because the
-body's skinning is linear: nothing is skinned.
+Photos have 2D labels alone. As in EFT (Joo et al. 2021), which the paper uses for its own photos
+(4.1), poses are fitted to them, here by optimisation and not by fine-tuning a network. Energies
+are minus log probabilities, as in staf_cli/fitting/energy.py: squared deviations over usual ones.
+Since the body's skinning is linear, a point is exactly a mixture of the joints' frames, so no
+vertex is computed.
 
-1. Many starts a person: the torso rolled as the image shows it, facing four ways; standing,
-   tilted towards the camera, away from it or not at all; crouching. A short fit from each.
-2. The best few are fitted on; the best of them is the result, and how far the others are from
-   it, if they explain the points as well, is the `doubt`.
-3. `confidence` says how far a fit is to be believed.
+1. Several starts per person: the torso rolled as in the image, facing four ways; upright, tilted
+   towards the camera, away from it or not at all; crouching. A short fit from each.
+2. The best few are fitted to the end. The best of them is the result; its distance to others that
+   explain the points as well is the result's `doubt`.
+3. `confidence` rates a fit.
 
-Points are in pixels of a square image around the person, whose side is MARGIN times the
-longer side of the person's box. The camera is the network's (`project_to_crop`) for this square.
+Points are in pixels of a square image around the person, whose side is MARGIN times the longer
+side of the person's box. The camera is the network's (`project_to_crop`) for this square.
 """
 
 import math
@@ -33,29 +34,29 @@ from staf_cli.training.people.pose_prior import PosePrior
 from staf_cli.training.samples import MARGIN, PIXELS
 
 YAWS = (0.0, math.pi / 2, math.pi, -math.pi / 2)  # rad; 0 faces the camera
-TILTS = (0.0, 0.9, -0.9)  # rad, about the image's horizontal, of a torso that stands upright
+TILTS = (0.0, 0.9, -0.9)  # rad, about the image's horizontal, of an upright torso
 SCREENING_STEPS, STEPS = 70, 250
-FINALISTS = 4  # starts a person that are fitted to the end
+FINALISTS = 4  # starts per person that are fitted to the end
 RATE = 0.06  # rad, Adam's first step
 ROBUST_WIDTH = (40.0, 6.0)  # Geman-McClure's width, in sigmas: first, last
-CHUNK = 8000  # people whose graph is in memory at a time: about 1 GB
+CHUNK = 8000  # rows whose autograd graph is in memory at a time: about 1 GB
 
-# How far off a human label usually is, in sides of the person's box; LSP's order.
+# Usual error of a human label, in sides of the person's box; LSP's order.
 LABEL_SIGMA = 0.01 * torch.tensor([2, 2, 2.5, 2.5, 2, 2, 1.8, 1.8, 2, 2, 1.8, 1.8, 2, 2])
-START_SIGMA = 0.3  # rad, how far off the joints of a given start usually are
+START_SIGMA = 0.3  # rad, usual error of the joints of a given estimate
 
 # COCO's; detected hips are lower on clothed people than on the bare body.
 DETECTED_SIGMA = torch.where(
     torch.tensor([k in (11, 12) for k in range(17)]), 0.035, KEYPOINT_SIGMA
 )
-# m of depth: neck from pelvis, ankles from the trunk. Tighter than for a track: a single image
-# shows no motion, and perspective makes legs look short, as if they leaned.
+# m of depth: neck from pelvis, ankles from the trunk. Tighter than for a track: perspective makes
+# legs look short, as if they leaned, and a single image has no motion that shows the difference.
 LEAN_SIGMA = torch.tensor([0.07, 0.1])
 LEAN_BEND = 2.0  # sigmas
 
-# Recorded people hardly ever just stand, those in photos often do. Where joints are then (rad, as
-# in joint_limits.py: left side and middle) and how far off they usually are.
-_STANDING = {
+# Upright with lowered arms: rare in recorded motion, frequent in photos. Mean and usual deviation
+# of the joints' angles (rad, as in joint_limits.py: left side and middle).
+_UPRIGHT = {
     **dict.fromkeys((1, 7), ((0, 0, 0), (0.15, 0.2, 0.12))),  # hips, ankles
     4: ((0.08, 0, 0), (0.12, 0.05, 0.05)),  # knee
     **dict.fromkeys((3, 6, 9), ((0, 0, 0), (0.1, 0.1, 0.1))),
@@ -68,15 +69,15 @@ _STANDING = {
 }
 
 _CROUCHING = {1: -1.5, 4: 1.7, 7: -0.3}  # rad about x: hip, knee, ankle
-STANDING_ODDS = 7.0  # ln of how much more usual that is than the most usual recorded pose
+UPRIGHT_LOG_WEIGHT = 7.0  # of the upright pose against the most frequent recorded one
 
-# A fit is believed wholly up to the first number, not at all from the second on.
+# Full confidence up to the first number, none from the second on.
 ERROR_RANGE = (0.04, 0.065)  # m, mean distance of the points at the person's scale
 WORST_RANGE = (0.1, 0.2)  # m, of the second worst labelled point
 STRAIN_RANGE = (35.0, 60.0)  # energy of pose and shape
-DOUBT_RANGE = (0.04, 0.12)  # m, how far joints are expected to be elsewhere
+DOUBT_RANGE = (0.04, 0.12)  # m, expected distance of the joints in other explanations
 DEPTH_RANGE = (0.7, 1.0)  # spread of the joints along the line of sight over that across it
-LEAST_POINTS = 8  # joints that must be seen for any belief
+LEAST_POINTS = 8  # joints that must be seen for any confidence
 
 _ANKLES_TO_NECK = ((0, 1), (1, 2), (3, 4), (4, 5), (6, 7), (7, 8), (9, 10), (10, 11))
 _LIMBS = torch.tensor([*_ANKLES_TO_NECK, (2, 8), (3, 9), (8, 9)])  # pairs of LSP joints
@@ -84,69 +85,92 @@ _LIMBS_IN_COCO = [16, 14, 12, 11, 13, 15, 10, 8, 6, 5, 7, 9]  # LSP's first 12 j
 
 
 @dataclass(frozen=True)
-class Start:
-    """Where N people are believed to be, such as a network's estimate."""
+class InitialBodies:
+    """An estimate of N people to start from, such as a network's."""
 
     rotmats: Tensor  # (N, 24, 3, 3), the root in the camera's frame
     betas: Tensor  # (N, 10)
 
 
 @dataclass(frozen=True)
-class Fit:
-    """N people fitted, float32; joints and points are those of Body(rotmats, betas)."""
+class FittedBodies:
+    """N fitted people, float32; joints and points are those of the body with these parameters."""
 
     rotmats: Tensor  # (N, 24, 3, 3), the root in the camera's frame
     betas: Tensor  # (N, 10)
     pred_cam: Tensor  # (N, 3) s, tx, ty of the square image, as `project_to_crop` takes them
-    energy: Tensor  # (N,) minus log probability, but for a constant
+    energy: Tensor  # (N,) minus log probability, up to a constant
     error: Tensor  # (N,) m, mean 2D distance of the points by weight, at the person's scale
     worst: Tensor  # (N,) m, 2D distance of the second worst point, at the person's scale
     strain: Tensor  # (N,) the part of the energy that pose and shape have
     doubt: Tensor  # (N,) m, expected distance of the joints in other explanations; 0: no other
     depth: Tensor  # (N,) spread of the joints along the line of sight over that across it
-    seen: Tensor  # (N,) how many of the 12 limb joints were labelled or detected
+    seen: Tensor  # (N,) number of the 12 limb joints that were labelled or detected
 
     @property
     def poses(self) -> NDArray[np.float32]:
-        """(N, 72) axis-angle, rad."""
+        """The pose as axis-angle (N, 72), rad."""
         return np.asarray(matrix_to_axis_angle(self.rotmats).flatten(1).numpy())
 
 
 @dataclass(frozen=True)
-class Points:
-    """A body's P points as mixtures of its joints' frames: exact for linear skinning."""
+class LinearPoints:
+    """P points of a body as mixtures of its joints' frames: exact for linear skinning."""
 
     rest: Tensor  # (24, 3) m, joints in the T-pose
     rest_dirs: Tensor  # (24, 3, 10) m per unit of beta
     joint: Tensor  # (K,) int64, a joint that carries a point
     mix: Tensor  # (P, K) 1 where the pair belongs to the point
-    share: Tensor  # (K,) of the point that it carries
-    offset: Tensor  # (K, 3) m, share times the place in the joint's frame
+    share: Tensor  # (K,) the joint's share of the point
+    offset: Tensor  # (K, 3) m, share times the point's place in the joint's frame
     offset_dirs: Tensor  # (K, 3, 10) m per unit of beta
 
     def pose(self, rotmats: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
-        """rotmats (N, 24, 3, 3), betas (N, 10) -> points (N, P, 3), joints (N, 24, 3), m."""
+        """Pose the points.
+
+        Args:
+            rotmats: (N, 24, 3, 3) local rotations.
+            betas: (N, 10)
+
+        Returns:
+            Points (N, P, 3) and joints (N, 24, 3), m.
+        """
         rest = self.rest + torch.einsum("jcb,nb->njc", self.rest_dirs, betas)
-        frames, places = forward_kinematics(rotmats, rest)
+        frames, joints = forward_kinematics(rotmats, rest)
         offset = self.offset + torch.einsum("kcb,nb->nkc", self.offset_dirs, betas)
         parts = (frames[:, self.joint] @ offset[..., None]).squeeze(-1)
-        parts = parts + self.share[:, None] * places[:, self.joint]
-        return self.mix @ parts, places
+        parts = parts + self.share[:, None] * joints[:, self.joint]
+        return self.mix @ parts, joints
 
 
-def photo_points(body: Body) -> Points:
-    """The 31 points of sample sets: LSP's joints, then COCO's keypoints.
+def photo_points(body: Body) -> LinearPoints:
+    """Build the 31 points of sample sets: LSP's joints, then COCO's keypoints.
 
-    Raises BodyError for a body without their regressors or with pose correctives.
+    Args:
+        body: With linear skinning: no pose correctives.
+
+    Returns:
+        The points.
+
+    Raises:
+        BodyError: The body lacks their regressors or has pose correctives.
     """
     arrays = body.arrays
     if arrays.lsp14_regressor is None or arrays.coco17_regressor is None or arrays.posedirs.any():
         raise BodyError(f"body {body.name} cannot be fitted to photos; use the open body")
-    return mixed_points(body, np.concatenate([arrays.lsp14_regressor, arrays.coco17_regressor]))
+    return linear_points(body, np.concatenate([arrays.lsp14_regressor, arrays.coco17_regressor]))
 
 
-def mixed_points(body: Body, regressor: NDArray[np.float32]) -> Points:
-    """Points (P, V) of a body without pose correctives."""
+def linear_points(body: Body, regressor: NDArray[np.float32]) -> LinearPoints:
+    """Build points of a body from their vertices.
+
+    Args:
+        body: With linear skinning: no pose correctives.
+        regressor: (P, V) weights of the vertices in each point.
+
+    Returns:
+        The points.
+    """
     arrays = body.arrays
     rest = arrays.J_regressor @ arrays.v_template
     rest_dirs = np.einsum("jv,vcb->jcb", arrays.J_regressor, arrays.shapedirs)
@@ -159,7 +183,9 @@ def mixed_points(body: Body, regressor: NDArray[np.float32]) -> Points:
     offset_dirs -= own[:, None, None] * rest_dirs[joint]
     mix = np.zeros((len(regressor), len(point)), np.float32)
     mix[point, np.arange(len(point))] = 1
-    return Points(*map(torch.from_numpy, (rest, rest_dirs, joint, mix, own, offset, offset_dirs)))
+    return LinearPoints(
+        *map(torch.from_numpy, (rest, rest_dirs, joint, mix, own, offset, offset_dirs))
+    )
 
 
 @dataclass(frozen=True)
@@ -175,13 +201,13 @@ class _Unknowns:
 
     @property
     def rotmats(self) -> Tensor:
-        """(R, 24, 3, 3)"""
+        """The pose (R, 24, 3, 3)."""
         root = self.root @ axis_angle_to_matrix(self.turn)
         return torch.cat([root[:, None], axis_angle_to_matrix(self.angles)], 1)
 
     @property
     def pred_cam(self) -> Tensor:
-        """(R, 3)"""
+        """The camera (R, 3)."""
         return torch.cat([self.log_scale.exp()[:, None], self.move], 1)
 
     def rows(self, rows: Tensor | slice) -> "_Unknowns":
@@ -197,34 +223,49 @@ class _Unknowns:
 
 @dataclass(frozen=True)
 class _Model:
-    """The body's points and how usual its poses are."""
+    """The body's points and the prior of its poses."""
 
-    points: Points
+    points: LinearPoints
     prior: PosePrior
 
 
 @dataclass(frozen=True)
 class _Evidence:
-    """What is seen of R rows and what is held likely before."""
+    """The observations of R rows, and the estimate to stay near, if there is one."""
 
     points: Tensor  # (R, 31, 2) the square's [-1, 1] coordinates
     weight: Tensor  # (R, 31)
-    near: Tensor | None  # (R, 23, 3) rad, where a start's joints are
+    near: Tensor | None  # (R, 23, 3) rad, rotation vectors of the estimate's joints
 
     def rows(self, rows: Tensor | slice) -> "_Evidence":
         near = None if self.near is None else self.near[rows]
         return _Evidence(self.points[rows], self.weight[rows], near)
 
 
-def fit(
-    kp2d: Tensor, body: Body, prior: PosePrior, start: Start | None = None, size: int = PIXELS
-) -> Fit:
-    """Fit N people to their points (N, 31, 3): x, y px of a square image of `size` px, weight.
+def fit_bodies(
+    kp2d: Tensor,
+    body: Body,
+    prior: PosePrior,
+    start: InitialBodies | None = None,
+    size: int = PIXELS,
+) -> FittedBodies:
+    """Fit people to their 2D points.
 
-    Without a start the facing is searched for; with one it is kept, and joints are held near
-    the start's. Everybody comes back: `confidence` says whom to believe.
+    Args:
+        kp2d: (N, 31, 3) x, y px of a square image around each person; weight.
+        body: With linear skinning.
+        prior: Of its poses.
+        start: Estimates of the people: their facing is kept and their joints are held near. None:
+            several starts are tried.
+        size: px, side of the image.
+
+    Returns:
+        A fit for every person; `confidence` rates them.
+
+    Raises:
+        BodyError: The body lacks the points' regressors or has pose correctives.
     """
-    model = _Model(photo_points(body), with_standing(prior))
+    model = _Model(photo_points(body), add_upright_pose(prior))
     points, weight = kp2d[..., :2].float() / size * 2 - 1, kp2d[..., 2].float()
     people = len(points)
     if start is None:
@@ -240,20 +281,25 @@ def fit(
     else:
         angles = matrix_to_axis_angle(start.rotmats[:, 1:].float())
         root, betas = start.rotmats[:, 0].float(), start.betas.float()
-        unknowns = _placed(model, points, weight, root, angles, betas)
+        unknowns = _place(model, points, weight, root, angles, betas)
         evidence = _Evidence(points, weight, angles)
     unknowns = _descend(model, unknowns, evidence, STEPS, settle=True)
     return _best(model, unknowns, evidence, people)
 
 
-def confidence(fitted: Fit) -> Tensor:
-    """How far each fit (N,) is to be believed, in [0, 1]: the product of ramps.
+def confidence(fitted: FittedBodies) -> Tensor:
+    """Rate fits: the product of linear ramps.
 
-    Points must lie on the image's (on average, and all but one), pose and shape must be usual,
-    no other explanation as good, and little hidden in depth. 0 where fewer than LEAST_POINTS
-    joints were seen.
+    The points must fit the image (on average, and all but one), pose and shape must be usual, no
+    other explanation as good, and little hidden in depth.
+
+    Args:
+        fitted: N people.
+
+    Returns:
+        (N,) in [0, 1]; 0 where fewer than LEAST_POINTS joints were seen.
     """
-    belief = (fitted.seen >= LEAST_POINTS).float()
+    rating = (fitted.seen >= LEAST_POINTS).float()
     for value, (whole, none) in (
         (fitted.error, ERROR_RANGE),
         (fitted.worst, WORST_RANGE),
@@ -261,14 +307,21 @@ def confidence(fitted: Fit) -> Tensor:
         (fitted.doubt, DOUBT_RANGE),
         (fitted.depth, DEPTH_RANGE),
     ):
-        belief = belief * ((none - value) / (none - whole)).clamp(0, 1)
-    return belief
+        rating = rating * ((none - value) / (none - whole)).clamp(0, 1)
+    return rating
 
 
-def with_standing(prior: PosePrior) -> PosePrior:
-    """A prior for photos, in which people stand more often than they were recorded to."""
+def add_upright_pose(prior: PosePrior) -> PosePrior:
+    """Add a Gaussian around upright poses, which photos show more often than recordings do.
+
+    Args:
+        prior: Of recorded motion.
+
+    Returns:
+        A prior for photos.
+    """
     table = torch.zeros(JOINT_COUNT, 2, 3)
-    for joint, values in _STANDING.items():
+    for joint, values in _UPRIGHT.items():
         table[joint] = torch.tensor(values)
         if joint in RIGHT:
             table[RIGHT[joint]] = table[joint] * torch.tensor([[1, -1, -1], [1, 1, 1]])
@@ -277,26 +330,26 @@ def with_standing(prior: PosePrior) -> PosePrior:
         prior,
         mean=torch.cat([prior.mean, mean[None]]),
         whiten=torch.cat([prior.whiten, torch.diag(1 / sigma)[None]]),
-        log_weight=torch.cat([prior.log_weight, torch.tensor([STANDING_ODDS])]),
+        log_weight=torch.cat([prior.log_weight, torch.tensor([UPRIGHT_LOG_WEIGHT])]),
     )
 
 
 def _starts(model: _Model, points: Tensor, weight: Tensor) -> _Unknowns:
-    """People who stand or crouch, with their torsos as in the image: N times as many rows."""
+    """Upright and crouching people with their torsos as in the image: several rows per person."""
     up = _torso(points, weight)
     roll = torch.atan2(up[:, 0], -up[:, 1])
-    standing = model.prior.mean[-1].reshape(-1, 3)
-    crouching = standing.clone()
+    upright_pose = model.prior.mean[-1].reshape(-1, 3)
+    crouching = upright_pose.clone()
     for joint, angle in _CROUCHING.items():
         crouching[[joint - 1, RIGHT[joint] - 1], 0] = angle
     upright = torch.cartesian_prod(torch.tensor(YAWS), torch.tensor(TILTS))
     low = torch.cartesian_prod(torch.tensor(YAWS), torch.zeros(1))
     people, count = len(points), len(upright) + len(low)
     yaw, tilt = torch.cat([upright, low]).repeat(people, 1).unbind(1)
-    angles = torch.stack([*[standing] * len(upright), *[crouching] * len(low)])
+    angles = torch.stack([*[upright_pose] * len(upright), *[crouching] * len(low)])
     # The body's y is up and the camera's down: half a turn about x makes it face the camera.
     root = _about(2, roll.repeat_interleave(count)) @ _about(0, math.pi + tilt) @ _about(1, yaw)
-    return _placed(
+    return _place(
         model,
         points.repeat_interleave(count, 0),
         weight.repeat_interleave(count, 0),
@@ -307,7 +360,7 @@ def _starts(model: _Model, points: Tensor, weight: Tensor) -> _Unknowns:
 
 
 def _torso(points: Tensor, weight: Tensor) -> Tensor:
-    """(N, 2): from the hips' middle to the shoulders' in the image; upwards where unseen."""
+    """From the hips' middle to the shoulders' in the image (N, 2); upwards where unseen."""
     joints, sure = _joints(points, weight)
     upwards = (joints[:, 8:10] - joints[:, 2:4]).mean(1)
     known = (sure[:, [2, 3, 8, 9]] > 0).all(1)
@@ -322,10 +375,10 @@ def _joints(points: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return joints, sure
 
 
-def _placed(
+def _place(
     model: _Model, points: Tensor, weight: Tensor, root: Tensor, angles: Tensor, betas: Tensor
 ) -> _Unknowns:
-    """People in front of the camera that shows their limbs as long as they are seen, or longer."""
+    """Place posed people in front of the camera so that their longest limbs have the right size."""
     with torch.no_grad():
         rotmats = torch.cat([root[:, None], axis_angle_to_matrix(angles)], 1)
         body_points, _ = model.points.pose(rotmats, betas)
@@ -335,7 +388,7 @@ def _placed(
         shown = (joints[:, first] - joints[:, second]).norm(dim=-1)
         known = torch.minimum(sure[:, first], sure[:, second]) > 0
         ratio = torch.where(known, shown / length, torch.nan)
-        # A limb is never longer in the image than in space; the longest show the scale.
+        # A limb is never longer in the image than in space, so the largest ratios show the scale.
         scale = ratio.nanquantile(0.8, dim=1).nan_to_num(0.8).clamp(0.1, 5)
         trunk = sure[:, [2, 3, 8, 9], None].clamp(min=1e-3)
         off = joints[:, [2, 3, 8, 9]] / scale[:, None, None] - body_points[:, [2, 3, 8, 9], :2]
@@ -353,11 +406,7 @@ def _about(axis: int, angle: Tensor) -> Tensor:
 def _descend(
     model: _Model, start: _Unknowns, evidence: _Evidence, steps: int, *, settle: bool
 ) -> _Unknowns:
-    """The likeliest unknowns near the start, by Adam.
-
-    The robust term stays wide unless it shall `settle`: then it narrows, and lets go of what
-    nothing explains.
-    """
+    """Minimise the energy by Adam; with `settle` the robust term narrows, which drops outliers."""
     done = [
         _descend_some(model, start.rows(rows), evidence.rows(rows), steps, settle)
         for rows in _chunks(len(start.root))
@@ -413,7 +462,7 @@ def _descend_some(
 
 
 def _energies(model: _Model, unknowns: _Unknowns, evidence: _Evidence) -> Tensor:
-    """(R,): energies at the last, narrow width."""
+    """Energies (R,) at the last, narrow width."""
     with torch.no_grad():
         return torch.cat(
             [
@@ -424,7 +473,7 @@ def _energies(model: _Model, unknowns: _Unknowns, evidence: _Evidence) -> Tensor
 
 
 def _energy(model: _Model, unknowns: _Unknowns, evidence: _Evidence, width: float) -> Tensor:
-    """(R,): minus the log probability, but for a constant."""
+    """Minus the log probability (R,), up to a constant."""
     points, joints = model.points.pose(unknowns.rotmats, unknowns.betas)
     off = project_to_crop(points, unknowns.pred_cam) - evidence.points
     square = (off / _sigma()[:, None]).square().sum(-1)
@@ -436,25 +485,25 @@ def _energy(model: _Model, unknowns: _Unknowns, evidence: _Evidence, width: floa
 
 
 def _leaning(joints: Tensor) -> Tensor:
-    """(R,): trunk and legs tilted along the line of sight; beyond LEAN_BEND in proportion."""
+    """Energy (R,) of trunk and legs that tilt in depth: squared up to LEAN_BEND, then linear."""
     pelvis, ankles, neck = joints[:, 0, 2], joints[:, [7, 8], 2].mean(1), joints[:, 12, 2]
     lean = torch.stack([neck - pelvis, ankles - (neck + pelvis) / 2], 1) / LEAN_SIGMA
     return (LEAN_BEND**2 * ((1 + lean.square() / LEAN_BEND**2).sqrt() - 1)).sum(1)
 
 
 def _sigma() -> Tensor:
-    """(31,): how far off points usually are in the square's [-1, 1] coordinates."""
+    """Usual errors of the points (31,) in the square's [-1, 1] coordinates."""
     return torch.cat([LABEL_SIGMA, DETECTED_SIGMA]) * 2 / MARGIN
 
 
 def _strain(model: _Model, unknowns: _Unknowns) -> Tensor:
-    """(R,): pose and shape away from where they are expected."""
+    """Energy (R,) of unusual poses and shapes."""
     shape = 0.5 * (unknowns.betas / BETAS_SIGMA).square().sum(1)
     return model.prior.energy(unknowns.angles) + shape
 
 
-def _best(model: _Model, unknowns: _Unknowns, evidence: _Evidence, people: int) -> Fit:
-    """The best of each person's rows, with what tells how good it is."""
+def _best(model: _Model, unknowns: _Unknowns, evidence: _Evidence, people: int) -> FittedBodies:
+    """The best of each person's rows, with the measures of how good it is."""
     energy = _energies(model, unknowns, evidence).reshape(people, -1)
     count = energy.shape[1]
     with torch.no_grad():
@@ -468,7 +517,7 @@ def _best(model: _Model, unknowns: _Unknowns, evidence: _Evidence, people: int) 
         off = (project_to_crop(points[rows], chosen.pred_cam) - seen.points).norm(dim=-1)
         off = off / chosen.pred_cam[:, :1]
         spread = joints[rows].std(1)  # (N, 3)
-        return Fit(
+        return FittedBodies(
             rotmats=chosen.rotmats,
             betas=chosen.betas,
             pred_cam=chosen.pred_cam,

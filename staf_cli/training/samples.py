@@ -1,8 +1,9 @@
-"""Sample sets: people cut out of photos or made ourselves, with what is known of them.
+"""Sample sets: images of single people with their labels, as all training data are stored.
 
-A set is a folder with `images.npy`, which is never read whole, and `labels.npz`. A sample is a
-sequence of T frames (1 for photos). Each image is a square around the person whose side is
-MARGIN times the longer side of the person's box, so that crops have room to move in.
+A set is a folder with `images.npy`, which stays on the disk (memory-mapped), and `labels.npz`. A
+sample is a sequence of T frames of one person (T = 1 for photos). Each image is a square around
+the person whose side is MARGIN times the longer side of the person's box, which leaves room for
+random crops.
 """
 
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from staf_cli.core.errors import DatasetError
 from staf_cli.core.files import atomic
 
-PIXELS = 288
+PIXELS = 288  # side of a stored image
 MARGIN = 1.4
 POINTS = 31  # the 14 LSP joints, then the 17 COCO keypoints
 
@@ -24,15 +25,20 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """What is known of N samples of T frames; raises DatasetError where shapes do not fit."""
+    """The labels of N samples of T frames, in pixels of the stored images.
 
-    kp2d: Floats  # (N, T, 31, 3) px of the stored image, and how sure: 0 unknown, 1 certain
-    box: Floats  # (N, T, 4) x1, y1, x2, y2 px of the stored image, as a detector would say
-    poses: Floats  # (N, T, 72) axis-angle, radians; global_orient in the camera frame
+    Raises:
+        DatasetError: Shapes or dtypes do not fit, or a value is not finite.
+    """
+
+    kp2d: Floats  # (N, T, 31, 3) x, y px; confidence: 0 unknown, 1 certain
+    box: Floats  # (N, T, 4) x1, y1, x2, y2 px, as a detector's
+    poses: Floats  # (N, T, 72) axis-angle, rad; global_orient in the camera frame
     betas: Floats  # (N, T, 10)
-    smpl_weight: Floats  # (N,) how sure poses and betas are: 0 unknown, 1 certain
+    smpl_weight: Floats  # (N,) confidence of poses and betas: 0 unknown, 1 certain
 
     def __post_init__(self) -> None:
+        """Check the arrays."""
         n, t = self.box.shape[:2]
         shapes = {
             "kp2d": (n, t, POINTS, 3),
@@ -49,13 +55,15 @@ class Labels:
                 raise DatasetError(f"{name}: holds values that are not finite")
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return len(self.box)
 
     def __getitem__(self, rows: NDArray[np.int64] | slice) -> "Labels":
+        """Return the labels of some samples."""
         return Labels(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def frames(self, columns: slice) -> "Labels":
-        """The labels of some of the frames of every sample."""
+        """Return the labels of the same frames of every sample."""
         kp2d, box, poses, betas = (
             array[:, columns] for array in (self.kp2d, self.box, self.poses, self.betas)
         )
@@ -64,12 +72,17 @@ class Labels:
 
 @dataclass(frozen=True, eq=False)
 class SampleSet:
-    """Labels and the images they belong to."""
+    """Images and their labels.
+
+    Raises:
+        DatasetError: The images' shape or dtype does not fit the labels.
+    """
 
     images: NDArray[np.uint8]  # (N, T, 288, 288, 3) RGB, usually memory-mapped
     labels: Labels
 
     def __post_init__(self) -> None:
+        """Check the images."""
         shape = (*self.labels.box.shape[:2], PIXELS, PIXELS, 3)
         if self.images.shape != shape or self.images.dtype != np.uint8:
             raise DatasetError(
@@ -77,11 +90,22 @@ class SampleSet:
             )
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return len(self.labels)
 
 
 def read_samples(folder: Path) -> SampleSet:
-    """Open a set; nothing but the labels is read. Raises DatasetError for what is no set."""
+    """Open a sample set; only its labels are read into memory.
+
+    Args:
+        folder: What `write_samples` wrote.
+
+    Returns:
+        The set, with memory-mapped images.
+
+    Raises:
+        DatasetError: The folder is not a sample set.
+    """
     try:
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
         with np.load(folder / "labels.npz", allow_pickle=False) as archive:
@@ -97,10 +121,19 @@ def read_samples(folder: Path) -> SampleSet:
 def write_samples(
     folder: Path, pieces: Iterable[tuple[NDArray[np.uint8], Labels]], count: int, frames: int
 ) -> None:
-    """Write a set of `count` samples of `frames` frames from pieces as they come.
+    """Write a sample set piece by piece; only one piece's images are in memory.
 
-    Memory holds one piece. The labels come last: a folder without them is no set.
-    Raises OutputError where the folder cannot be written, DatasetError when pieces run short.
+    The labels are written last: a folder without them is not a set.
+
+    Args:
+        folder: Where to.
+        pieces: Images (n, T, 288, 288, 3) and labels of n samples each, in order.
+        count: N, samples of all pieces.
+        frames: T, frames of each sample.
+
+    Raises:
+        DatasetError: The pieces have another number of samples than `count`.
+        OutputError: The folder cannot be written.
     """
     with atomic(folder / "images.npy") as temporary:
         shape = (count, frames, PIXELS, PIXELS, 3)

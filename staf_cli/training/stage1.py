@@ -1,4 +1,4 @@
-"""Stage 1 (paper 4.3.1), second half: the base model, single frames, all of it on Eq. 11."""
+"""Stage 1 (paper 4.3.1), second half: the base model on single frames, with Eq. 11."""
 
 from pathlib import Path
 
@@ -23,78 +23,104 @@ from staf_cli.training.batches import Batches, middle_frames
 from staf_cli.training.losses import theta_loss
 from staf_cli.training.samples import SampleSet
 
-ENCODER_RATE = 0.5  # of the schedule's
-# Samplers and regressors sum up hundreds of numbers, so that small steps add up to large ones.
-READING_RATE = 0.05
+ENCODER_RATE = 0.5  # part of the schedule's rate; the encoder knows photos already
+# Of samplers, regressors, TCFM and SAFM. They sum up hundreds of numbers, so that small steps of
+# each weight add up to large ones of the sum.
+HEAD_RATE = 0.05
 
 
-class BaseTask:
-    """The network's single-frame half on augmented samples of all sources.
+class Stage1Task:
+    """The base model (paper 4.2) on augmented crops.
 
-    It starts from regressors that were solved for (reading.py) with BatchNorm's running
+    It starts from regressors that were solved for (least_squares.py) with BatchNorm's running
     statistics, so these are kept as they are.
     """
 
     def __init__(self, network: STAF, batches: Batches, held_out: dict[str, SampleSet]) -> None:
+        """Move the network to the batches' device.
+
+        Args:
+            network: The base model.
+            batches: To train on.
+            held_out: Sample sets to validate on, by name.
+        """
         self.network, self.batches, self.held_out = network, batches, held_out
         self.points, self.device = batches.points, batches.device
         self.modules = nn.ModuleDict({"network": network}).to(self.device)
 
     @property
     def groups(self) -> list[tuple[list[nn.Parameter], float]]:
-        """The pyramid at the full rate; what was solved for, and what knows photos, more slowly."""
-        parts: dict[float, list[nn.Parameter]] = {ENCODER_RATE: [], 1.0: [], READING_RATE: []}
+        """Encoder, pyramid and heads, and their parts of the schedule's rate."""
+        parts: dict[float, list[nn.Parameter]] = {ENCODER_RATE: [], 1.0: [], HEAD_RATE: []}
         for name, parameter in self.network.named_parameters():
-            part = {"encoder": ENCODER_RATE, "pyramid": 1.0}.get(name.split(".")[0], READING_RATE)
+            part = {"encoder": ENCODER_RATE, "pyramid": 1.0}.get(name.split(".")[0], HEAD_RATE)
             parts[part].append(parameter)
         return [(parameters, part) for part, parameters in parts.items()]
 
     @property
     def about(self) -> str:
+        """What a saved state must agree in."""
         return f"stage 1, seed {self.batches.seed}, batches of {self.batches.size}"
 
     def losses(self, step: int) -> dict[str, Tensor]:
+        """Compute the terms of Eq. 11, each the mean over the three regressors.
+
+        Args:
+            step: Of the run.
+
+        Returns:
+            Scalars by name, each times its weight.
+        """
         self.modules.train()
         for module in self.network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
-        crops, target = self.batches.draw(CROP_PIXELS, self.batches.generator(step))
+        crops, truth = self.batches.draw(CROP_PIXELS, self.batches.generator(step))
         with torch.autocast(self.device.type, torch.bfloat16):
-            features = self.network.encoder(crops)
-        thetas, _ = self.network.base_model(features)
+            phi_0 = self.network.encoder(crops)
+        thetas, _ = self.network.base_model(phi_0)
         terms: dict[str, Tensor] = {}
         for theta in thetas:
-            for name, term in theta_loss(theta, target, self.points).items():
+            for name, term in theta_loss(theta, truth, self.points).items():
                 terms[name] = terms.get(name, 0) + term / len(thetas)
         return terms
 
     def validate(self) -> dict[str, float]:
+        """Measure `base_model_errors` on all held-out sets, "<set> <metric>"."""
         errors: dict[str, float] = {}
         for name, samples in self.held_out.items():
-            for key, value in look_at(self.network, self.points, samples, self.device).items():
-                errors[f"{name} {key}"] = value
+            found = base_model_errors(self.network, self.points, samples, self.device)
+            for metric, value in found.items():
+                errors[f"{name} {metric}"] = value
         return errors
 
 
 @torch.no_grad()
-def look_at(
+def base_model_errors(
     network: STAF, points: BodyPoints, samples: SampleSet, device: torch.device
 ) -> dict[str, float]:
-    """The base model's errors on the middle frames of a held-out set, seen as a tracker does.
+    """Measure the base model on the middle frames of a held-out set.
 
-    PCK@0.2, and where poses are certain MPJPE and PA-MPJPE, mm.
+    Args:
+        network: It is left in evaluation mode.
+        points: The 31 labelled points of the body, on the device.
+        samples: The held-out set.
+        device: The network's.
+
+    Returns:
+        PCK@0.2 in [0, 1] and, where all poses are certain, MPJPE and PA-MPJPE in mm.
     """
     network.eval()
     found2d, true2d, found3d, true3d = [], [], [], []
-    for crops, target in middle_frames(samples, points, device):
+    for crops, truth in middle_frames(samples, points, device):
         with torch.autocast(device.type, torch.bfloat16):
-            features = network.encoder(crops)
-        thetas, _ = network.base_model(features.float())
+            phi_0 = network.encoder(crops)
+        thetas, _ = network.base_model(phi_0.float())
         kp3d, _ = points(thetas[-1].rotmats, thetas[-1].betas)
         found2d.append(project_to_crop(kp3d, thetas[-1].pred_cam))
-        true2d.append(target.kp2d)
+        true2d.append(truth.kp2d)
         found3d.append(kp3d)
-        true3d.append(target.kp3d)
+        true3d.append(truth.kp3d)
     lsp = slice(0, 14)
     kp2d, true_kp2d, kp3d, true_kp3d = (
         torch.cat(parts)[:, lsp].double().numpy(force=True)
@@ -107,10 +133,13 @@ def look_at(
     return errors
 
 
-def initialise(network: STAF) -> None:
-    """Point features that pass half of what they see.
+def initialise_samplers(network: STAF) -> None:
+    """Initialise the point MLPs so that a layer's outputs vary as much as its inputs.
 
-    With torch's own beginning many channels die behind their ReLU and never come back.
+    With torch's own initialisation many channels are zero behind their ReLU and stay so.
+
+    Args:
+        network: Its samplers are changed in place.
     """
     for sampler in network.sampler:
         for layer in sampler.layer:
@@ -119,9 +148,14 @@ def initialise(network: STAF) -> None:
 
 
 def load_encoder(network: STAF, path: Path) -> None:
-    """Start from the encoder's own names in a safetensors file (a ResNet's fc is left out).
+    """Load pretrained weights into the encoder.
 
-    Raises WeightsError for a file that does not fit.
+    Args:
+        network: Its encoder is changed in place.
+        path: A safetensors file in the encoder's own names; a ResNet's fc is left out.
+
+    Raises:
+        WeightsError: The file does not fit or cannot be read.
     """
     try:
         tensors = {k: v.float() for k, v in load_file(path).items() if not k.startswith("fc.")}
@@ -131,8 +165,13 @@ def load_encoder(network: STAF, path: Path) -> None:
         raise WeightsError(f"{path}: is not this encoder ({reason})") from error
 
 
-def set_mean(network: STAF, rotvec: Tensor) -> None:
-    """Theta_0 from training poses, rotation vectors (N, 24, 3): upright, facing the camera."""
+def set_mean_pose(network: STAF, rotvec: Tensor) -> None:
+    """Set the pose of Theta_0 to the mean of training poses, upright and facing the camera.
+
+    Args:
+        network: Its mean parameters are changed in place.
+        rotvec: (N, 24, 3) rad, rotation vectors.
+    """
     rotmats = axis_angle_to_matrix(rotvec.float())
     mean = rotmats.mean(0)
     mean[0] = torch.diag(torch.tensor([1.0, -1, -1]))  # the body's y is up, the camera's down

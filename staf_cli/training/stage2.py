@@ -1,13 +1,7 @@
 """Stage 2 (paper 4.3.2): the whole network on windows of nine frames, the encoder frozen.
 
-A frozen encoder says the same of the same crop every time, so its maps are computed once for a
-few random views of every sample and kept on disk. Photos take part as windows of nine copies,
-as the frames at a track's ends do.
+Photos take part as windows of nine copies, as the frames at the ends of a track do (4.2).
 """
-
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,110 +10,18 @@ from torch import Tensor, nn
 
 from staf_cli.body.skinning import Body, BodyPoints
 from staf_cli.core import metrics
-from staf_cli.core.files import atomic
-from staf_cli.core.geometry import CROP_PIXELS, project_to_crop
-from staf_cli.model.backbone import CHANNELS
-from staf_cli.model.normalisation import normalise
+from staf_cli.core.geometry import project_to_crop
 from staf_cli.model.staf import STAF
 from staf_cli.model.temporal import TARGET, WINDOW
-from staf_cli.training.augmentation import (
-    Truth,
-    View,
-    cut,
-    hide,
-    plain_view,
-    random_view,
-    see,
-)
-from staf_cli.training.base import READING_RATE
-from staf_cli.training.losses import Target, labelled_points, target_of, theta_loss
-from staf_cli.training.samples import SampleSet
+from staf_cli.training.encoded_sets import EncodedSet, concatenate_labels, select_frames
+from staf_cli.training.losses import GroundTruth, ground_truth, labelled_points, theta_loss
+from staf_cli.training.stage1 import HEAD_RATE
 from staf_cli.training.store import Store
-from staf_cli.training.studio.degradation import degrade
 
-ENCODED = 32  # crops encoded at a time
-STILL = 0.1  # share of sequences' windows that are nine copies of one frame
+STILL_SHARE = 0.1  # of the sequences' windows: nine copies of one frame
 
 
-@dataclass(frozen=True, eq=False)
-class EncodedSet:
-    """What the encoder says of M views of samples of T frames, and the truth of each."""
-
-    features: NDArray[np.float16]  # (M, T, C, 7, 7), memory-mapped
-    truth: Truth  # M rows, on the CPU
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-
-@torch.no_grad()
-def encode(
-    network: STAF, samples: SampleSet, path: Path, views: int, seed: int, device: torch.device
-) -> EncodedSet:
-    """Encode every sample `views` times, looked at at random; plainly and once where views is 0.
-
-    The maps go to `path`, a .npy file; one that is there already is taken for them, so name it
-    after all that decides them. Raises OutputError where it cannot be written.
-    """
-    network.encoder.eval()
-    total = len(samples) * max(1, views)
-    frames = samples.images.shape[1]
-    at_once = max(1, ENCODED // frames)
-    starts = range(0, total, at_once)
-    looks = [
-        (np.arange(start, min(start + at_once, total)) % len(samples), seed * 1_000_003 + start)
-        for start in starts
-    ]
-    if not path.exists():
-        channels = CHANNELS[network.architecture.encoder]
-        with atomic(path) as temporary:
-            shape = (total, frames, channels, CROP_PIXELS // 32, CROP_PIXELS // 32)
-            features = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
-            for start, (rows, own_seed) in zip(starts, looks, strict=True):
-                crops = _crops(samples, rows, views > 0, own_seed, device)
-                with torch.autocast(device.type, torch.bfloat16):
-                    maps = network.encoder(normalise(crops.permute(0, 2, 3, 1) * 255))
-                piece = maps.half().numpy(force=True)
-                features[start : start + len(rows)] = piece.reshape(len(rows), *shape[1:])
-            features.flush()
-    truths = [see(samples.labels[rows], _view(len(rows), views > 0, s)) for rows, s in looks]
-    truth = Truth(*(torch.cat([getattr(t, f.name) for t in truths]) for f in fields(Truth)))
-    return EncodedSet(np.load(path, mmap_mode="r"), truth)
-
-
-def _view(count: int, at_random: bool, seed: int) -> View:
-    generator = torch.Generator().manual_seed(seed)
-    return random_view(count, generator) if at_random else plain_view(count)
-
-
-def _crops(
-    samples: SampleSet, rows: NDArray[np.int64], at_random: bool, seed: int, device: torch.device
-) -> Tensor:
-    """Crops (rows * T, 3, 224, 224) in 0..1; each sample's frames share whatever befalls them."""
-    images = torch.from_numpy(samples.images[rows]).to(device)
-    frames = images.shape[1]
-    view = _view(len(rows), at_random, seed)
-    crops = cut(images, samples.labels.box[rows], view, CROP_PIXELS)
-    if at_random:
-        generator = torch.Generator().manual_seed(seed + 500_000)
-        group = torch.arange(len(rows)).repeat_interleave(frames)
-        crops = hide(degrade(crops, generator, group), frames, generator)
-    return crops
-
-
-def frames_of(
-    encoded: EncodedSet, points: BodyPoints, at_once: int, every: int, device: torch.device
-) -> Iterator[tuple[Tensor, Target]]:
-    """Every so many frames of all samples, about `at_once` at a time: maps (N, C, 7, 7), truth."""
-    frames = torch.arange(0, encoded.features.shape[1], every)
-    rows = max(1, at_once // len(frames))
-    for row in torch.split(torch.arange(len(encoded)), rows):
-        features = torch.from_numpy(encoded.features[row.numpy()][:, frames.numpy()])
-        truth = pick(encoded.truth, row, frames.expand(len(row), -1))
-        yield features.flatten(0, 1).float().to(device), target_of(truth.to(device), points)
-
-
-class TemporalTask:
+class Stage2Task:
     """Everything but the encoder, on windows of encoded sequences and copies of photos."""
 
     def __init__(
@@ -135,6 +37,19 @@ class TemporalTask:
         seed: int,
         device: torch.device,
     ) -> None:
+        """Prepare the parts that are trained.
+
+        Args:
+            network: On the device.
+            body: The body that it is for.
+            sequences: Synthetic people to train on.
+            photos: Photos to train on.
+            held_out: Sets to validate on, by name.
+            batch: B, windows in a batch.
+            photo_share: Part of the windows that are of photos.
+            seed: Of the run.
+            device: The network's.
+        """
         self.network = network
         self.points = labelled_points(body).to(device)
         self.held_out = held_out
@@ -143,85 +58,88 @@ class TemporalTask:
         self.stores = [Store(source.features, device) for source, _ in self.sources]
         self.batch = batch
         self.seed, self.device = seed, device
-        heads = {name: child for name, child in network.named_children() if name != "encoder"}
-        self.modules = nn.ModuleDict({"network": nn.ModuleDict(heads)})
+        trained = {name: child for name, child in network.named_children() if name != "encoder"}
+        self.modules = nn.ModuleDict({"network": nn.ModuleDict(trained)})
 
     @property
     def groups(self) -> list[tuple[list[nn.Parameter], float]]:
-        """The pyramid at the full rate; what reads it more slowly, as in stage 1."""
+        """Pyramid and heads, and their parts of the schedule's rate."""
         parts: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
         for name, parameter in self.modules.named_parameters():
             parts["pyramid." not in name].append(parameter)
-        return [(parts[0], 1.0), (parts[1], READING_RATE)]
+        return [(parts[0], 1.0), (parts[1], HEAD_RATE)]
 
     @property
     def about(self) -> str:
+        """What a saved state must agree in."""
         return f"stage 2, seed {self.seed}, batches of {self.batch}, {self.network.architecture}"
 
     def losses(self, step: int) -> dict[str, Tensor]:
+        """Compute the terms of Eq. 11, each the mean over the three regressors.
+
+        Args:
+            step: Of the run.
+
+        Returns:
+            Scalars by name, each times its weight.
+        """
         self.modules.train()
         for norm in self.network.pyramid.norm:
             norm.eval()  # raw and averaged maps share its statistics, which stage 1 has measured
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         torch.manual_seed(self.seed * 1_000_003 + step)  # dropout's
-        features, target = self._draw(generator)
-        thetas = self.network.recover(self.network.frame_maps(features))
+        phi_0, truth = self._draw(generator)
+        thetas = self.network.recover(self.network.frame_maps(phi_0))
         terms: dict[str, Tensor] = {}
         for theta in thetas:
-            every = len(theta.betas) == len(target.betas)
-            truth = target if every else target.rows(slice(TARGET, None, WINDOW))
-            for name, term in theta_loss(theta, truth, self.points).items():
+            all_frames = len(theta.betas) == len(truth.betas)
+            own = truth if all_frames else truth.rows(slice(TARGET, None, WINDOW))
+            for name, term in theta_loss(theta, own, self.points).items():
                 terms[name] = terms.get(name, 0) + term / len(thetas)
         return terms
 
-    def _draw(self, generator: torch.Generator) -> tuple[Tensor, Target]:
-        """Random windows: maps (9 B, C, 7, 7), each window's together, and their truth."""
-        features, rows, frames = [], [], []
+    def _draw(self, generator: torch.Generator) -> tuple[Tensor, GroundTruth]:
+        """Random windows: phi_0 (9 B, C_0, 7, 7), a window's together, and their ground truth."""
+        features, labels = [], []
         for (source, count), store in zip(self.sources, self.stores, strict=True):
             length = source.features.shape[1]
             row = torch.randint(len(source), (count,), generator=generator)
             first = torch.randint(max(1, length - WINDOW + 1), (count,), generator=generator)
-            frame = first[:, None] + torch.arange(WINDOW)  # (count, 9)
-            still = torch.rand(count, generator=generator) < STILL
-            if length < WINDOW:
-                frame, still = first[:, None].expand(-1, WINDOW), still & False
+            offsets = torch.arange(WINDOW) if length >= WINDOW else torch.zeros(WINDOW).long()
+            frame = first[:, None] + offsets  # (count, 9)
+            still = torch.rand(count, generator=generator) < STILL_SHARE
             frame = torch.where(still[:, None], frame[:, TARGET : TARGET + 1], frame)
             features.append(store.take(row, frame))
-            rows.append(row)
-            frames.append(frame)
-        truths = [
-            pick(source.truth, row, frame)
-            for (source, _), row, frame in zip(self.sources, rows, frames, strict=True)
-        ]
-        truth = Truth(*(torch.cat([getattr(t, f.name) for t in truths]) for f in fields(Truth)))
-        stacked = torch.cat(features).flatten(0, 1).float()
-        return stacked, target_of(truth.to(self.device), self.points)
+            labels.append(select_frames(source.labels, row, frame))
+        joined = concatenate_labels(labels).to(self.device)
+        return torch.cat(features).flatten(0, 1).float(), ground_truth(joined, self.points)
 
     def validate(self) -> dict[str, float]:
+        """Measure `window_errors` on all held-out sets, "<set> <metric>"."""
         errors: dict[str, float] = {}
         for name, encoded in self.held_out.items():
-            for key, value in windows_errors(self.network, self.points, encoded).items():
-                errors[f"{name} {key}"] = value
+            for metric, value in window_errors(self.network, self.points, encoded).items():
+                errors[f"{name} {metric}"] = value
         return errors
 
 
-def pick(truth: Truth, row: Tensor, frame: Tensor) -> Truth:
-    """The truth of windows: row (B,) and frame (B, 9) of each."""
-    return Truth(
-        truth.kp2d[row[:, None], frame],
-        truth.rotmats[row[:, None], frame],
-        truth.betas[row[:, None], frame],
-        truth.smpl_weight[row],
-    )
-
-
 @torch.no_grad()
-def windows_errors(
+def window_errors(
     network: STAF, points: BodyPoints, encoded: EncodedSet, batch: int = 8
 ) -> dict[str, float]:
-    """Errors of the frames that have a whole window (of copies where there is one frame).
+    """Measure the network on the frames of a held-out set that have a whole window.
 
-    PCK@0.2, and where all poses are certain MPJPE and PA-MPJPE, mm, and Accel, mm / frame^2.
+    A set of single frames is measured on windows of nine copies.
+
+    Args:
+        network: It is left in evaluation mode.
+        points: The 31 labelled points of the body, on the network's device.
+        encoded: The held-out set.
+        batch: Windows at a time.
+
+    Returns:
+        PCK@0.2 in [0, 1] and, where all poses are certain, MPJPE and PA-MPJPE in mm and Accel in
+        mm / frame^2.
     """
     network.eval()
     device = network.mean.cam.device
@@ -230,27 +148,25 @@ def windows_errors(
     offsets = np.arange(WINDOW) - TARGET if length >= WINDOW else np.zeros(WINDOW, np.int64)
     pck: list[float] = []
     sums: dict[str, list[NDArray[np.float64]]] = {"MPJPE": [], "PA-MPJPE": [], "Accel": []}
-    certain = bool((encoded.truth.smpl_weight == 1).all())
+    labels = encoded.labels
+    certain = bool((labels.smpl_weight == 1).all())
     frames = np.array(targets)
     windows = torch.from_numpy(frames[:, None] + offsets).to(device)  # (F, 9)
     for row in range(len(encoded)):
-        maps = torch.from_numpy(np.array(encoded.features[row])).to(device).float()
-        shared = network.frame_maps(maps)
-        thetas = [
-            network.recover(shared[some.flatten()])[-1] for some in torch.split(windows, batch)
-        ]
+        phi_0 = torch.from_numpy(np.array(encoded.features[row])).to(device).float()
+        maps = network.frame_maps(phi_0)
+        thetas = [network.recover(maps[some.flatten()])[-1] for some in torch.split(windows, batch)]
         rotmats = torch.cat([theta.rotmats for theta in thetas])
         betas = torch.cat([theta.betas for theta in thetas])
         kp3d, _ = points(rotmats, betas)
         kp2d = project_to_crop(kp3d, torch.cat([theta.pred_cam for theta in thetas]))
-        truth = encoded.truth
-        true_kp2d = truth.kp2d[row, frames, :14].double().numpy()
+        true_kp2d = labels.kp2d[row, frames, :14].double().numpy()
         correct = metrics.correct_keypoints(_lsp(kp2d), true_kp2d)
-        if np.isfinite(correct).any():  # somebody's points are known
+        if np.isfinite(correct).any():  # a labelled point in any frame
             pck.append(np.nanmean(correct).item())
         if certain:
             true_rotmats, true_betas = (
-                x[row, frames].to(device) for x in (truth.rotmats, truth.betas)
+                x[row, frames].to(device) for x in (labels.rotmats, labels.betas)
             )
             true3d, _ = points(true_rotmats, true_betas)
             lsp, true_lsp = _lsp(kp3d), _lsp(true3d)

@@ -1,6 +1,7 @@
-"""From prepared data to a checkpoint: sets of synthetic people, stage 1, stage 2 (paper 4.3).
+"""From prepared data to a checkpoint: render, stage 1, stage 2 (paper 4.3).
 
-Stage 1 first learns to see, then its regressors are solved for, then it learns as in the paper.
+Stage 1 has two halves, with a closed-form solution between them: the point features are
+pretrained, the regressors are solved for, then the base model is trained as in the paper.
 """
 
 import time
@@ -17,18 +18,19 @@ from staf_cli.core.errors import UsageError, WeightsError
 from staf_cli.core.files import sha256
 from staf_cli.model.staf import STAF, Architecture
 from staf_cli.training import loop
-from staf_cli.training.base import BaseTask, initialise, load_encoder, set_mean
-from staf_cli.training.batches import Batches, Source
+from staf_cli.training.batches import Batches, SampleSource
+from staf_cli.training.checkpoint import load_network_state, write_checkpoint
+from staf_cli.training.encoded_sets import EncodedSet, encode
+from staf_cli.training.least_squares import solve_regressors
 from staf_cli.training.loop import Say, Schedule
 from staf_cli.training.losses import labelled_points
 from staf_cli.training.people.motion import read_motions
 from staf_cli.training.plan import SEQUENCE, Plan
-from staf_cli.training.reading import learn_to_read
+from staf_cli.training.pretraining import PretrainingTask
 from staf_cli.training.samples import SampleSet, read_samples
-from staf_cli.training.seeing import SeeingTask
-from staf_cli.training.shipping import network_state, ship
-from staf_cli.training.studio.rendering import Order, render_set
-from staf_cli.training.temporal import EncodedSet, TemporalTask, encode
+from staf_cli.training.stage1 import Stage1Task, initialise_samplers, load_encoder, set_mean_pose
+from staf_cli.training.stage2 import Stage2Task
+from staf_cli.training.studio.rendering import RenderJob, render_set
 
 ARCHITECTURES = {  # the rows of the paper's Table 4, with the plan's encoder
     "base": Architecture(apm=False, tcfm=None, safm=None),
@@ -36,66 +38,88 @@ ARCHITECTURES = {  # the rows of the paper's Table 4, with the plan's encoder
     "fusion": Architecture(apm=False),
     "full": Architecture(),
 }
+PRETRAINING, STAGE1 = "seeing", "base"  # the runs' folders; those of stage 2: temporal-*
 SHARES = {"photos": 12, "poses": 11, "synthetic": 9}  # of a batch of stage 1
 HELD_OUT = ("photos-held-out", "synthetic-held-out")
 VIEWS = {"synthetic": 2, "photos": 2}  # of every sample in stage 2
-READ_FRAMES = 5000  # of each set, that the regressors are solved for
+SOLVED_FRAMES = 5000  # of each set, for the least squares
 PHOTO_SHARE = 0.25  # of the windows of stage 2
 NAME = "staf-open"
 
 
 @dataclass(frozen=True)
-class Options:
-    """One call of `staf train run`."""
+class TrainingOptions:
+    """One call of `staf train run`.
+
+    Raises:
+        UsageError: The architecture is unknown.
+    """
 
     data: Path  # the folder of prepared data
-    folder: Path  # where runs keep their state
+    folder: Path  # RUNS, where runs keep their state
     plan: Plan
     architecture: str  # a key of ARCHITECTURES
     seed: int
     time_limit: float  # s of this call
     device: torch.device
-    start: Path | None = None  # a checkpoint whose encoder and pyramid are gone on from
+    start: Path | None = None  # a checkpoint whose encoder and pyramid to start from
 
     def __post_init__(self) -> None:
+        """Check the architecture's name."""
         if self.architecture not in ARCHITECTURES:
             names = ", ".join(ARCHITECTURES)
             raise UsageError(f"unknown architecture {self.architecture!r}; choose from {names}")
 
-    def build(self, name: str) -> Architecture:
-        """A row of ARCHITECTURES with the plan's encoder."""
+    def make_architecture(self, name: str) -> Architecture:
+        """Return a row of ARCHITECTURES with the plan's encoder."""
         return replace(ARCHITECTURES[name], encoder=self.plan.encoder)
 
 
-def follow(options: Options, body: Body, say: Say) -> Path | None:
-    """Do what is next until the checkpoint is written or the time is over: give its path or None.
+def run_stages(options: TrainingOptions, body: Body, say: Say) -> Path | None:
+    """Render and train what is missing until the checkpoint is written or the time is over.
 
-    Called again, it goes on where it stopped. A set that is being rendered or encoded is finished
-    first. Raises DatasetError or WeightsError for data and runs that are missing or do not fit,
-    OutputError where something cannot be written.
+    Called again, it resumes. A set that is being rendered or encoded is always finished first.
+
+    Args:
+        options: What to train.
+        body: The body to train for.
+        say: Called with a line for the user now and then.
+
+    Returns:
+        The checkpoint's path; None if the time was over before.
+
+    Raises:
+        DatasetError: Prepared data are missing or do not fit.
+        WeightsError: A run, its encoder or the start checkpoint is missing or does not fit.
+        OutputError: Something cannot be written.
     """
     end = time.monotonic() + options.time_limit
     plan, folder = options.plan, options.folder
-    for order in _missing(options):
-        render_set(order, options.data, body.arrays, say)
+    for job in _missing_sets(options):
+        render_set(job, options.data, body.arrays, say)
         if _over(end, say):
             return None
     stage1 = (
-        ("seeing", _seeing, Schedule(plan.seeing_steps, plan.seeing_rate, plan.validate_every)),
-        ("base", _base, Schedule(plan.base_steps, plan.base_rate, plan.validate_every)),
+        (
+            PRETRAINING,
+            _pretraining_task,
+            Schedule(plan.pretraining_steps, plan.pretraining_rate, plan.validate_every),
+        ),
+        (STAGE1, _stage1_task, Schedule(plan.stage1_steps, plan.stage1_rate, plan.validate_every)),
     )
-    for name, task, schedule in stage1:
+    for name, make_task, schedule in stage1:
         before = _saved_at(folder / name)
-        if not _train(task(options, body, say), schedule, folder / name, end, options, say):
+        if not _train(make_task(options, body, say), schedule, folder / name, end, options, say):
             return None
         if _saved_at(folder / name) != before and _over(end, say):
             return None
-    run = folder / f"temporal-{options.architecture}"  # one architecture's name is base
-    schedule = Schedule(plan.temporal_steps, plan.temporal_rate, plan.validate_every)
-    if not _train(_temporal(options, body, say), schedule, run, end, options, say):
+    run = folder / f"temporal-{options.architecture}"
+    schedule = Schedule(plan.stage2_steps, plan.stage2_rate, plan.validate_every)
+    if not _train(_stage2_task(options, body, say), schedule, run, end, options, say):
         return None
+    architecture = options.make_architecture(options.architecture)
     output = folder / f"{NAME}-{options.architecture}.safetensors"
-    ship(folder / "base", run, options.build(options.architecture), body, output, NAME)
+    write_checkpoint(folder / STAGE1, run, architecture, body, output, NAME)
     say(f"written: {output}")
     return output
 
@@ -113,65 +137,66 @@ def _saved_at(run: Path) -> int:
     return state.stat().st_mtime_ns if state.exists() else 0
 
 
-def _missing(options: Options) -> list[Order]:
-    """The synthetic sets of the plan that are not there yet."""
+def _missing_sets(options: TrainingOptions) -> list[RenderJob]:
+    """The plan's synthetic sets that are not rendered yet."""
     plan, seed = options.plan, options.seed
-    orders = (
-        Order("synthetic-held-out", "held-out", plan.held_out, SEQUENCE, seed),
-        Order("synthetic", "training", plan.sequences, SEQUENCE, seed + 1),
-        Order("poses", "training", plan.poses, 1, seed + 2),
+    jobs = (
+        RenderJob("synthetic-held-out", "held-out", plan.held_out, SEQUENCE, seed),
+        RenderJob("synthetic", "training", plan.sequences, SEQUENCE, seed + 1),
+        RenderJob("poses", "training", plan.poses, 1, seed + 2),
     )
-    return [o for o in orders if not (options.data / o.name / "labels.npz").exists()]
+    return [job for job in jobs if not (options.data / job.name / "labels.npz").exists()]
 
 
-def _seeing(options: Options, body: Body, say: Say) -> SeeingTask:
+def _pretraining_task(options: TrainingOptions, body: Body, say: Say) -> PretrainingTask:
     data, plan = options.data, options.plan
     torch.manual_seed(options.seed)
-    network = STAF(options.build("base"), body.sample_points())
-    initialise(network)
+    network = STAF(options.make_architecture("base"), body.sample_points())
+    initialise_samplers(network)
     if options.start is None:
         load_encoder(network, data / f"{plan.encoder}.safetensors")
     else:
         _load_start(network, options.start)
-    set_mean(network, torch.from_numpy(read_motions(data / "motions.npz").training.rotvec))
+    set_mean_pose(network, torch.from_numpy(read_motions(data / "motions.npz").training.rotvec))
     convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
-    return SeeingTask(
-        network, _batches(options, body), _held_out(data), plan.seeing_steps, plan.seeing_phases
-    )
+    batches, steps = _batches(options, body), plan.pretraining_steps
+    return PretrainingTask(network, batches, _held_out(data), steps, plan.pretraining_phases)
 
 
 def _load_start(network: STAF, path: Path) -> None:
-    """Encoder and pyramid of a checkpoint. Raises WeightsError for one that has others."""
+    """Load encoder and pyramid of a checkpoint; raise WeightsError where they do not fit."""
     tensors = load_checkpoint(path).tensors
-    seeing = {k: v for k, v in tensors.items() if k.startswith(("encoder.", "pyramid."))}
+    shared = {k: v for k, v in tensors.items() if k.startswith(("encoder.", "pyramid."))}
     try:
-        network.load_state_dict(network.state_dict() | seeing)
+        network.load_state_dict(network.state_dict() | shared)
     except RuntimeError as error:
         raise WeightsError(f"{path}: has another encoder than the plan's; leave it out") from error
 
 
-def _base(options: Options, body: Body, say: Say) -> BaseTask:
-    """The second half goes on from the first; its regressors are solved for where it begins."""
+def _stage1_task(options: TrainingOptions, body: Body, say: Say) -> Stage1Task:
+    """The base model with pretrained features; a run that starts here gets solved regressors."""
     data, device = options.data, options.device
-    seeing = options.folder / "seeing"
-    network = STAF(options.build("base"), body.sample_points()).to(device)
-    network.load_state_dict(network_state(seeing))
+    pretraining = options.folder / PRETRAINING
+    network = STAF(options.make_architecture("base"), body.sample_points()).to(device)
+    network.load_state_dict(load_network_state(pretraining))
     convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
-    _without_dropout(network)
-    if not _saved_at(options.folder / "base"):
+    _disable_dropout(network)
+    if not _saved_at(options.folder / STAGE1):
         sets = [
-            _encoded(network, seeing, name, views, options, say, READ_FRAMES)
+            _encoded(network, pretraining, name, views, options, say, SOLVED_FRAMES)
             for views in (0, 1)
             for name in SHARES
         ]
         say("solving for the regressors")
-        learn_to_read(network, labelled_points(body).to(device), sets)
-    return BaseTask(network, _batches(options, body), _held_out(data))
+        solve_regressors(network, labelled_points(body).to(device), sets)
+    return Stage1Task(network, _batches(options, body), _held_out(data))
 
 
-def _batches(options: Options, body: Body) -> Batches:
-    """What both halves of stage 1 draw from."""
-    sources = [Source(read_samples(options.data / name), share) for name, share in SHARES.items()]
+def _batches(options: TrainingOptions, body: Body) -> Batches:
+    """The batches of both halves of stage 1."""
+    sources = [
+        SampleSource(read_samples(options.data / name), share) for name, share in SHARES.items()
+    ]
     points = labelled_points(body).to(options.device)
     return Batches(sources, points, options.plan.batch, options.seed, options.device)
 
@@ -185,11 +210,11 @@ def _encoded(
     run: Path,
     name: str,
     views: int,
-    options: Options,
+    options: TrainingOptions,
     say: Say,
     most_frames: int | None = None,
 ) -> EncodedSet:
-    """A set's maps by the encoder of a run, kept beside it; of its first frames alone."""
+    """A set's maps by the encoder of a run, kept in RUNS; at most of its first frames."""
     kept = options.folder / f"encoded-{sha256(run / 'state.pt')[:8]}"
     say(f"encoding {name}")
     samples = read_samples(options.data / name)
@@ -200,30 +225,30 @@ def _encoded(
     return encode(network, samples, path, views, options.seed, options.device)
 
 
-def _without_dropout(network: STAF) -> None:
-    """The paper's half would break what was solved for."""
+def _disable_dropout(network: STAF) -> None:
+    """Set dropout to 0: the paper's 0.5 would break the solved regressors."""
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
 
 
-def _temporal(options: Options, body: Body, say: Say) -> TemporalTask:
-    base = options.folder / "base"
-    network = load_temporal(base, body, options.build(options.architecture), options.seed)
-    _without_dropout(network)
+def _stage2_task(options: TrainingOptions, body: Body, say: Say) -> Stage2Task:
+    base, architecture = options.folder / STAGE1, options.make_architecture(options.architecture)
+    network = network_for_stage2(base, body, architecture, options.seed)
+    _disable_dropout(network)
     network.to(options.device)
     convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
 
     def encoded(name: str, views: int) -> EncodedSet:
         return _encoded(network, base, name, views, options, say)
 
-    return TemporalTask(
+    return Stage2Task(
         network,
         body,
         encoded("synthetic", VIEWS["synthetic"]),
         encoded("photos", VIEWS["photos"]),
         {name: encoded(name, 0) for name in HELD_OUT},
-        batch=options.plan.temporal_batch,
+        batch=options.plan.stage2_batch,
         photo_share=PHOTO_SHARE,
         seed=options.seed,
         device=options.device,
@@ -231,19 +256,36 @@ def _temporal(options: Options, body: Body, say: Say) -> TemporalTask:
 
 
 def _train(
-    task: loop.Task, schedule: Schedule, run: Path, end: float, options: Options, say: Say
+    task: loop.TrainingTask,
+    schedule: Schedule,
+    run: Path,
+    end: float,
+    options: TrainingOptions,
+    say: Say,
 ) -> bool:
-    """Go on with a run until `end`; whether it is finished."""
+    """Start or resume a run until `end`; return whether it is finished."""
     left = end - time.monotonic()
-    progress = loop.run(task, schedule, run, left, options.device, say)
+    progress = loop.train(task, schedule, run, left, options.device, say)
     return progress.step >= schedule.steps
 
 
-def load_temporal(base: Path, body: Body, architecture: Architecture, seed: int) -> STAF:
-    """The whole network with all that stage 1 has learned; TCFM and SAFM are still fresh.
+def network_for_stage2(base: Path, body: Body, architecture: Architecture, seed: int) -> STAF:
+    """Build the network of stage 2 from a run of stage 1, with fresh TCFM and SAFM.
 
-    TCFM starts by adding nothing to the features, SAFM by averaging them, so that what is learned
-    is not drowned.
+    TCFM starts by adding nothing to the features and SAFM by averaging them, so that they do not
+    disturb the base model.
+
+    Args:
+        base: Folder of the run of stage 1.
+        body: The body to train for.
+        architecture: Of stage 2.
+        seed: For the fresh weights.
+
+    Returns:
+        The network, on the CPU.
+
+    Raises:
+        WeightsError: The run is missing or does not fit.
     """
     torch.manual_seed(seed)
     network = STAF(architecture, body.sample_points())
@@ -253,7 +295,7 @@ def load_temporal(base: Path, body: Body, architecture: Architecture, seed: int)
         last = cast("torch.nn.Linear", network.safm.attend[-2])
         torch.nn.init.zeros_(last.weight)
         torch.nn.init.zeros_(last.bias)
-    learned = network_state(base)
+    learned = load_network_state(base)
     fresh = {k: v for k, v in network.state_dict().items() if k not in learned}
     try:
         network.load_state_dict(learned | fresh)

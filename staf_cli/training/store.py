@@ -1,4 +1,4 @@
-"""Large arrays on disk that every step takes a few random rows of."""
+"""Large arrays on disk of which every training step needs a few random rows."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,19 +11,27 @@ from torch import Tensor
 
 from staf_cli.core.devices import send
 
-SPARE = 24 * 2**30  # bytes of a GPU's memory that training itself may need
-CHUNK = 2**30  # bytes on their way to it
+SPARE = 24 * 2**30  # bytes of GPU memory that training itself may need
+CHUNK = 2**30  # bytes copied to the GPU at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """N rows of T frames: on a GPU that has room for all of them once they are needed, or here."""
+    """N rows of T frames on disk; a GPU with room for all of them keeps a copy after first use."""
 
     array: NDArray[Any]  # (N, T, ...), usually memory-mapped
     device: torch.device
 
     def take(self, row: Tensor, frame: Tensor) -> Tensor:
-        """Rows (B,) and of each one frame (B,) or several (B, F): (B, ...) or (B, F, ...)."""
+        """Read frames of rows.
+
+        Args:
+            row: (B,) int64, on the CPU.
+            frame: (B,) or (B, F) int64, one frame or several of each row, on the CPU.
+
+        Returns:
+            (B, ...) or (B, F, ...), on the store's device.
+        """
         if self._kept is None:
             picked = [self.array[r][f] for r, f in zip(row.tolist(), frame.numpy(), strict=True)]
             return send(torch.from_numpy(np.stack(picked)), self.device)
@@ -44,6 +52,6 @@ class Store:
 
 
 def _free(device: torch.device) -> int:
-    """Bytes of a GPU's memory that nothing is kept in."""
+    """Bytes of a GPU's memory that hold no tensor."""
     held_for_reuse = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + held_for_reuse
