@@ -66,7 +66,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that `staf run` can be told about computing a clip.
+    """Everything that can be chosen about computing a clip.
 
     Raises:
         UsageError: a value is out of range, or names an unknown export format.

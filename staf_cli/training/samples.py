@@ -2,7 +2,7 @@
 
 A set is a folder with `images.npy`, which stays on the disk (memory-mapped), and `labels.npz`. A
 sample is a sequence of T frames of one person (T = 1 for photos). Each image is a square around
-the person whose side is MARGIN times the longer side of the person's box, which leaves room for
+the person whose side is MARGIN times the longer side of the person's box, which leaves space for
 random crops.
 """
 

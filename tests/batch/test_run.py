@@ -169,9 +169,9 @@ def test_devices_and_threads_are_shared_out(monkeypatch):
 
 
 def test_the_command_does_a_folder(staf, detector, tmp_path):
-    """An empty room and a text, with the real detector: both are reported and remembered."""
+    """With the real detector: a clip without people and a text are reported and remembered."""
     (tmp_path / "clips" / "a").mkdir(parents=True)
-    made_clips.make_clip(tmp_path / "clips" / "room.mp4", range(4))
+    made_clips.make_clip(tmp_path / "clips" / "empty.mp4", range(4))
     (tmp_path / "clips" / "a" / "text.mp4").write_text("no video")
     command = ("run", tmp_path / "clips", "--recursive", "-o", tmp_path / "out")
     code, out, err = staf(*command)
@@ -180,13 +180,13 @@ def test_the_command_does_a_folder(staf, detector, tmp_path):
     assert "a/text: " in err
     assert "not a video" in err
     rows = {row["folder"]: row for row in saved_rows(tmp_path / "out")}
-    assert (rows["room"]["status"], rows["room"]["reused"]) == ("nobody", False)
-    assert len(rows["room"]["identity"]) == 64
+    assert (rows["empty"]["status"], rows["empty"]["reused"]) == ("nobody", False)
+    assert len(rows["empty"]["identity"]) == 64
     assert rows["a/text"]["status"] == "failed"
     (tmp_path / "clips" / "a" / "text.mp4").unlink()
     code, out, err = staf(*command)
     assert (code, err) == (0, "")
-    assert "nobody   room: stood already" in out
+    assert "nobody   empty: up to date already" in out
     kept = sorted(path.name for path in (tmp_path / "out").rglob("*"))
     assert kept == ["summary.csv", "summary.json"]
 
@@ -258,7 +258,8 @@ def test_killed_and_begun_again_is_as_never_interrupted(filmed, detector, tmp_pa
         assert [row["folder"] for row in finished] == ["first"] * file.startswith("second")
         code, out, err = finish(program(filmed, "-o", output))
         assert (code, err) == (0, "")
-        assert ("first: 1 person, 26 frames, stood already" in out) == file.startswith("second")
+        reused = "first: 1 person, 26 frames, up to date already" in out
+        assert reused == file.startswith("second")
         assert [row["status"] for row in saved_rows(output)] == ["done", "done"]
         assert scripted_workers.person_arrays(output) == scripted_workers.person_arrays(
             tmp_path / "whole"

@@ -116,12 +116,12 @@ def test_run_prints_a_summary_and_quiet_prints_nothing(staf, walking, detector, 
 
 
 @pytest.fixture
-def empty_room(tmp_path):
-    return made_clips.make_clip(tmp_path / "room.mp4", range(12))
+def clip_without_people(tmp_path):
+    return made_clips.make_clip(tmp_path / "empty.mp4", range(12))
 
 
-def test_nobody_in_the_video_is_one_line(staf, detector, empty_room, tmp_path):
-    code, _, err = staf("run", empty_room, "-o", tmp_path / "out", "-q")
+def test_nobody_in_the_video_is_one_line(staf, detector, clip_without_people, tmp_path):
+    code, _, err = staf("run", clip_without_people, "-o", tmp_path / "out", "-q")
     assert code == 1
     assert err.count("\n") == 1
     assert "nobody was seen" in err
