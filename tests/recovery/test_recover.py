@@ -110,7 +110,12 @@ def test_each_stretch_is_written_once_after_the_network(people, tmp_path, monkey
     for number, person in enumerate(persons):
         spool.add(number, person)
     written, save = [], person_npz.save
-    monkeypatch.setattr(person_npz, "save", lambda *what: written.append(what) or save(*what))
+
+    def counted(*arguments):
+        written.append(arguments)
+        save(*arguments)
+
+    monkeypatch.setattr(person_npz, "save", counted)
     options = RecoveryOptions(refine=True, smooth=0.1)
     fit_people(tracks, small_body(), options, spool, silent)
     assert len(written) == spool.count()

@@ -149,7 +149,9 @@ def test_the_engine_gives_out_stretches_in_order(monkeypatch):
     tracks = [make_track(1, 40), make_track(2, 9), make_track(3, 3)]
     whole = estimates_of(stream(60), tracks, upright_network(), 1.1, CPU)
     rows = [0, 0, 0]
-    for number, some, estimate in engine.infer_tracks(stream(60), tracks, upright_network(), 1.1, CPU):
+    for number, some, estimate in engine.infer_tracks(
+        stream(60), tracks, upright_network(), 1.1, CPU
+    ):
         assert some.start == rows[number]
         rows[number] = some.stop
         assert some.stop - some.start == len(estimate.box) <= 8
