@@ -17,7 +17,7 @@ CHUNK = 2**30  # bytes copied to the GPU at a time
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """N rows of T frames on disk; a GPU with memory for all of them keeps a copy after first use."""
+    """N rows of T frames on disk; a GPU with enough memory keeps a copy of all after first use."""
 
     array: NDArray[Any]  # (N, T, ...), usually memory-mapped
     device: torch.device
