@@ -111,8 +111,8 @@ def test_only_fetching_can_speak_http():
                 if name.partition(".")[0] in networks and name != "urllib.parse":
                     found.setdefault(path.relative_to(PACKAGE).as_posix(), set()).add(name)
     assert found == {
-        "weights.py": {"http.client", "urllib.request"},
-        "cli.py": {"webbrowser"},  # `staf view` shows a page from the disk
+        "checkpoints/registry.py": {"http.client", "urllib.request"},
+        "cli/results.py": {"webbrowser"},  # `staf view` shows a page from the disk
     }
 
 
