@@ -48,7 +48,7 @@ def record_options(parameter: str, record: type[Any]) -> Callable[[Command], Com
 
 
 def _options(record: type[Any], prefix: str) -> list[Callable[[Any], Any]]:
-    """click's decorators for a record, in the order of its fields."""
+    """Decorators of click for a record, in the order of its fields."""
     hints, made = get_type_hints(record), []
     for one in fields(record):
         kind = hints[one.name]

@@ -70,7 +70,8 @@ def handle_signals(message: str) -> None:
         message: the line for the user if the process has to be ended by force.
     """
     read_end, write_end = os.pipe()
-    os.set_blocking(write_end, False)
+    if hasattr(os, "set_blocking"):  # not on Windows before Python 3.12
+        os.set_blocking(write_end, False)
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)

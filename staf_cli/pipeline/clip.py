@@ -188,7 +188,15 @@ def _track(
 def _tracks_up_to_date(key: str, log: Journal) -> bool:
     """Whether the folder has the tracks of this key, or tracks that were edited from them.
 
-    Raises TracksError where tracking again would lose what was edited by hand.
+    Args:
+        key: of the tracks that are wanted.
+        log: the clip's journal.
+
+    Returns:
+        Whether tracking can be skipped.
+
+    Raises:
+        TracksError: tracking again would lose what was edited by hand.
     """
     known = log.passes.get("track")
     if known is None:
@@ -213,9 +221,21 @@ def _use_edited(
     log: Journal,
     watch: Watch,
 ) -> list[Track]:
-    """Edited tracks written to tracks.csv, in place of those that would be found.
+    """Write edited tracks to tracks.csv, in place of those that would be found.
 
-    Raises TracksError where they do not fit the video.
+    Args:
+        tracks: the edited ones.
+        source: the video.
+        options: with those of tracking, for the key.
+        tools: with the detector, for the key.
+        log: the clip's journal.
+        watch: the progress callback.
+
+    Returns:
+        The tracks, as later passes read them from tracks.csv.
+
+    Raises:
+        TracksError: they do not fit the video.
     """
     found = _track_key(source.sha256, options, tools)
     path = log.folder / result_folder.TRACKS

@@ -234,6 +234,7 @@ def in_batches(
 
     Raises:
         OutOfMemory: a batch of one does not fit into the device's memory.
+        RuntimeError: what `compute` raises for another reason.
     """
     stream = iter(items)
     waiting: list[tuple[TrackRow, In]] = []

@@ -232,8 +232,6 @@ def read(folder: Path) -> Journal:
 def opened(folder: Path) -> Iterator[Journal]:
     """Keep other processes out of a folder for the block, and remove what killed ones left.
 
-    A KeyboardInterrupt gets a note of the passes that are done.
-
     Args:
         folder: of a clip's results; it is not made here, so that a failed run leaves none.
 
@@ -242,6 +240,7 @@ def opened(folder: Path) -> Iterator[Journal]:
 
     Raises:
         OutputError: another process is working on the same clip.
+        KeyboardInterrupt: that of the block, with a note of the passes that are done.
     """
     busy = "another staf is at work on this clip; wait for it, or choose another --output"
     with locked(folder, "staf", busy):
