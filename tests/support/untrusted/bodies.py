@@ -140,7 +140,7 @@ def body_that_is_encrypted(folder):
     return arguments
 
 
-@attack("is damaged|cut off or lies")
+@attack("is damaged|cut off or has a wrong size")
 def body_whose_zip_lies_about_sizes(folder):
     arguments = with_body(folder, {"v_template": npy("(2, 3)", bytes(24))})
     claim_size(folder / "body.npz", "v_template.npy", 2**27)

@@ -148,19 +148,19 @@ def weights_whose_metadata_take_90_mb(folder):
     return with_weights(folder, {"__metadata__": {"staf": "[[]," * (22 * 2**20) + "0]"}})
 
 
-@attack("nothing usable about its body")
+@attack("has no usable body")
 def weights_of_a_body_without_name(folder):
     return with_weights(folder, {"__metadata__": about(body=" ")})
 
 
-@attack("nothing usable about its body")
+@attack("has no usable body")
 def weights_of_a_body_that_is_a_path(folder):
     return with_weights(
         folder, {"__metadata__": about(body="../../../etc/passwd 0123456789abcdef")}
     )
 
 
-@attack("nothing usable about its name")
+@attack("has no usable name")
 def weights_whose_name_is_for_the_terminal(folder):
     return with_weights(folder, {"__metadata__": about(name="\x1b[2J\n[red]" * 1000)})
 

@@ -9,25 +9,25 @@ import numpy as np
 
 from staf_cli.core.records import Person
 from staf_cli.result import tracks_csv
+from staf_cli.video import Damage
 from tests.support.made_people import make_track
+from tests.support.made_records import make_record
 from tests.support.untrusted.attacks import ATTACKS, GIB, MIB, Arguments, Attack, Canary, attack
 from tests.support.untrusted.crafted_files import as_npy, bomb, npy, write_zip
 
 
 def result(folder: Path, **changes: object) -> Path:
     """A finished result of one person, with changes in its run.json."""
-    tracks = [make_track(1, 8)]
-    run = {
-        "video": {"path": str(folder / "v.mp4"), "sha256": "0" * 64},
-        "frames": 8,
-        "damage": {"packets": 0, "missing": 0},
-        "body_file": "open-body",
-        "options": {},
-        "passes": {},
-    }
-    tracks_csv.save(folder / "tracks.csv", tracks)
-    (folder / "run.json").write_text(json.dumps(run | changes))
+    record = make_record(str(folder / "v.mp4"), frames=8, damage=Damage(), passes={})
+    tracks_csv.save(folder / "tracks.csv", [make_track(1, 8)])
+    (folder / "run.json").write_text(json.dumps(record.to_json() | changes))
     return folder
+
+
+def result_of(folder: Path, path: object) -> Path:
+    """A finished result whose run.json has another path of its video."""
+    video = make_record().to_json()["video"] | {"path": path}
+    return result(folder, video=video)
 
 
 @attack("run.json: cannot be read|not written by staf")
@@ -55,7 +55,7 @@ def result_of_a_video_that_is_a_number(folder):
 
 @attack("not written by staf")
 def result_of_a_video_at_a_number(folder):
-    return ["render", result(folder, video={"path": 7, "sha256": "0" * 64})]
+    return ["render", result_of(folder, 7)]
 
 
 @attack("not written by staf")
@@ -65,7 +65,7 @@ def result_of_a_body_that_is_a_list(folder):
 
 @attack("not written by staf|too long|no longer there")
 def result_of_a_path_without_end(folder):
-    return ["render", result(folder, video={"path": "x/" * 10**6, "sha256": "0" * 64})]
+    return ["render", result_of(folder, "x/" * 10**6)]
 
 
 @attack("not written by staf")
