@@ -1,15 +1,15 @@
 # %% [markdown]
 # # staf from Python
 #
-# From a video to meshes, arrays, a file for a 3D program and a picture. Open this file in an
+# From a video to arrays, meshes, a file for a 3D program and a picture. Open this file in an
 # editor that runs cells one by one (VS Code, PyCharm, Spyder; `jupytext` makes a notebook of it),
 # or run all of it from the repository's folder: `python examples/python_api.py`.
 #
-# You need to know numpy. Of bodies, this much: a **body model** (SMPL's format) is a function.
-# Numbers go in, a skin of thousands of points comes out:
+# You need to know numpy. A **body model** (in SMPL's format) is a function from a few numbers to a
+# mesh of thousands of vertices:
 #
-# - **pose**: 24 joints, each turned by a rotation vector: its direction is the axis, its length
-#   the angle in radians. 24 x 3 = 72 numbers a frame. The first three turn the whole body.
+# - **pose**: 24 joints, each with a rotation vector: its direction is the axis, its length the
+#   angle in radians. That is 24 x 3 = 72 numbers per frame. The first three turn the whole body.
 # - **betas**: 10 numbers for the shape: tall or short, broad or slim. 0 is the average.
 # - **trans**: where the body is, in metres from the camera: x right, y **down**, z away from it.
 
@@ -23,15 +23,16 @@ from matplotlib.figure import Figure
 
 import staf_cli as staf
 
-CLIP = Path("examples/held_out/gesturing.mp4")  # somebody gestures: 2 s, 640 x 480
+CLIP = Path("examples/held_out/gesturing.mp4")  # a person who gestures: 2 s, 640 x 480
 OUT = Path("out/python_api")
 
 # %% [markdown]
-# ## Recover everybody in a video
+# ## Recover all people in a video
 #
-# This finds people, follows them and recovers their bodies, as `staf run` does, and leaves the
-# same files. Run it again, and what is there already is not computed again. Everything that can
-# be chosen is in `staf.Options`; here it is a third of a second, so that the example is quick.
+# This finds people, follows them and recovers their bodies, as `staf run` does, and writes the
+# same files. If you run it again, what is up to date is not computed again. `staf.Options` has all
+# options, those of the recovery in `staf.Options(recovery=staf.RecoveryOptions(...))`. Here it
+# selects a third of a second, so that the example is quick.
 
 # %%
 options = staf.Options(span=staf.Span(0.0, 0.3))
@@ -43,8 +44,9 @@ print(f"{len(result.people)} person in {len(result.frames)} frames; files in {re
 # %% [markdown]
 # ## The arrays
 #
-# `motion` holds what was recovered, a row for each of the F frames that the person is in.
-# `motion.frame` says which frames of the video these are: somebody may come late, or leave.
+# `motion` holds what was recovered, one row for each of the F frames that the person is in.
+# `motion.frame` lists these frames of the video, because a person may come late or leave early.
+# `motion.id` is the person's number, and `result.record` holds what `run.json` does.
 
 # %%
 human = result.people[0]
@@ -61,17 +63,18 @@ print(f"the person is {motion.trans[:, 2].mean():.1f} m away, if the focal lengt
 # %% [markdown]
 # ## A mesh
 #
-# Meshes are large, so they are not stored: one is computed when it is asked for, by the frame's
-# index in the video. The triangles are the same in all frames.
+# Meshes are large, so they are not stored: `vertices` computes one, for a frame given by its index
+# in the video. The triangles are the same in all frames.
 
 # %%
 frame = int(motion.frame[len(motion.frame) // 2])
-vertices = human.vertices(frame)  # (V, 3) m, where the camera sees them
+vertices = human.vertices(frame)  # (V, 3) m, camera frame
 print(f"frame {frame}: vertices {vertices.shape}, triangles {human.faces.shape}")
 
 # %% [markdown]
-# As a file for Blender and the like. They have y up and look along -z: half a turn about x.
-# (`result.export("glb", OUT)` writes everybody's whole motion, with a skeleton.)
+# Write it to a file for 3D programs such as Blender. Their y is up and their camera looks along -z,
+# so y and z change sign. (`result.export("glb", OUT)` writes the whole motion of all people, with
+# skeletons.)
 
 # %%
 obj = OUT / f"frame_{frame}.obj"
@@ -81,15 +84,15 @@ print(obj)
 # %% [markdown]
 # ## A picture
 #
-# `pixels` says where points of the scene are seen in the image, and `read_frames` gives the very
-# frames that were used. Triangles are painted from far to near, the more a triangle is turned
-# towards the camera, the brighter.
+# `pixels` projects points of the scene into the image, and `read_frames` yields exactly the frames
+# that were used. Triangles are painted from far to near; the more a triangle is turned towards the
+# camera, the brighter it is.
 
 # %%
 image = next(f.image for f in staf.read_frames(CLIP, options.span) if f.index == frame)
 corners = vertices[human.faces]  # (T, 3, 3) m: triangle, corner, axis
 normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-facing = -(normals * corners[:, 0]).sum(1)  # above 0: its outside is towards the camera
+facing = -(normals * corners[:, 0]).sum(1)  # above 0: its outside faces the camera
 facing /= np.linalg.norm(normals, axis=1) * np.linalg.norm(corners[:, 0], axis=1) + 1e-12
 seen = np.flatnonzero(facing > 0)
 order = seen[np.argsort(-corners[seen, :, 2].mean(1))]
@@ -113,9 +116,9 @@ print(picture)
 # %% [markdown]
 # ## Your own boxes and frames
 #
-# If you know already where people are, only bodies are recovered. Frames may come from anywhere:
-# uint8 arrays (height, width, 3) in RGB, one after the other, so that they need not fit into
-# memory. Boxes are (x1, y1, x2, y2) in pixels. Here both are those of above.
+# If you already know where people are, `recover` only recovers bodies. Frames are an iterable of
+# uint8 arrays (height, width, 3) in RGB, from any source; they need not fit into memory. Boxes are
+# (x1, y1, x2, y2) in pixels. Here both are the ones from above.
 
 # %%
 images = (f.image for f in staf.read_frames(CLIP, options.span))
@@ -124,7 +127,7 @@ again = staf.recover(
     images, [boxes], fps=30, options=staf.RecoveryOptions(focal=motion.focal_length), tools=tools
 )
 apart = np.linalg.norm(again.people[0].motion.joints3d - motion.joints3d, axis=-1)
-print(f"without keypoints to refine by, joints lie {100 * apart.mean():.0f} cm elsewhere")
+print(f"without keypoints to refine with, joints differ by {100 * apart.mean():.0f} cm")
 
 saved = again.save(OUT / "own_boxes")
 print(saved.folder, [human.track.name for human in staf.load(saved.folder).people])
@@ -132,7 +135,7 @@ print(saved.folder, [human.track.name for human in staf.load(saved.folder).peopl
 # %% [markdown]
 # ## When something goes wrong
 #
-# Every error is a `staf.StafError` with one line that says what to do.
+# Every error is a `staf.StafError` with one line that explains what to do.
 
 # %%
 try:

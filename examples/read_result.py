@@ -1,4 +1,4 @@
-"""Read a result with numpy alone: who moved how far and how fast.
+"""Read a result with numpy alone, and print how far and how fast each person moved.
 
 python examples/read_result.py out/example
 """
@@ -17,7 +17,7 @@ def main(folder: Path) -> None:
         time = person["time"]  # (F,) s
         joints = person["joints3d"]  # (F, 24, 3) m; x right, y down, z away from the camera
         steps = np.linalg.norm(np.diff(joints, axis=0), axis=-1)  # (F - 1, 24) m
-        following = np.diff(person["frame"]) == 1  # nobody was seen in the gaps between
+        following = np.diff(person["frame"]) == 1  # False at gaps, where the person was not seen
         speed = steps[following] / np.diff(time)[following, None]  # m/s
         print(f"{path.stem}: {time[0]:.2f} s to {time[-1]:.2f} s, {len(time)} frames")
         print(f"  pelvis went {steps[following][:, 0].sum():.1f} m")
