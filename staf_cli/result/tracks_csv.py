@@ -73,9 +73,7 @@ def load(path: Path) -> list[Track]:
     last: dict[int, int] = {}
     called: dict[int, str] = {}
     try:
-        with path.open(
-            newline="", encoding="utf-8-sig"
-        ) as stream:  # Excel writes a BOM
+        with path.open(newline="", encoding="utf-8-sig") as stream:  # Excel writes a BOM
             reader = csv.DictReader(_lines(stream))
             columns = COLUMNS + KEYPOINT_COLUMNS
             names = set(reader.fieldnames or ())
