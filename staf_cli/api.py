@@ -245,7 +245,7 @@ class Result:
         """Write a format that other programs read.
 
         Args:
-            name: amass, bvh, csv, glb, obj, openpose or ply.
+            name: one of those that `staf export --help` lists, such as "glb".
             folder: gets the files.
 
         Returns:

@@ -5,6 +5,7 @@ python -m tools.design_tree        # writes it into docs/design.md
 Packages come in the order of the layers that pyproject.toml holds, from top to bottom.
 """
 
+import argparse
 import ast
 import tomllib
 from pathlib import Path
@@ -61,6 +62,7 @@ def parts(page: str) -> tuple[str, str, str]:
 
 def main() -> None:
     """Write the tree into the page."""
+    argparse.ArgumentParser(description="Write the tree of docs/design.md.").parse_args()
     before, _, after = parts(PAGE.read_text(encoding="utf-8"))
     PAGE.write_text(before + BEGIN + tree() + END + after, encoding="utf-8")
 

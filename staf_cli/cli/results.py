@@ -9,7 +9,7 @@ from staf_cli.cli.output import print_line, print_notes, progress_watch
 from staf_cli.cli.run import print_summary
 from staf_cli.core.errors import MissingTool, UsageError
 from staf_cli.core.options import names
-from staf_cli.pipeline.options import Look
+from staf_cli.pipeline.options import EXPORT_FORMATS, Look
 
 video_option = click.option("--video", type=FILE, help="The video, if it has been moved.")
 
@@ -71,7 +71,7 @@ def tracks(
     default="glb",
     show_default=True,
     metavar="NAMES",
-    help="By commas: amass, bvh, csv, glb, obj, openpose, ply.",
+    help=f"By commas: {', '.join(EXPORT_FORMATS)}.",
 )
 @quiet_option
 def export(result: Path, formats: str, quiet: bool) -> None:

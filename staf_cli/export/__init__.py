@@ -20,8 +20,8 @@ and the record:
 
     "paths": Format(paths.FILES, paths.count, paths.write),
 
-The command line, `staf_cli.api` and the result folder read `FORMATS`; nothing else has to
-change. docs/formats.md describes every format, and tests/export reads every one back.
+The name is repeated in `EXPORT_FORMATS` (pipeline/options.py), from which `--help` is made. The
+result folder and `staf_cli.api` read `FORMATS`. CONTRIBUTING.md lists what else a format needs.
 """
 
 from collections.abc import Callable, Iterator, Mapping

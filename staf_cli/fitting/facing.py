@@ -1,8 +1,9 @@
 """Where a person is and which way they face, from 2D keypoints alone.
 
-For a start that does not depend on the image. Everything here is numpy on the (F, 17) COCO
-keypoints of one track; `body` is the (17, 3) keypoints of a relaxed body in its own frame,
-metres (x left, y up, z forward). Runs of frames between gaps are treated one by one.
+Where the network's answer is far from the keypoints, the fit starts from this instead (refine.py).
+Everything here is numpy on the (F, 17) COCO keypoints of one track; `body` is the (17, 3)
+keypoints of a relaxed body in its own frame, metres (x left, y up, z forward). Runs of frames
+between gaps are treated one by one.
 """
 
 from dataclasses import dataclass

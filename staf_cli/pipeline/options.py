@@ -16,6 +16,9 @@ from staf_cli.tracking.options import Tracker, TrackOptions
 if TYPE_CHECKING:
     from staf_cli.rendering import SideView, Style
 
+# The names in `export.FORMATS`, which is not imported for the sake of a quick `--help`.
+EXPORT_FORMATS = ("amass", "bvh", "csv", "glb", "obj", "openpose", "ply")
+
 
 @dataclass(frozen=True)
 class Look:
@@ -85,7 +88,7 @@ class Options:
     recovery: RecoveryOptions = field(default_factory=RecoveryOptions)
     look: Look = field(default_factory=Look)
     export: tuple[str, ...] = option(
-        (), "Further files, by commas: amass, bvh, csv, glb, obj, openpose, ply.", metavar="NAMES"
+        (), f"Further files, by commas: {', '.join(EXPORT_FORMATS)}.", metavar="NAMES"
     )
     force: bool = option(False, "Do everything again, also what is up to date.")
 
@@ -136,8 +139,6 @@ def check_exports(formats: Sequence[str]) -> None:
     Raises:
         UsageError: one is unknown.
     """
-    from staf_cli.export import FORMATS
-
     for name in formats:
-        if name not in FORMATS:
-            raise UsageError(f"unknown format {name!r}; choose from {', '.join(FORMATS)}")
+        if name not in EXPORT_FORMATS:
+            raise UsageError(f"unknown format {name!r}; choose from {', '.join(EXPORT_FORMATS)}")

@@ -23,6 +23,7 @@ from staf_cli.core.errors import UsageError
 from staf_cli.core.records import Clip
 from staf_cli.export import FORMATS, Scene, bvh, glb
 from staf_cli.export.motion import JOINT_NAMES, motion_of, resample
+from staf_cli.pipeline.options import EXPORT_FORMATS
 from tests.support.made_people import make_person, make_track, open_body
 
 FPS = 29.97
@@ -549,3 +550,7 @@ def test_all_formats_hold_the_same_people_and_frames(folder, gltf, scene):
             assert np.array_equal(archive["time"], whole.time)
     assert len(list((folder / "bvh").iterdir())) == len(gltf.skins) == len(scene.people)
     assert bvh.count(scene) == len(scene.people)
+
+
+def test_help_names_the_formats_that_there_are():
+    assert tuple(FORMATS) == EXPORT_FORMATS
