@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-LEAST_COVERAGE = 80  # per cent of the lines of staf_cli
+LEAST_COVERAGE = 94  # per cent of the lines of staf_cli; it was 94.6 when this was set
 SMOKE = (
     "tests/core",
     "tests/body/test_skinning.py",
