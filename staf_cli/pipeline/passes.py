@@ -5,6 +5,7 @@ Each is a chain of generators over the clip's frames, so memory does not grow wi
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from staf_cli.body.skinning import Body
 from staf_cli.core import files
 from staf_cli.core.errors import NobodyFound
 from staf_cli.core.progress import Watch
-from staf_cli.core.records import Clip, Detections, Frame, Track
+from staf_cli.core.records import Clip, Detections, Float32, Frame, Person, Track
+from staf_cli.core.threads import in_thread
 from staf_cli.pipeline.loading import Tools
 from staf_cli.pipeline.options import Look, Options
 from staf_cli.recovery.options import RecoveryOptions
@@ -24,8 +26,7 @@ from staf_cli.recovery.spool import DiskSpool
 from staf_cli.rendering import (
     Camera,
     Figure,
-    Rasterizer,
-    Style,
+    SideView,
     open_rasterizer,
     overlay,
     side_view,
@@ -34,6 +35,8 @@ from staf_cli.result import folder as result_folder
 from staf_cli.tracking.detection import detect
 from staf_cli.tracking.linking import build_tracks
 from staf_cli.tracking.shots import find_cuts
+
+SKINNED_TOGETHER = 16  # frames of a person: a sixth of the time of single ones, 1.3 MB
 
 
 @dataclass(frozen=True)
@@ -159,10 +162,9 @@ def draw_overlay(
     side = None
     if look.side_view:
         side = side_view(result_folder.sample_joints(folder, tracks), source.clip.image_size)
-    frames = watch("show", source.decode(), source.clip.frames)
-    with open_rasterizer(look.renderer) as rasterizer:
-        drawn = _drawn(frames, folder, tracks, body, rasterizer, look.style(side))
-        note = video.write(path, source.clip, drawn, look.codec)
+    drawn = _drawn(in_thread(source.decode()), folder, tracks, body, look, side)
+    shown = watch("show", in_thread(drawn), source.clip.frames)
+    note = video.write(path, source.clip, shown, look.codec)
     return [note] if note else []
 
 
@@ -171,23 +173,31 @@ def _drawn(
     folder: Path,
     tracks: Sequence[Track],
     body: Body,
-    rasterizer: Rasterizer,
-    style: Style,
+    look: Look,
+    side: SideView | None,
 ) -> Iterator[Frame]:
     """Each frame with all people in it drawn over it."""
-    faces = body.faces.astype(np.int32)
+    faces, style = body.faces.astype(np.int32), look.style(side)
     one = result_folder.first_frame_of(folder, tracks[0])
     camera = Camera.centred(one.focal_length, one.image_size)
-    for frame, here in result_folder.frames_with_saved_people(frames, folder, tracks):
-        figures = [
-            Figure(
-                person.id,
-                vertices(person, body, slice(0, 1))[0],
-                tracks[number].box[row],
-                tracks[number].kp2d[row],
-                tracks[number].name,
-            )
-            for (number, row), person in here
-        ]
-        image = overlay(frame.image, figures, faces, camera, rasterizer, style)
-        yield Frame(frame.index, frame.pts, frame.time, image)
+    skin = partial(_meshes, body)
+    with open_rasterizer(look.renderer) as rasterizer:  # GL draws in the thread that opened it
+        for frame, here in result_folder.frames_with_saved_people(frames, folder, tracks, skin):
+            figures = [
+                Figure(
+                    tracks[number].id,
+                    mesh,
+                    tracks[number].box[row],
+                    tracks[number].kp2d[row],
+                    tracks[number].name,
+                )
+                for (number, row), mesh in here
+            ]
+            image = overlay(frame.image, figures, faces, camera, rasterizer, style)
+            yield Frame(frame.index, frame.pts, frame.time, image)
+
+
+def _meshes(body: Body, person: Person) -> Iterator[Float32]:
+    """A person's mesh (V, 3) in each frame, m, camera frame; skinned several frames at a time."""
+    for first in range(0, len(person.frame), SKINNED_TOGETHER):
+        yield from vertices(person, body, slice(first, first + SKINNED_TOGETHER))

@@ -1,5 +1,7 @@
 """The background where no photo is shown: a grey gradient, and the ground seen from the side."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from staf_cli.core.records import Image
@@ -18,6 +20,21 @@ def backdrop(camera: Camera) -> Image:
     top, bottom = np.asarray(TOP_COLOUR), np.asarray(BOTTOM_COLOUR)
     rows = top + (bottom - top) * np.linspace(0, 1, camera.height)[:, None]
     return np.repeat(np.rint(rows).astype(np.uint8)[:, None], camera.width, axis=1)
+
+
+@lru_cache(maxsize=1)
+def side_panel(side: SideView) -> Image:
+    """Draw the side view without people; the same in every frame of a clip, so drawn once.
+
+    Args:
+        side: Where the side camera and the ground are.
+
+    Returns:
+        (H, W, 3), read-only.
+    """
+    panel = draw_ground(backdrop(side.camera), side)
+    panel.flags.writeable = False
+    return panel
 
 
 def draw_ground(panel: Image, side: SideView) -> Image:

@@ -8,7 +8,7 @@ import numpy as np
 
 from staf_cli.core.errors import UsageError
 from staf_cli.core.records import Float, Image
-from staf_cli.rendering.backdrop import backdrop, draw_ground
+from staf_cli.rendering.backdrop import backdrop, side_panel
 from staf_cli.rendering.boxes import draw_box, draw_keypoints
 from staf_cli.rendering.camera import NEAR, Camera, Points, SideView, Window
 from staf_cli.rendering.rasterizer import Raster, Rasterizer, Surface
@@ -84,8 +84,7 @@ def overlay(
         return frame
     side = style.side
     turned = [replace(figure, vertices=side.transform(figure.vertices)) for figure in figures]
-    panel = draw_ground(backdrop(side.camera), side)
-    panel = _draw_people(panel, turned, faces, side.camera, rasterizer, opaque)
+    panel = _draw_people(side_panel(side), turned, faces, side.camera, rasterizer, opaque)
     return np.hstack([frame, panel])
 
 

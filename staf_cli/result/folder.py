@@ -3,9 +3,10 @@
 OUT/<clip>/  overlay.mp4  report.html  tracks.csv  person_<id>.npz  run.json  and exports
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -30,6 +31,9 @@ TRACKS = "tracks.csv"
 REPORT = "report.html"
 OVERLAYS = ("overlay.mp4", "overlay.mov")  # which of them depends on the codec
 MOST_JOINTS = 100_000  # frames of all people whose joints are looked at together
+
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -112,8 +116,11 @@ def load_people(folder: Path, tracks: Sequence[Track]) -> list[Person]:
 
 
 def frames_with_saved_people(
-    frames: Iterable[Frame], folder: Path, tracks: Sequence[Track]
-) -> Iterator[tuple[Frame, list[tuple[TrackRow, Person]]]]:
+    frames: Iterable[Frame],
+    folder: Path,
+    tracks: Sequence[Track],
+    split: Callable[[Person], Iterable[Row]],
+) -> Iterator[tuple[Frame, list[tuple[TrackRow, Row]]]]:
     """Pair each frame with the people in it, read from their files as frames pass.
 
     Memory grows with the people in a frame, not with the clip.
@@ -122,20 +129,21 @@ def frames_with_saved_people(
         frames: of the clip, in order.
         folder: of the clip's results.
         tracks: of the people.
+        split: makes of a person in some frames what is wanted of them in each.
 
     Yields:
-        The frame; for every person in it the place in the tracks, and the person at this frame.
+        The frame; for every person in it the place in the tracks, and what `split` made.
 
     Raises:
         TracksError: a file is missing or damaged, or was made from another track; raised where
             reading gets there.
     """
-    reading: dict[int, Iterator[Person]] = {}  # by number in the list of tracks
+    reading: dict[int, Iterator[Row]] = {}  # by number in the list of tracks
     for frame, places in frames_with_people(frames, tracks):
         here = []
         for number, row in places:
             if number not in reading:
-                reading[number] = _rows(folder, tracks[number], row)
+                reading[number] = _rows(folder, tracks[number], row, split)
             here.append(((number, row), next(reading[number])))
             if row == len(tracks[number].frame) - 1:
                 del reading[number]
@@ -195,12 +203,15 @@ def sample_joints(folder: Path, tracks: Sequence[Track]) -> Float:
     return np.concatenate(chosen)
 
 
-def _rows(folder: Path, track: Track, first: int) -> Iterator[Person]:
-    """A person frame by frame, from one of the track's rows on."""
+def _rows(
+    folder: Path, track: Track, first: int, split: Callable[[Person], Iterable[Row]]
+) -> Iterator[Row]:
+    """What `split` makes of a person, frame by frame, from one of the track's rows on."""
     begin = 0
     for stretch in _stretches(folder, track):
-        for row in range(max(0, first - begin), len(stretch.frame)):
-            yield select_rows(stretch, slice(row, row + 1))
+        skipped = max(0, first - begin)
+        if skipped < len(stretch.frame):
+            yield from split(select_rows(stretch, slice(skipped, None)))
         begin += len(stretch.frame)
 
 

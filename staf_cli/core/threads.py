@@ -1,0 +1,64 @@
+"""Work on a stream in a thread of its own, so that decoding, drawing and encoding overlap."""
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+_END = object()
+
+
+def in_thread(items: Iterable[Item], ahead: int = 2) -> Iterator[Item]:
+    """Compute the items of a stream in a background thread, a few ahead of their use.
+
+    What the thread does must let go of the interpreter for long stretches (FFmpeg, OpenCV and
+    torch do) for anything to be gained.
+
+    Args:
+        items: the stream; only the thread touches it.
+        ahead: how many items may wait.
+
+    Yields:
+        The items in order. An exception of the stream is raised where its item would come.
+    """
+    waiting: queue.Queue[tuple[object, BaseException | None]] = queue.Queue(ahead)
+    closed = threading.Event()
+
+    def put(item: object, error: BaseException | None = None) -> bool:
+        while not closed.is_set():
+            try:
+                waiting.put((item, error), timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        stream = iter(items)
+        try:
+            for item in stream:
+                if not put(item):
+                    break
+        except BaseException as error:  # it is the consumer's
+            put(_END, error)
+        else:
+            put(_END)
+        finally:
+            close = getattr(stream, "close", None)
+            if close is not None:
+                close()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = waiting.get()
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item  # type: ignore[misc]
+    finally:
+        closed.set()
+        thread.join(timeout=1)

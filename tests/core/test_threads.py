@@ -1,0 +1,63 @@
+"""A stream computed in a thread: the same items, the same errors, nothing left running."""
+
+import threading
+import time
+from itertools import count
+
+import pytest
+
+from staf_cli.core.threads import in_thread
+
+
+def test_items_come_in_order():
+    assert list(in_thread(iter(range(1000)), ahead=3)) == list(range(1000))
+    assert list(in_thread([])) == []
+
+
+def test_an_error_comes_where_its_item_would():
+    def failing():
+        yield 1
+        raise ZeroDivisionError("here")
+
+    stream = in_thread(failing())
+    assert next(stream) == 1
+    with pytest.raises(ZeroDivisionError, match="here"):
+        next(stream)
+
+
+def test_it_works_ahead_but_not_far():
+    made = []
+
+    def items():
+        for n in range(100):
+            made.append(n)
+            yield n
+
+    stream = in_thread(items(), ahead=2)
+    assert next(stream) == 0
+    deadline = time.monotonic() + 5
+    while len(made) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert len(made) == 4  # one used, two waiting, one in hand
+    stream.close()
+
+
+def test_closing_ends_the_thread_and_the_stream():
+    ended = threading.Event()
+
+    def endless():
+        try:
+            yield from count()
+        finally:
+            ended.set()
+
+    before = threading.active_count()
+    stream = in_thread(in_thread(endless()))
+    assert [next(stream) for _ in range(5)] == list(range(5))
+    stream.close()
+    assert ended.wait(5)
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
