@@ -2,14 +2,14 @@
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 Item = TypeVar("Item")
 _END = object()
 
 
-def in_thread(items: Iterable[Item], ahead: int = 2) -> Iterator[Item]:
+def in_thread(items: Iterable[Item], ahead: int = 2) -> Generator[Item, None, None]:
     """Compute the items of a stream in a background thread, a few ahead of their use.
 
     What the thread does must let go of the interpreter for long stretches (FFmpeg, OpenCV and

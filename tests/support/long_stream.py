@@ -126,7 +126,7 @@ def main(count: int, folder: Path) -> None:
     replace_attributes(engine, crop_image=lambda image, square: np.zeros((8, 8, 3), np.uint8))
     replace_attributes(
         passes,
-        vertices=lambda *_: np.zeros((1, 1, 3), np.float32),
+        vertices=lambda person, body, rows: np.zeros((len(person.frame[rows]), 1, 3), np.float32),
         overlay=lambda image, *_: image,
     )
     replace_attributes(content, _pictures=lambda *_: (0.0, {}))  # of the overlay, which is none
