@@ -322,6 +322,7 @@ def prepare(options: Options = DEFAULTS) -> Tools:
         MissingTool: the device, or the ffmpeg encoder, is not there.
         UsageError: options that do not go together.
     """
+    _check_kind(options, Options)
     tools, notes = load_tools(options)
     _warn(notes)
     return tools
@@ -342,6 +343,7 @@ def prepare_recovery(options: RecoveryOptions = RECOVERY_DEFAULTS) -> Recovery:
         MissingTool: the device is not there.
         UsageError: options that do not go together.
     """
+    _check_kind(options, RecoveryOptions)
     recovery, notes = load_recovery(options)
     _warn(notes)
     return recovery
@@ -375,6 +377,7 @@ def run(
         UsageError: the options cannot be meant for this clip.
         WeightsError: weights or detector are missing; also what else `prepare` raises.
     """
+    _check_kind(options, Options)
     summary, tools = run_single(Path(path), Path(output), options, watch, _warn, tools)
     if summary.damage:
         _warn([f"{files.printable(Path(path))}: is damaged; everything readable was done"])
@@ -467,8 +470,7 @@ def recover(
         OutOfMemory: not even one crop or window fits into the device's memory.
         WeightsError: weights are missing or do not fit; also what `prepare_recovery` raises.
     """
-    if not isinstance(options, RecoveryOptions):
-        raise UsageError("recover: give options=RecoveryOptions(...); Options are for run")
+    _check_kind(options, RecoveryOptions)
     if not boxes:
         raise UsageError("no boxes: give one Boxes for every person")
     count = 1 + max(int(one.indices[-1]) for one in boxes)
@@ -547,6 +549,15 @@ def _frames(images: Iterable[Image], time: Float) -> Iterator[Frame]:
         yield Frame(index, round(at / TICK), at, image)
     if came < len(time):
         raise UsageError(f"frames: only {came} came, and there is a box in frame {len(time) - 1}")
+
+
+def _check_kind(options: object, kind: type[Options] | type[RecoveryOptions]) -> None:
+    """Raise UsageError for the other record of options."""
+    if not isinstance(options, kind):
+        raise UsageError(
+            f"options is {type(options).__name__}: give {kind.__name__}; Options are for run and "
+            "prepare, RecoveryOptions for recover and prepare_recovery"
+        )
 
 
 def _warn(lines: Iterable[str]) -> None:

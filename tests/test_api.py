@@ -473,3 +473,17 @@ def test_the_example_runs(detector, tmp_path, monkeypatch, capsys):
     head, feet = obj.vertices[:, 1].max(), obj.vertices[:, 1].min()
     assert obj.vertices[obj.vertices[:, 1] > head - 0.1][:, 1].mean() > feet + 1.2
     assert (tmp_path / "out" / "python_api" / "frame_4.png").stat().st_size > 50_000
+
+
+@pytest.mark.parametrize(
+    ("function", "options"),
+    [
+        (lambda options: staf.recover([], [boxes(1)], fps=25, options=options), staf.Options()),
+        (lambda options: staf.prepare_recovery(options), staf.Options()),
+        (lambda options: staf.prepare(options), staf.RecoveryOptions()),
+        (lambda options: staf.run("clip.mp4", options=options), staf.RecoveryOptions()),
+    ],
+)
+def test_the_other_record_of_options_is_refused(function, options):
+    with pytest.raises(staf.UsageError, match="RecoveryOptions for recover"):
+        function(options)
