@@ -53,7 +53,7 @@ class Seeing(MeanPoseNetwork):
 
 
 def recovery(network, body=None):
-    cpu = engine.Settings(torch.device("cpu"), half=False)
+    cpu = engine.Settings(torch.device("cpu"), dtype=torch.float32)
     return staf.Recovery(body or open_body(), network, "standing 0", 1.1, cpu)
 
 
@@ -67,6 +67,7 @@ def mean_pose_tools():
 def tools(monkeypatch):
     """Tools for `run`: a person in the middle of every frame, and a network that sees colours."""
     monkeypatch.setattr(detection, "load_detector", lambda _: None)
+    monkeypatch.setattr(detection, "use_channels_last", lambda *_: None)
     monkeypatch.setattr(detection, "find_people", find_one)
     monkeypatch.setattr(detection, "look_closer", lambda sightings, *_: sightings)
     monkeypatch.setattr(

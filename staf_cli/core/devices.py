@@ -1,9 +1,10 @@
-"""The processor that computes: its choice, and tensors moved to it."""
+"""The processor that computes: its choice, its precision, and tensors moved to it."""
 
 import torch
 from torch import Tensor
 
-from staf_cli.core.errors import MissingTool
+from staf_cli.core.errors import MissingTool, UsageError
+from staf_cli.core.options import Precision
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
@@ -46,3 +47,32 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise MissingTool(unusable) from error
     return device
+
+
+def choose_dtype(device: torch.device, precision: Precision) -> torch.dtype:
+    """Choose the number format of convolutions; everything after them is in float32.
+
+    Args:
+        device: the device that computes.
+        precision: "full" is float32. "auto" is float16 on CUDA, bfloat16 on a CPU that multiplies
+            it natively, and float32 elsewhere. "half" is float16, for graphics cards.
+
+    Returns:
+        float32, float16 or bfloat16.
+
+    Raises:
+        UsageError: "half" on a CPU.
+    """
+    if precision == "half" and device.type == "cpu":
+        raise UsageError("--precision half is for graphics cards; leave it out on a CPU")
+    if precision == "full":
+        return torch.float32
+    if precision == "half" or device.type == "cuda":
+        return torch.float16
+    return torch.bfloat16 if device.type == "cpu" and _multiplies_bfloat16() else torch.float32
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether the CPU has instructions for bfloat16; without them it is slower than float32."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -14,10 +14,11 @@ records as they are.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from math import inf
-from typing import Any
+from typing import Any, Literal
 
 from staf_cli.core.errors import UsageError
 
+Precision = Literal["auto", "full", "half"]  # see `core.devices.choose_dtype`
 SPEC = "option"  # the key of an OptionSpec in a field's metadata
 
 

@@ -27,7 +27,7 @@ from staf_cli.body.skinning import Body
 from staf_cli.checkpoints.format import Checkpoint
 from staf_cli.core import metrics
 from staf_cli.core.crop import square_box
-from staf_cli.core.devices import choose_device
+from staf_cli.core.devices import choose_device, choose_dtype
 from staf_cli.core.errors import BodyError, UsageError
 from staf_cli.core.files import printable
 from staf_cli.core.geometry import CROP_SCALE, project
@@ -123,7 +123,7 @@ def evaluate(
     if detector is None and needs_detector(dataset, options):
         raise UsageError("refining needs a detector where the truth holds no detected keypoints")
     device = choose_device(options.device)
-    settings = engine.Settings(device, device.type == "cuda", options.batch)
+    settings = engine.Settings(device, choose_dtype(device, "auto"), options.batch)
     for one in contenders:
         engine.prepare(one.network, settings)
     found: dict[tuple[int, str], list[list[_Errors]]] = {}  # contender, method: clips, people

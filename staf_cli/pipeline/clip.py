@@ -492,7 +492,7 @@ def describe_run(
         body_file=body_file or tools.body.name,
         detector=detector,
         device=str(tools.settings.device),
-        half=tools.settings.half,
+        precision=tools.settings.precision,
         versions={
             "python": platform.python_version(),
             **{name: version(name) for name in LIBRARIES},
@@ -520,7 +520,7 @@ def _person_keys(
         source.sha256,
         tools.weights,
         tools.body.identity,
-        tools.settings.half,
+        tools.settings.precision,
         options.focal or default_focal(source.clip.image_size),
         options.refine,
         options.smooth,

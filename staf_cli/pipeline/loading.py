@@ -10,8 +10,8 @@ from staf_cli.checkpoints import registry
 from staf_cli.checkpoints.format import load_checkpoint
 from staf_cli.checkpoints.registry import OPEN_BODY, OPEN_WEIGHTS
 from staf_cli.core import files
-from staf_cli.core.devices import choose_device
-from staf_cli.core.errors import BodyError, UsageError
+from staf_cli.core.devices import choose_device, choose_dtype
+from staf_cli.core.errors import BodyError
 from staf_cli.core.geometry import CROP_SCALE
 from staf_cli.model.staf import load_network, mean_pose_network
 from staf_cli.pipeline.options import Options
@@ -66,10 +66,8 @@ def prepare_recovery(options: RecoveryOptions) -> tuple[Recovery, list[str]]:
         UsageError: options that do not go together.
     """
     device = choose_device(options.device)
-    half = device.type == "cuda" if options.half is None else options.half
-    if half and device.type == "cpu":
-        raise UsageError("--precision half is for graphics cards; leave it out on a CPU")
-    settings = engine.Settings(device, half, options.batch)
+    dtype = choose_dtype(device, options.precision)
+    settings = engine.Settings(device, dtype, options.batch)
     notes = []
     chosen = options.weights or default_weights(options.body)
     if chosen is None:

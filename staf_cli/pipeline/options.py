@@ -117,6 +117,9 @@ class Options:
             KeyError, TypeError, AttributeError: these are not the options of a clip.
             UsageError: a value is out of range.
         """
+        values = {**values}
+        if "half" in values:  # of version 0.1.0: None, False or True
+            values["precision"] = {None: "auto", False: "full", True: "half"}[values.pop("half")]
         recovery = {one.name: values[one.name] for one in fields(RecoveryOptions)}
         others = {name: value for name, value in values.items() if name not in recovery}
         tracks = {**values["tracks"], "person": tuple(values["tracks"]["person"])}

@@ -48,8 +48,8 @@ class Source:
     sha256: str  # of the video's content
 
     def decode(self) -> Iterator[Frame]:
-        """Yield all frames in order."""
-        return video.frames(self.clip, self.damage)
+        """Yield all frames in order, decoded in a thread a little ahead of their use."""
+        return in_thread(video.frames(self.clip, self.damage))
 
 
 def track_people(
@@ -162,7 +162,7 @@ def draw_overlay(
     side = None
     if look.side_view:
         side = side_view(result_folder.sample_joints(folder, tracks), source.clip.image_size)
-    drawn = _drawn(in_thread(source.decode()), folder, tracks, body, look, side)
+    drawn = _drawn(source.decode(), folder, tracks, body, look, side)
     shown = watch("show", in_thread(drawn), source.clip.frames)
     note = video.write(path, source.clip, shown, look.codec)
     return [note] if note else []

@@ -43,15 +43,20 @@ class Settings:
     """How to compute; none of it changes the result beyond rounding."""
 
     device: torch.device
-    half: bool  # float16 convolutions
+    dtype: torch.dtype  # of the convolutions
     batch: int = 16  # crops, or windows, at a time; halved when memory runs out
+
+    @property
+    def precision(self) -> str:
+        """The number format's name, such as "bfloat16"."""
+        return str(self.dtype).removeprefix("torch.")
 
 
 def prepare(network: STAF, settings: Settings) -> STAF:
     """Put a network on its device, in place.
 
     Args:
-        network: whose encoder and pyramid compute in float16 where the settings ask for it.
+        network: whose encoder and pyramid get the number format of the settings.
         settings: device and precision.
 
     Returns:
@@ -60,9 +65,8 @@ def prepare(network: STAF, settings: Settings) -> STAF:
     network.to(settings.device)
     # Convolutions on the CPU are a quarter faster with the channels last.
     convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
-    if settings.half:
-        network.encoder.half()
-        network.pyramid.half()
+    network.encoder.to(settings.dtype)
+    network.pyramid.to(settings.dtype)
     return network
 
 
@@ -207,7 +211,7 @@ def _windows(
 @torch.inference_mode()
 def _encode(network: STAF, settings: Settings, crops: list[Image]) -> list[FrameMaps]:
     images = normalise(torch.from_numpy(np.stack(crops)).to(settings.device))
-    features: Tensor = network.encoder(images.half() if settings.half else images)
+    features: Tensor = network.encoder(images.to(settings.dtype))
     maps = network.frame_maps(features)
     return [maps[n : n + 1] for n in range(len(crops))]
 

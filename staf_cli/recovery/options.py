@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import inf
 
-from staf_cli.core.options import Range, check_options, option
+from staf_cli.core.options import Precision, Range, check_options, option
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,9 @@ class RecoveryOptions:
     )
     constant_shape: bool = option(False, "One body shape a person.")
     device: str = option("auto", "cpu, cuda, cuda:1, mps.", show_default=True)
-    half: bool | None = option(  # float16 convolutions; None: on CUDA only
-        None,
-        "half is the default on CUDA.",
-        name="--precision",
-        choices={"auto": None, "full": False, "half": True},
+    precision: Precision = option(  # of convolutions, see `core.devices.choose_dtype`
+        "auto",
+        "auto is half on CUDA, bfloat16 on processors that have it; full is float32.",
         show_default=True,
     )
     batch: int = option(

@@ -274,6 +274,13 @@ def _smoothing(values: Any) -> Effect | None:
     return Effect(_count(values, frames), *(_number(values, key) for key in means))
 
 
+def _precision(values: Json) -> str:
+    """Read the number format; version 0.1.0 wrote whether it was float16."""
+    if "precision" in values:
+        return _text(values, "precision")
+    return "float16" if _value(values, "half", bool) else "float32"
+
+
 def passes_from_json(values: Any) -> dict[str, PassRecord]:
     """Check and convert "passes" of run.json.
 
@@ -306,7 +313,7 @@ class RunRecord:
     body_file: str  # the body's name, or the absolute path of its file
     detector: DetectorRecord
     device: str
-    half: bool  # float16 convolutions
+    precision: str  # of convolutions: float32, float16 or bfloat16
     seconds: Mapping[str, float] = field(default_factory=dict)  # by part of every pass
     versions: Mapping[str, str] = field(default_factory=dict)  # of Python and of libraries
     smoothing: Effect | None = None
@@ -358,7 +365,7 @@ class RunRecord:
             body_file=_text(values, "body_file"),
             detector=DetectorRecord.from_json(_value(values, "detector", dict)),
             device=_text(values, "device"),
-            half=_value(values, "half", bool),
+            precision=_precision(values),
             seconds=_numbers(values.get("seconds", {})),
             versions=_texts(values.get("versions", {})),
             smoothing=_smoothing(values.get("smoothing")),

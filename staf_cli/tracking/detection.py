@@ -72,6 +72,7 @@ def detect(
     if not 0 < conf < 1:
         raise UsageError(f"conf is {conf}: choose a detection score between 0 and 1, such as 0.25")
     model = load_detector(detector)
+    use_channels_last(model, device)
     detected = look_closer(find_people(frames, model, conf, device), model, device)
     return associate(detected, tracker, conf)
 
@@ -107,6 +108,24 @@ def load_detector(path: Path) -> Any:
     if keypoints not in (None, [len(COCO_KEYPOINTS), 3]):
         raise WeightsError(f"{path} has keypoints {keypoints}, not COCO's [17, 3]; {advice}")
     return model
+
+
+def use_channels_last(model: Any, device: torch.device) -> None:
+    """Let a detector's convolutions keep the channels of a pixel together: a fifth faster on a CPU.
+
+    The answers are the same to the last digits. bfloat16 would halve the time again, but moves
+    keypoints by 1 px on average, and a few by many.
+
+    Args:
+        model: from `load_detector`; changed.
+        device: where it will run.
+    """
+    _predict(model, [np.zeros((32, 32, 3), np.uint8)], 32, 1.0, device)  # BatchNorm is folded now
+    network = model.predictor.model.model
+    network.to(memory_format=torch.channels_last)
+    network.register_forward_pre_hook(
+        lambda _, inputs: (inputs[0].to(memory_format=torch.channels_last),)
+    )
 
 
 def find_people(

@@ -18,7 +18,7 @@ from tests.support import plain_network
 from tests.support.made_networks import estimates_of, golden_body, random_network
 
 ROUNDING = 1e-4  # kernels round differently for other batches; mixed-up frames differ by 1e-2
-CPU = Settings(torch.device("cpu"), half=False, batch=7)
+CPU = Settings(torch.device("cpu"), dtype=torch.float32, batch=7)
 
 
 def frames(count):
@@ -76,7 +76,7 @@ def test_result_depends_on_neither_batch_nor_company(network):
     tracks = [track(1, np.arange(14)), track(2, np.r_[3:8, 11:22])]  # the second has a gap
     alone = [estimates_of(frames(22), [one], network, 1.1, CPU)[0] for one in tracks]
     for batch in (1, 4, 16):
-        settings = Settings(CPU.device, half=False, batch=batch)
+        settings = Settings(CPU.device, dtype=torch.float32, batch=batch)
         together = estimates_of(frames(22), tracks, network, 1.1, settings)
         for a, b in zip(alone, together, strict=True):
             assert np.abs(a.rotmats - b.rotmats).max() <= ROUNDING
@@ -142,7 +142,7 @@ def test_a_frame_that_does_not_come_again_is_noticed(network):
 def test_half_precision_is_close(network):
     clip = [track(1, np.arange(11))]
     full = estimates_of(frames(11), clip, network, 1.1, CPU)[0]
-    settings = Settings(CPU.device, half=True, batch=4)
+    settings = Settings(CPU.device, dtype=torch.float16, batch=4)
     halved = prepare(random_network(Architecture("resnet18")), settings)
     half = estimates_of(frames(11), clip, halved, 1.1, settings)[0]
     # Random weights answer to noise far more than trained ones do.

@@ -120,6 +120,7 @@ def main(count: int, folder: Path) -> None:
     replace_attributes(
         detection,
         load_detector=lambda path: None,
+        use_channels_last=lambda *_: None,
         find_people=people,
         look_closer=lambda sightings, model, device: sightings,
     )
@@ -138,7 +139,7 @@ def main(count: int, folder: Path) -> None:
         network=upright_network(),
         weights="standing 0",
         crop_scale=1.1,
-        settings=engine.Settings(torch.device("cpu"), half=False),
+        settings=engine.Settings(torch.device("cpu"), dtype=torch.float32),
     )
     options = Options(recovery=RecoveryOptions(refine=True))
     summary = clip_pipeline.run_clip(path, folder / "out", options, tools, watch)

@@ -20,7 +20,7 @@ def make_record(path="clip.mp4", start=0.0, width=320, height=240, fps=30.0, **c
         body_file="open-body",
         detector=DetectorRecord("detector.pt", "0"),
         device="cpu",
-        half=False,
+        precision="float32",
         passes={"show": PassRecord("not for people")},
     )
     return replace(record, **changes)

@@ -120,6 +120,7 @@ def _put_in_place() -> None:
     replace_attributes(
         detection,
         load_detector=lambda _: SimpleNamespace(task="detect"),
+        use_channels_last=lambda *_: None,
         find_people=find_one,
         associate=lambda sightings, *_: (seen for _, seen in sightings),
     )

@@ -12,7 +12,14 @@ import torch
 
 from staf_cli.core.errors import OutOfMemory, UsageError, WeightsError
 from staf_cli.core.records import Detections, Frame
-from staf_cli.tracking.detection import associate, detect, find_people, load_detector, look_closer
+from staf_cli.tracking.detection import (
+    associate,
+    detect,
+    find_people,
+    load_detector,
+    look_closer,
+    use_channels_last,
+)
 from tests.support.paths import ROOT
 
 CPU = torch.device("cpu")
@@ -59,6 +66,22 @@ def test_detections_of_a_real_network(random_detector):
         assert (seen.box[:, [0, 2]] <= 80).all()
         assert (seen.box[:, [1, 3]] <= 48).all()
         assert (seen.kp2d[..., 2] > 0).all()
+
+
+def test_the_layout_in_memory_changes_nothing(random_detector):
+    frames = noise_frames(2)
+    plain, other = load_detector(random_detector), load_detector(random_detector)
+    use_channels_last(other, CPU)
+    for (_, one), (_, two) in zip(
+        find_people(iter(frames), plain, 0.25, CPU),
+        find_people(iter(frames), other, 0.25, CPU),
+        strict=True,
+    ):
+        assert len(one.box)
+        np.testing.assert_allclose(one.box, two.box, atol=1e-3)
+        np.testing.assert_allclose(one.kp2d, two.kp2d, atol=1e-2)
+    first = next(other.predictor.model.model.parameters())
+    assert first.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("tracker", ["bytetrack", "botsort"])

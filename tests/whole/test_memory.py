@@ -38,7 +38,7 @@ from tests.support.simple_walk import (
 )
 
 CLIP = Clip(Path("clip.mp4"), 640, 480, 30.0, Fraction(1, 30), 20, False)
-CPU = Settings(torch.device("cpu"), half=False, batch=5)
+CPU = Settings(torch.device("cpu"), dtype=torch.float32, batch=5)
 MEGABYTE = 2**20
 TWO_MINUTES, TEN_MINUTES, TWO_HOURS = (minutes * 60 * 25 for minutes in (2, 10, 120))  # frames
 
