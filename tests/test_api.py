@@ -66,10 +66,8 @@ def mean_pose_tools():
 @pytest.fixture
 def tools(monkeypatch):
     """Tools for `run`: a person in the middle of every frame, and a network that sees colours."""
-    monkeypatch.setattr(detection, "load_detector", lambda _: None)
-    monkeypatch.setattr(detection, "use_channels_last", lambda *_: None)
+    monkeypatch.setattr(detection, "load_detector", lambda *_: None)
     monkeypatch.setattr(detection, "find_people", find_one)
-    monkeypatch.setattr(detection, "look_closer", lambda sightings, *_: sightings)
     monkeypatch.setattr(
         detection, "associate", lambda sightings, *_: (seen for _, seen in sightings)
     )

@@ -42,7 +42,8 @@ from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.recovery.placement import Estimate, place
 from staf_cli.recovery.recover import Recovery, fit_people, place_people
 from staf_cli.recovery.spool import MemorySpool
-from staf_cli.tracking.detection import closest_keypoints, find_people, load_detector, look_closer
+from staf_cli.tracking.detection import closest_keypoints, find_people
+from staf_cli.tracking.detector import load_detector
 from staf_cli.video import Damage
 
 _Theta = tuple[Tensor, Tensor]  # rotmats (F, 24, 3, 3), betas (F, 10)
@@ -130,7 +131,7 @@ def evaluate(
     for footage in dataset:
         tracks = [_track(number, truth, footage) for number, truth in enumerate(footage.people, 1)]
         if detector is not None and needs_detector([footage], options):
-            tracks = _detected(footage, tracks, detector, settings.device, watch)
+            tracks = _detected(footage, tracks, detector, settings, watch)
         for number, one in enumerate(contenders):
             for method, people in _recovered(footage, tracks, one, options, settings, watch):
                 pairs = zip(people, footage.people, strict=True)
@@ -197,14 +198,14 @@ def _track(number: int, truth: Truth, footage: Footage) -> Track:
 
 
 def _detected(
-    footage: Footage, tracks: list[Track], detector: Path, device: torch.device, watch: Watch
+    footage: Footage, tracks: list[Track], path: Path, settings: engine.Settings, watch: Watch
 ) -> list[Track]:
     """The tracks with the keypoints of the detected people who overlap their boxes the most."""
     by_frame = rows_by_frame(tracks)
-    model = load_detector(detector)
+    detector = load_detector(path, settings.device, settings.dtype)
     kp2d = [track.kp2d.copy() for track in tracks]
     wanted = (frame for frame in _frames(footage, "detect", watch) if frame.index in by_frame)
-    for frame, seen in look_closer(find_people(wanted, model, CONF, device), model, device):
+    for frame, seen in find_people(wanted, detector, CONF):
         for number, row in by_frame[frame.index]:
             own = closest_keypoints(tracks[number].box[row], seen)
             if own is not None:

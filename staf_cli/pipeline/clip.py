@@ -508,8 +508,9 @@ def _describe_video(clip: Clip, sha256: str) -> VideoRecord:
 
 def _track_key(sha256: str, options: Options, tools: Tools) -> str:
     what = [sha256, asdict(options.span), options.fps]
-    who = [options.tracker, asdict(options.tracks), tools.detector_sha256]
-    return key_of("track", __version__, *what, *who)
+    how = [tools.detector_sha256, options.detect_size, tools.settings.precision]
+    who = [options.tracker, asdict(options.tracks)]
+    return key_of("track", __version__, *what, *how, *who)
 
 
 def _person_keys(

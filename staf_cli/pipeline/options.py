@@ -83,6 +83,12 @@ class Options:
         show_default=True,
     )
     trust: bool = option(False, "Load a detector file of unknown origin.")
+    detect_size: int | None = option(  # None: see `tracking.detection.find_people`
+        None,
+        "Pixels of the longer side that the detector sees.  [default: 640 or 960, as people need]",
+        valid=Range(160, 4096),
+        advice="choose 160 to 4096, such as 1280 for people who are far away",
+    )
     tracker: Tracker = option("bytetrack", "botsort follows a moving camera.", show_default=True)
     tracks: TrackOptions = field(default_factory=TrackOptions)
     recovery: RecoveryOptions = field(default_factory=RecoveryOptions)

@@ -82,7 +82,9 @@ def track_people(
             tools.detector,
             tracker=options.tracker,
             conf=options.tracks.conf,
+            pixels=options.detect_size,
             device=tools.settings.device,
+            dtype=tools.settings.dtype,
         ):
             frames = range(frames.start if frames else seen.frame, seen.frame + 1)
             yield seen

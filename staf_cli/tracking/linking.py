@@ -12,11 +12,14 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from staf_cli.core.records import Detections, Float, Float32, Ints, Track
+from staf_cli.core.geometry import box_iou
+from staf_cli.core.records import Detections, Float, Ints, Track
 from staf_cli.tracking.boxes import centre_and_size, smooth_boxes
 from staf_cli.tracking.options import TrackOptions
 from staf_cli.tracking.selection import select_people
 from staf_cli.tracking.tracklets import (
+    NOBODY,
+    Table,
     Tracklet,
     collect,
     join_tracklets,
@@ -26,6 +29,7 @@ from staf_cli.tracking.tracklets import (
 
 LONGEST_LINK = 1.0  # s: a person lost for longer comes back as a new one
 LONGEST_BRIDGE = 0.5  # s: a longer gap stays a gap
+SAME_PLACE = 0.5  # IoU with the straight line, of a detection that fills a gap
 VELOCITY_SPAN = 0.3  # s: the stretch from which a lost person's motion is estimated
 # What a link may cost, in box sizes between the expected place and the one where a person appears.
 DEAREST_LINK = 1.0
@@ -57,7 +61,7 @@ def build_tracks(
     if not len(frame):
         return []
     tracklets = make_tracklets(table, one_of_each_body(table), cuts)
-    people = [_bridge(tracklet, table["kp2d"], frame, time) for tracklet in _link(tracklets)]
+    people = [_bridge(tracklet, table, frame, time) for tracklet in _link(tracklets)]
     return [smooth_boxes(track) for track in select_people(people, frame, cuts, options)]
 
 
@@ -164,8 +168,8 @@ def _link_cost(last: _End, first: _End) -> float:
     return miss / size + resized / 2 + WAITING * gap
 
 
-def _bridge(tracklet: Tracklet, kp2d: Float32, frame: Ints, time: Float) -> Track:
-    """A track without a number, with boxes put into its short gaps along a straight line."""
+def _bridge(tracklet: Tracklet, table: Table, frame: Ints, time: Float) -> Track:
+    """A track without a number, its short gaps filled: by unsure detections, or straight lines."""
     jumps = (np.diff(tracklet.frame) > 1) & (np.diff(tracklet.time) <= LONGEST_BRIDGE)
     bridged = [
         number
@@ -173,19 +177,34 @@ def _bridge(tracklet: Tracklet, kp2d: Float32, frame: Ints, time: Float) -> Trac
         for number in range(int(tracklet.frame[last]) + 1, int(tracklet.frame[last + 1]))
     ]
     known = np.isin(frame, bridged)  # a bridged frame has its own time, from the clip's frames
+    between = np.stack([np.interp(time[known], tracklet.time, side) for side in tracklet.box.T], -1)
     frames = np.concatenate([tracklet.frame, frame[known]])
-    times = np.concatenate([tracklet.time, time[known]])
-    between = [np.interp(time[known], tracklet.time, side) for side in tracklet.box.T]
-    n, order = int(known.sum()), np.argsort(frames)
-    interpolated = np.concatenate([np.zeros(len(tracklet.frame), bool), np.ones(n, bool)])[order]
-    keypoints = np.zeros((len(frames), *kp2d.shape[1:]), np.float32)
-    keypoints[~interpolated] = kp2d[tracklet.row]
+    order = np.argsort(frames)
+    rows = np.concatenate([tracklet.row, _seen_there(table, frame[known], between)])[order]
+    seen = rows >= 0
+    box = np.concatenate([tracklet.box, between])[order]
+    box[seen] = table["box"][rows[seen]]
+    keypoints = np.zeros((len(frames), *table["kp2d"].shape[1:]), np.float32)
+    keypoints[seen] = table["kp2d"][rows[seen]]
     return Track(
         id=0,
         frame=frames[order],
-        time=times[order],
-        box=np.concatenate([tracklet.box, np.stack(between, -1)])[order],
-        score=np.concatenate([tracklet.score, np.zeros(n)])[order],
-        interpolated=interpolated,
+        time=np.concatenate([tracklet.time, time[known]])[order],
+        box=box,
+        score=np.where(seen, table["score"][rows], 0.0),
+        interpolated=~seen,
         kp2d=keypoints,
     )
+
+
+def _seen_there(table: Table, frame: Ints, box: Float) -> Ints:
+    """Rows of detections that nobody follows at boxes (N, 4) in frames (N,), else -1: (N,)."""
+    rows = np.full(len(frame), -1, np.int64)
+    first = np.searchsorted(table["frame"], frame, "left").tolist()
+    end = np.searchsorted(table["frame"], frame, "right").tolist()
+    for n, (a, b) in enumerate(zip(first, end, strict=True)):
+        loose = a + np.flatnonzero(table["identity"][a:b] == NOBODY)
+        overlap = box_iou(box[n, None], table["box"][loose])[0]
+        if len(loose) and overlap.max() >= SAME_PLACE:
+            rows[n] = loose[overlap.argmax()]
+    return rows

@@ -15,6 +15,7 @@ from staf_cli.tracking.boxes import box_area
 SEEN = 0.5  # confidence from which a keypoint counts as seen
 SAME_POSE = 0.15  # mean distance of keypoints over the box's size, up to which they are one body
 SAME_BOX = 0.6  # IoU above which two boxes hold one body, where too few keypoints are seen
+NOBODY = 0  # the identity of detections that the tracker does not follow
 FEWEST_COMPARED = 6  # keypoints seen in both poses, for their distance to decide
 
 # One detection. Keypoints, which take most of the memory, are float32 as the detector's are.
@@ -78,17 +79,19 @@ def one_of_each_body(table: Table) -> Ints:
 
     Returns:
         Rows of the table, ascending; of each body the identity that is longest in the clip.
+        Those that nobody follows are not among them.
     """
     _, identity, lengths = np.unique(table["identity"], return_inverse=True, return_counts=True)
     length = lengths[identity]
-    kept = np.ones(len(table), bool)
+    kept = table["identity"] != NOBODY
     starts = np.flatnonzero(np.diff(table["frame"], prepend=-1, append=-1))
     for first, end in pairwise(starts.tolist()):
         if end - first < 2:
             continue
         same = _same_body(table["box"][first:end], table["kp2d"][first:end].astype(np.float64))
         chosen: list[int] = []
-        for row in sorted(range(end - first), key=lambda k: (-length[first + k], k)):
+        followed = np.flatnonzero(kept[first:end]).tolist()
+        for row in sorted(followed, key=lambda k: (-length[first + k], k)):
             if not same[row, chosen].any():
                 chosen.append(row)
         kept[first:end] = np.isin(np.arange(end - first), chosen)

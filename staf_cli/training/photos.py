@@ -9,7 +9,6 @@ them; annotators confused the two now and then.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,8 +17,9 @@ import torch
 from staf_cli.body.skinning import Body
 from staf_cli.core.crop import crop_image, crop_matrix, square_box
 from staf_cli.core.errors import DatasetError
-from staf_cli.core.records import COCO_KEYPOINTS, Detections, Float, Frame, Image
-from staf_cli.tracking.detection import find_people, load_detector
+from staf_cli.core.records import COCO_KEYPOINTS, Float, Image
+from staf_cli.tracking.detection import COARSE
+from staf_cli.tracking.detector import Detector, load_detector
 from staf_cli.training.people.pose_prior import PosePrior
 from staf_cli.training.pseudo_labels import confidence, fit_bodies
 from staf_cli.training.samples import MARGIN, PIXELS, POINTS, Labels, write_samples
@@ -143,12 +143,12 @@ def find_samples(photos: Iterable[Photo], detector: Path, device: torch.device) 
     Yields:
         Samples in the photos' order.
     """
-    model = load_detector(detector)
+    network = load_detector(detector, device, torch.float32)
     for photo in photos:
         if photo.labels is None:
-            detected = detect_unlabelled(photo, model, device)
+            detected = detect_unlabelled(photo, network)
         else:
-            detected = detect_labelled(photo, model, device)
+            detected = detect_labelled(photo, network)
         sample = make_sample(photo, detected)
         if sample is not None:
             yield sample
@@ -163,22 +163,21 @@ class DetectedPeople:
     kp2d: Float  # (N, 17, 3)
 
 
-def detect_unlabelled(photo: Photo, model: Any, device: torch.device) -> DetectedPeople:
+def detect_unlabelled(photo: Photo, detector: Detector) -> DetectedPeople:
     """Detect people in a whole photo.
 
     Args:
         photo: Without labels.
-        model: An ultralytics.YOLO.
-        device: To detect on.
+        detector: Finds people in pictures.
 
     Returns:
         The people.
     """
-    (found,) = _detect([photo.image], model, STREET_CONF, device)
+    (found,) = detector.find([photo.image], COARSE, STREET_CONF)
     return DetectedPeople(found.box, found.score, found.kp2d)
 
 
-def detect_labelled(photo: Photo, model: Any, device: torch.device) -> DetectedPeople:
+def detect_labelled(photo: Photo, detector: Detector) -> DetectedPeople:
     """Detect people in an enlarged crop around the labelled person.
 
     Detectors know upright people. If the labelled torso is not upright, the crop is searched a
@@ -186,8 +185,7 @@ def detect_labelled(photo: Photo, model: Any, device: torch.device) -> DetectedP
 
     Args:
         photo: With labels.
-        model: An ultralytics.YOLO.
-        device: To detect on.
+        detector: Finds people in pictures.
 
     Returns:
         The people of both searches.
@@ -199,7 +197,7 @@ def detect_labelled(photo: Photo, model: Any, device: torch.device) -> DetectedP
     views = [np.ascontiguousarray(np.rot90(crop, turn)) for turn in turns]
     corner, scale = square[:2] - square[2] / 2, square[2] / DETECTION_PIXELS
     boxes, scores, keypoints = [], [], []
-    for turn, found in zip(turns, _detect(views, model, LABELLED_CONF, device), strict=True):
+    for turn, found in zip(turns, detector.find(views, COARSE, LABELLED_CONF), strict=True):
         corners = rotate_back(found.box.reshape(-1, 2, 2), turn, DETECTION_PIXELS)
         corners = corner + scale * corners
         boxes.append(np.concatenate([corners.min(1), corners.max(1)], -1))
@@ -207,13 +205,6 @@ def detect_labelled(photo: Photo, model: Any, device: torch.device) -> DetectedP
         places = corner + scale * rotate_back(found.kp2d[..., :2], turn, DETECTION_PIXELS)
         keypoints.append(np.concatenate([places, found.kp2d[..., 2:]], -1))
     return DetectedPeople(np.concatenate(boxes), np.concatenate(scores), np.concatenate(keypoints))
-
-
-def _detect(
-    images: Sequence[Image], model: Any, conf: float, device: torch.device
-) -> list[Detections]:
-    frames = [Frame(index, index, float(index), image) for index, image in enumerate(images)]
-    return [found for _, found in find_people(frames, model, conf, device)]
 
 
 def quarter_turns(labels: Float) -> int:

@@ -17,7 +17,7 @@ from staf_cli.checkpoints.registry import locate
 from staf_cli.core.errors import DatasetError
 from staf_cli.core.files import atomic
 from staf_cli.model.yolo import Yolo11
-from staf_cli.tracking.detection import load_detector
+from staf_cli.tracking.detector import load_yolo
 from staf_cli.training.loop import Say
 from staf_cli.training.people.motion import read_motions, write_motions
 from staf_cli.training.people.pose_prior import fit_pose_prior
@@ -67,7 +67,7 @@ def prepare_data(
             shutil.copyfile(material / "init" / "resnet50.safetensors", temporary)
 
     def yolo(path: Path) -> None:
-        layers = load_detector(detector).model.float().state_dict()
+        layers = load_yolo(detector).model.float().state_dict()
         wanted = Yolo11().state_dict()
         with atomic(path) as temporary:
             save_file({k: layers[f"model.{k}"].clone() for k in wanted}, temporary)

@@ -221,7 +221,7 @@ def test_keypoints_are_those_of_the_person_in_the_box(tmp_path, truth, monkeypat
     write_clip(tmp_path, replace(truth, detected=None))
     refined = []
 
-    def find_people(frames, model, conf, device):
+    def find_people(frames, detector, conf):
         for frame in frames:
             own, empty = truth.box[frame.index], frame.index == 5
             box = own + np.array([[300, 0, 300, 0], [3, 3, 3, 3], [9, 0, 60, 0]])
@@ -234,9 +234,8 @@ def test_keypoints_are_those_of_the_person_in_the_box(tmp_path, truth, monkeypat
         refined.append(track)
         return stretches
 
-    monkeypatch.setattr(evaluation, "load_detector", lambda path: None)
+    monkeypatch.setattr(evaluation, "load_detector", lambda *_: None)
     monkeypatch.setattr(evaluation, "find_people", find_people)
-    monkeypatch.setattr(evaluation, "look_closer", lambda seen, model, device: seen)
     monkeypatch.setattr(recover, "refine_stretches", refine_stretches)
     options = EvaluationOptions(("refine",), "cpu")
     evaluate(open_dataset(tmp_path), [small], options, tmp_path / "some.pt", progress.silent)

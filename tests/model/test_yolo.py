@@ -7,14 +7,14 @@ from staf_cli.checkpoints.registry import locate
 from staf_cli.model.backbone import CHANNELS, build_encoder
 from staf_cli.model.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from staf_cli.model.yolo import Yolo11
-from staf_cli.tracking.detection import load_detector
+from staf_cli.tracking.detector import load_yolo
 
 NECK = (16, 19, 22)  # the layers whose maps the detector's heads read
 
 
 @pytest.fixture(scope="module")
 def theirs():
-    return load_detector(locate("yolo11n-pose")).model.float().eval()
+    return load_yolo(locate("yolo11n-pose")).model.float().eval()
 
 
 @pytest.fixture(scope="module")

@@ -82,9 +82,9 @@ def opened_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
 
 def _child(outcomes: Path, commands: Sequence[Sequence[str]]) -> None:
     from staf_cli.cli import app
-    from staf_cli.tracking.detection import _import_ultralytics
+    from staf_cli.tracking.ultralytics_import import import_ultralytics
 
-    _import_ultralytics()
+    import_ultralytics()
     events: list[str] = []
     recording = False
 

@@ -119,8 +119,7 @@ def _put_in_place() -> None:
     replace_attributes(registry, locate_detector=lambda *_: shipped)
     replace_attributes(
         detection,
-        load_detector=lambda _: SimpleNamespace(task="detect"),
-        use_channels_last=lambda *_: None,
+        load_detector=lambda *_: SimpleNamespace(has_keypoints=False),
         find_people=find_one,
         associate=lambda sightings, *_: (seen for _, seen in sightings),
     )

@@ -321,8 +321,30 @@ def test_a_crowd_that_is_lost_again_and_again():
     """20 people for 500 frames, each lost every 25th: 400 stretches to link."""
 
     def people(i):
-        return [Seen(k, 90 * k + (i % 7), flipped=bool(k % 2)) for k in range(20) if (i + k) % 25]
+        return [
+            Seen(k + 1, 90 * k + (i % 7), flipped=bool(k % 2)) for k in range(20) if (i + k) % 25
+        ]
 
     tracks = tracks_of(people, frames=500)
     assert len(tracks) == 20
     assert all(len(track.runs) == 1 for track in tracks)
+
+
+def test_a_gap_is_filled_by_whom_the_tracker_was_too_unsure_to_follow():
+    """Seen off the straight line in one of five lost frames, and in one somebody else is seen."""
+
+    def people(i):
+        if i not in range(20, 25):
+            return [Seen(1, 100 + i)]
+        return {22: [Seen(0, 110 + i, score=0.2)], 23: [Seen(0, 300, score=0.2)]}.get(i, [])
+
+    (track,) = tracks_of(people, frames=50)
+    assert track.frame.tolist() == list(range(50))
+    assert track.frame[track.interpolated].tolist() == [20, 21, 23, 24]
+    assert track.score[22] == 0.2
+    assert (track.kp2d[22, :, 2] > 0).all()
+    assert not track.kp2d[23].any()
+
+
+def test_nobody_follows_whom_the_tracker_does_not():
+    assert tracks_of(lambda i: [Seen(0, 100 + i)], frames=50) == []

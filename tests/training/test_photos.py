@@ -1,6 +1,8 @@
 """Photos with labels, a detector that is made up, and the sample sets that come of them."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -8,7 +10,8 @@ import pytest
 import torch
 
 from staf_cli.core.errors import DatasetError
-from staf_cli.core.records import COCO_KEYPOINTS, Detections
+from staf_cli.core.records import COCO_KEYPOINTS
+from staf_cli.tracking.detector import Found
 from staf_cli.training import photos
 from staf_cli.training.photos import LSP_JOINTS, DetectedPeople, Photo
 from staf_cli.training.samples import MARGIN, PIXELS, read_samples
@@ -181,7 +184,7 @@ def test_guesses_and_points_outside_of_the_photo_have_no_weight():
     assert sample.kp2d[0].tolist() == [0, 0, 0]
 
 
-def test_a_person_upside_down_is_looked_at_upright(monkeypatch):
+def test_a_person_upside_down_is_looked_at_upright():
     """The made-up detector sees a red dot, a whole person, only above a blue one."""
     labels = LABELS.copy()
     labels[:, :2] = (200, 300) - labels[:, :2]
@@ -190,17 +193,16 @@ def test_a_person_upside_down_is_looked_at_upright(monkeypatch):
     cv2.circle(image, head, 4, (255, 0, 0), -1)
     cv2.circle(image, feet, 4, (0, 0, 255), -1)
 
-    def find_people(frames, model, conf, device):
-        for frame in frames:
-            places = [np.argwhere(frame.image[..., c] > 100).mean(0)[::-1] + 0.5 for c in (0, 2)]
+    def find(images, pixels, conf):
+        for image in images:
+            places = [np.argwhere(image[..., c] > 100).mean(0)[::-1] + 0.5 for c in (0, 2)]
             upright = int(places[0][1] < places[1][1])
             kp2d = np.tile([*places[0], 0.8], (upright, 17, 1))
             box = np.tile([*(places[0] - 20), *(places[0] + 20)], (upright, 1))
-            ids = np.zeros(upright, np.int64)
-            yield frame, Detections(frame.index, 0.0, box, np.ones(upright), ids, kp2d)
+            yield Found(box, np.ones(upright), kp2d)
 
-    monkeypatch.setattr(photos, "find_people", find_people)
-    found = photos.detect_labelled(Photo("a.png", image, labels), None, CPU)
+    detector = cast(Any, SimpleNamespace(find=find))
+    found = photos.detect_labelled(Photo("a.png", image, labels), detector)
     assert found.kp2d.shape == (1, 17, 3)
     assert np.abs(found.kp2d[0, :, :2] - (head[0] + 0.5, head[1] + 0.5)).max() < 0.5
     size = photos.DETECTION_SCALE * (230 - 50) / photos.DETECTION_PIXELS * 40

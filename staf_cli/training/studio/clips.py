@@ -9,7 +9,6 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,8 @@ from staf_cli.body.skinning import Body
 from staf_cli.core.errors import DatasetError
 from staf_cli.core.records import Clip, Float, Frame
 from staf_cli.evaluation.truth import Pose, Truth, save_truth
-from staf_cli.tracking.detection import closest_keypoints, find_people, load_detector, look_closer
+from staf_cli.tracking.detection import closest_keypoints, find_people
+from staf_cli.tracking.detector import Detector, load_detector
 from staf_cli.training.chance import branch, uniform
 from staf_cli.training.loop import Say
 from staf_cli.training.people.motion import Motions, join_clips
@@ -67,15 +67,17 @@ def film_clips(
         OutputError: A clip cannot be written.
     """
     generator = torch.Generator().manual_seed(seed)
-    model = None if detector is None else load_detector(detector)
+    finder = None
+    if detector is not None:
+        finder = load_detector(detector, studio.device, torch.float32)
     films = _films(studio, frames, walls, generator)
     for number, (recording, pictures, filmed) in enumerate(islice(films, count)):
         path = folder / f"{number:02d}_{recording}.mp4"
         clip = Clip(path, *filmed.image_size, FPS, Fraction(1, FPS), frames, has_audio=False)
         video.write(path, clip, _degraded(pictures, generator))
         truth = _truth(filmed, body)
-        if model is not None:
-            truth = replace(truth, detected=_detected(clip, truth.box, model, studio.device))
+        if finder is not None:
+            truth = replace(truth, detected=_detected(clip, truth.box, finder))
         save_truth(path.with_suffix(".npz"), truth, filmed.image_size, filmed.focal)
         say(f"{number + 1} of {count}: {path.name}")
 
@@ -130,11 +132,10 @@ def _truth(filmed: FilmedPerson, body: Body) -> Truth:
     )
 
 
-def _detected(clip: Clip, box: Float, model: Any, device: torch.device) -> Float:
+def _detected(clip: Clip, box: Float, detector: Detector) -> Float:
     """Detect the person in these boxes: COCO keypoints (F, 17, 3), 0 where the detector fails."""
     kp2d = np.zeros((len(box), 17, 3))
-    people = find_people(video.frames(clip, video.Damage()), model, CONF, device)
-    for frame, seen in look_closer(people, model, device):
+    for frame, seen in find_people(video.frames(clip, video.Damage()), detector, CONF):
         own = closest_keypoints(box[frame.index], seen)
         if own is not None:
             kp2d[frame.index] = own
