@@ -172,14 +172,15 @@ def _track(
     path = log.folder / result_folder.TRACKS
     if not _tracks_up_to_date(key, log):
         start = time.perf_counter()
-        frames, tracks = passes.track_people(source, options, tools, watch)
+        frames, tracks, left_out = passes.track_people(source, options, tools, watch)
         seconds = {"track": time.perf_counter() - start}
         # Raises before anything is replaced where refinement is asked for and impossible.
         should_refine(options.recovery, tracks, tools.weights)
         log.begin()
         tracks_csv.save(path, tracks)
         del tracks  # before they are read again: those of a long clip are large
-        facts = TrackFacts(frames.start, len(frames), log.passes["check"].key)
+        checked = log.passes["check"].key
+        facts = TrackFacts(frames.start, len(frames), checked, left_out=left_out)
         log.keep("track", key, [path.name], seconds, facts)
         log.save()
     return tracks_csv.load(path)
@@ -451,9 +452,16 @@ def _finish_run(
         frames=record.frames,
         damage=source.damage,
         seconds=dict(record.seconds),
-        notes=notes,
+        notes=[*_left_out(log), *notes],
         reused=reused,
     )
+
+
+def _left_out(log: Journal) -> list[str]:
+    """A line about people whom the options leave out, if there are any."""
+    n = log.track_facts.left_out if log.track_facts else 0
+    what = f"{n} more people were" if n > 1 else "one more person was"
+    return [f"{what} seen and left out (--main, --max-people, --person)"] if n else []
 
 
 def describe_run(

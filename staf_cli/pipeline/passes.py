@@ -54,7 +54,7 @@ class Source:
 
 def track_people(
     source: Source, options: Options, tools: Tools, watch: Watch
-) -> tuple[range, list[Track]]:
+) -> tuple[range, list[Track], int]:
     """First pass: find out who is where.
 
     Args:
@@ -64,7 +64,8 @@ def track_people(
         watch: the progress callback.
 
     Returns:
-        The indices of the clip's frames, and the tracks.
+        The indices of the clip's frames, the tracks, and how many people were left out because
+        the options limit their number.
 
     Raises:
         NobodyFound: no person was seen for long enough.
@@ -89,13 +90,13 @@ def track_people(
             frames = range(frames.start if frames else seen.frame, seen.frame + 1)
             yield seen
 
-    tracks = build_tracks(counted(), cuts, options.tracks)
+    tracks, left_out = build_tracks(counted(), cuts, options.tracks)
     if not tracks:
         raise NobodyFound(
             f"{files.printable(source.clip.path)}: nobody was seen for long enough in "
             f"{len(frames)} frames; try --conf 0.1 or --min-track 5"
         )
-    return frames, tracks
+    return frames, tracks, left_out
 
 
 def recover_tracks(

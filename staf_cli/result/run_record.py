@@ -173,6 +173,7 @@ class TrackFacts:
     frames: int  # of the clip
     of: str  # key of the pass "check" that these frames are of
     instead_of: str | None = None  # key of the tracks that edited ones replace
+    left_out: int = 0  # people whom the options did not want
 
     @property
     def indices(self) -> range:
@@ -181,7 +182,10 @@ class TrackFacts:
 
     def to_json(self) -> Json:
         """Return plain values."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        values = {key: value for key, value in asdict(self).items() if value is not None}
+        if not self.left_out:
+            del values["left_out"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -256,7 +260,8 @@ def _facts(name: str, values: Json) -> Facts | None:
     if name == "track":
         instead_of = None if values.get("instead_of") is None else _text(values, "instead_of")
         first, frames = _count(values, "first"), _count(values, "frames")
-        return TrackFacts(first, frames, _text(values, "of"), instead_of)
+        left_out = _count(values, "left_out") if "left_out" in values else 0
+        return TrackFacts(first, frames, _text(values, "of"), instead_of, left_out)
     if name == "recover":
         keys = {int(key): _text(values, key) for key in values if key != "smoothing"}
         return RecoverFacts(keys, _smoothing(values.get("smoothing")))

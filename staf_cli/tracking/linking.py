@@ -40,7 +40,7 @@ WAITING = 0.5  # the cost of a second between the two
 
 def build_tracks(
     detections: Iterable[Detections], cuts: Sequence[int], options: TrackOptions
-) -> list[Track]:
+) -> tuple[list[Track], int]:
     """Link a clip's detections to people.
 
     A person ends at a cut. Memory: a compact table with 268 bytes a detection.
@@ -52,17 +52,19 @@ def build_tracks(
 
     Returns:
         Tracks numbered from 1 by their first frame, then from left to right; `options.person`
-        selects among these numbers. Empty where nobody was seen for long enough.
+        selects among these numbers. Empty where nobody was seen for long enough. And how many
+        people were left out because the options limit their number.
 
     Raises:
         UsageError: `options.person` has a number that no track has.
     """
     frame, time, table = collect(detections)
     if not len(frame):
-        return []
+        return [], 0
     tracklets = make_tracklets(table, one_of_each_body(table), cuts)
     people = [_bridge(tracklet, table, frame, time) for tracklet in _link(tracklets)]
-    return [smooth_boxes(track) for track in select_people(people, frame, cuts, options)]
+    tracks, left_out = select_people(people, frame, cuts, options)
+    return [smooth_boxes(track) for track in tracks], left_out
 
 
 def _link(tracklets: Sequence[Tracklet]) -> list[Tracklet]:

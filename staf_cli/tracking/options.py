@@ -36,6 +36,12 @@ class TrackOptions:
         valid=Range(1),
         advice="choose 1 or more",
     )
+    main: int | None = option(  # None: no limit
+        None,
+        "Only the N most prominent people of the clip: large, seen for long, sure.",
+        valid=Range(1),
+        advice="choose 1 or more",
+    )
     person: tuple[int, ...] = option(  # none given: all
         (), "Only these people: 1 or 1,3.", metavar="IDS"
     )

@@ -17,7 +17,7 @@ FEWEST_SEEN = 3  # keypoints, on average over a track; a door frame has fewer
 
 def select_people(
     people: Iterable[Track], frame: Ints, cuts: Sequence[int], options: TrackOptions
-) -> list[Track]:
+) -> tuple[list[Track], int]:
     """Keep the people that the options ask for, and number them.
 
     Args:
@@ -27,14 +27,17 @@ def select_people(
         options: what to keep.
 
     Returns:
-        Tracks numbered from 1 by their first frame, then from left to right.
+        Tracks numbered from 1 by their first frame, then from left to right; and how many people
+        were left out because of `max_people`, `main` or `person`.
 
     Raises:
         UsageError: `options.person` has a number that no track has.
     """
     people = [track for track in people if _long_enough(track, frame, cuts, options.min_track)]
     people = [track for track in people if _believable(track, options.conf)]
-    return _chosen(_numbered(_largest(people, options.max_people)), options.person)
+    kept = _largest(people, options.max_people)[: options.main]
+    chosen = _chosen(_numbered(kept), options.person)
+    return chosen, len(people) - len(chosen)
 
 
 def _long_enough(track: Track, frame: Ints, cuts: Sequence[int], min_track: int) -> bool:

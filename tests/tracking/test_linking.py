@@ -52,7 +52,7 @@ def record(frame, people):
 
 def tracks_of(people_at, frames=90, cuts=(), **options):
     detections = [record(i, people_at(i)) for i in range(frames)]
-    return build_tracks(detections, list(cuts), TrackOptions(**options))
+    return build_tracks(detections, list(cuts), TrackOptions(**options))[0]
 
 
 def centre(track):
@@ -77,7 +77,7 @@ def test_a_person_seen_all_the_time_is_one_track_as_detected():
 
 def test_nobody():
     assert tracks_of(lambda i: []) == []
-    assert build_tracks([], [], TrackOptions()) == []
+    assert build_tracks([], [], TrackOptions()) == ([], 0)
 
 
 # ── links and bridges ─────────────────────────────────────────────────────────────────────
@@ -110,7 +110,7 @@ def test_bridges_follow_time_and_not_frame_numbers():
         Detections(d.frame, d.frame / 10, d.box, d.score, d.track_id, d.kp2d)
         for d in (record(i, p) for i, p in enumerate(people))
     ]
-    (track,) = build_tracks(slow, [], TrackOptions())
+    (track,), _ = build_tracks(slow, [], TrackOptions())
     assert len(track.runs) == 2
 
 
@@ -236,7 +236,7 @@ def test_without_keypoints_the_boxes_decide():
 
     bare = [record(i, people(i)) for i in range(40)]
     bare = [Detections(d.frame, d.time, d.box, d.score, d.track_id, 0 * d.kp2d) for d in bare]
-    assert [round(t.box[0, 0]) for t in build_tracks(bare, [], TrackOptions())] == [170, 220]
+    assert [round(t.box[0, 0]) for t in build_tracks(bare, [], TrackOptions())[0]] == [170, 220]
 
 
 def test_something_without_joints_is_nobody():
@@ -297,7 +297,25 @@ def test_a_chosen_person_keeps_her_number():
         tracks_of(people, person=(4,))
 
 
-@pytest.mark.parametrize("wrong", [{"min_track": 0}, {"max_people": 0}])
+def test_main_people_are_those_large_and_long_in_the_picture_and_the_rest_is_counted():
+    """The first is small all the time, the second large, the third large for a short while."""
+
+    def people(i):
+        passing = [Seen(3, 800, width=60, height=200)] if 30 <= i < 60 else []
+        return [
+            Seen(1, 100, width=20, height=50),
+            Seen(2, 400, width=60, height=180, flipped=True),
+            *passing,
+        ]
+
+    records = [record(i, people(i)) for i in range(120)]
+    for n, kept in ((1, [400]), (2, [400, 800]), (3, [100, 400, 800]), (9, [100, 400, 800])):
+        tracks, left_out = build_tracks(records, [], TrackOptions(main=n))
+        assert sorted(round(float(centre(track)[0, 0])) for track in tracks) == kept
+        assert left_out == 3 - len(kept)
+
+
+@pytest.mark.parametrize("wrong", [{"min_track": 0}, {"max_people": 0}, {"main": 0}])
 def test_options_that_cannot_be_meant(wrong):
     with pytest.raises(UsageError):
         TrackOptions(**wrong)
