@@ -38,6 +38,7 @@ from staf_cli.evaluation.table import OVERALL, Curve, Row, Table
 from staf_cli.evaluation.truth import LSP, Footage, Pose, Truth
 from staf_cli.model.staf import STAF, load_network, mean_pose_network
 from staf_cli.recovery import engine
+from staf_cli.recovery.cadence import choose_cadence
 from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.recovery.placement import Estimate, place
 from staf_cli.recovery.recover import Recovery, fit_people, place_people
@@ -242,7 +243,8 @@ def _network(
 ) -> list[Person]:
     """The people of the footage as the network sees them."""
     spool = MemorySpool(len(tracks))
-    place_people(frames, tracks, footage.clip, Damage(), tools, footage.focal, spool)
+    cadence = choose_cadence(footage.clip.fps, every=1)
+    place_people(frames, tracks, footage.clip, Damage(), tools, footage.focal, cadence, spool)
     return spool.people()
 
 

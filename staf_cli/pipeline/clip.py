@@ -26,6 +26,7 @@ from staf_cli.pipeline import passes
 from staf_cli.pipeline.loading import Tools
 from staf_cli.pipeline.options import Look, Options
 from staf_cli.pipeline.passes import Source
+from staf_cli.recovery.cadence import choose_cadence
 from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.recovery.placement import default_focal
 from staf_cli.recovery.recover import Recovery, should_refine
@@ -96,6 +97,7 @@ def run_clip(
         if options.force:
             log.forget()
         source = check_source(path, options.span, options.fps, log)
+        choose_cadence(source.clip.fps, options.recovery.every)  # raises before any work
         if edited is None:
             tracks = _track(source, options, tools, log, watch)
         else:
@@ -531,6 +533,7 @@ def _person_keys(
         tools.body.identity,
         tools.settings.precision,
         options.focal or default_focal(source.clip.image_size),
+        options.every,
         options.refine,
         options.smooth,
         options.constant_shape,

@@ -4,7 +4,6 @@ A stream with bounded memory: each crop goes through the backbone once, what a f
 its windows is kept only while a window still needs it, and batches mix people freely.
 """
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +30,7 @@ from staf_cli.core.records import (
 from staf_cli.model.normalisation import normalise
 from staf_cli.model.regressor import Theta
 from staf_cli.model.staf import STAF, FrameMaps, stack_frames
-from staf_cli.model.temporal import TARGET, WINDOW
+from staf_cli.recovery.cadence import EVERY_FRAME, Cadence, fill_between, run_of
 from staf_cli.recovery.placement import Estimate
 
 In = TypeVar("In")
@@ -70,30 +69,13 @@ def prepare(network: STAF, settings: Settings) -> STAF:
     return network
 
 
-def window_rows(row: int, length: int) -> list[int]:
-    """Choose the nine rows that the window around a frame looks at.
-
-    A frame closer than four to either end sees nine copies of itself (paper, section 4.2), so in
-    a run shorter than nine every frame does.
-
-    Args:
-        row: of the frame, in a run of frames without a gap.
-        length: of the run.
-
-    Returns:
-        Nine rows of the run.
-    """
-    if TARGET <= row < length - TARGET:
-        return list(range(row - TARGET, row + TARGET + 1))
-    return [row] * WINDOW
-
-
 def infer_tracks(
     frames: Iterable[Frame],
     tracks: Sequence[Track],
     network: STAF,
     crop_scale: float,
     settings: Settings,
+    cadence: Cadence = EVERY_FRAME,
 ) -> Iterator[tuple[int, slice, Estimate]]:
     """Run the network over all tracks, and yield each stretch as soon as it is complete.
 
@@ -106,6 +88,7 @@ def infer_tracks(
         network: after `prepare` with the same settings.
         crop_scale: side of the crop over the longer side of the box.
         settings: device, precision, batch size.
+        cadence: which frames the network looks at.
 
     Yields:
         The track's index in the list, its rows, and what the network estimates of them.
@@ -116,10 +99,11 @@ def infer_tracks(
         WeightsError: the network's answer is not finite.
     """
     squares = [square_box(track.box, crop_scale) for track in tracks]
-    crops = _crops(frames, tracks, squares)
+    crops = _crops(frames, tracks, squares, cadence)
     maps = in_batches(crops, partial(_encode, network, settings), settings.batch)
-    windows = _windows(maps, tracks)
-    thetas = in_batches(windows, partial(_infer_windows, network), settings.batch)
+    windows = _windows(maps, tracks, cadence)
+    computed = in_batches(windows, partial(_infer_windows, network), settings.batch)
+    thetas = fill_between(computed, tracks, cadence)
     open_ones: dict[TrackRow, _Stretch] = {}  # by the track's number and the first row
     given = [0] * len(tracks)  # rows
     for (number, row), theta in thetas:
@@ -177,34 +161,36 @@ class _Stretch:
 
 
 def _crops(
-    frames: Iterable[Frame], tracks: Sequence[Track], squares: Sequence[Float]
+    frames: Iterable[Frame], tracks: Sequence[Track], squares: Sequence[Float], cadence: Cadence
 ) -> Iterator[tuple[TrackRow, Image]]:
     """Cut out everyone alive in each frame: crops (224, 224, 3), in the order of frames."""
+    runs = [track.runs for track in tracks]
     for frame, places in frames_with_people(frames, tracks):
         for number, row in places:
-            yield (number, row), crop_image(frame.image, squares[number][row])
+            run = run_of(runs[number], row)
+            if cadence.is_computed(row - run.start, run.stop - run.start):
+                yield (number, row), crop_image(frame.image, squares[number][row])
 
 
 def _windows(
-    maps: Iterable[tuple[TrackRow, FrameMaps]], tracks: Sequence[Track]
+    maps: Iterable[tuple[TrackRow, FrameMaps]], tracks: Sequence[Track], cadence: Cadence
 ) -> Iterator[tuple[TrackRow, list[FrameMaps]]]:
     """Give out each window as soon as its last frame is there, and forget what none needs."""
-    runs = [track.runs for track in tracks]
-    starts = [[run.start for run in own] for own in runs]
+    runs, reach = [track.runs for track in tracks], cadence.reach
     kept: dict[TrackRow, FrameMaps] = {}
     for (number, row), frame_maps in maps:
         kept[number, row] = frame_maps
-        run = runs[number][bisect_right(starts[number], row) - 1]
+        run = run_of(runs[number], row)
         length = run.stop - run.start
-        for target in (row - TARGET, row):
-            if target < run.start:
+        for target in (row - reach, row):
+            if target < run.start or not cadence.is_computed(target - run.start, length):
                 continue
-            rows = [run.start + r for r in window_rows(target - run.start, length)]
+            rows = [run.start + r for r in cadence.window_rows(target - run.start, length)]
             if rows[-1] == row:
                 yield (number, target), [kept[number, r] for r in rows]
-        kept.pop((number, row - 2 * TARGET), None)
+        kept.pop((number, row - 2 * reach), None)
         if row == run.stop - 1:
-            for r in range(max(run.start, row - 2 * TARGET), run.stop):
+            for r in range(max(run.start, row - 2 * reach), run.stop):
                 kept.pop((number, r), None)
 
 

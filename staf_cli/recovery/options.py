@@ -27,6 +27,14 @@ class RecoveryOptions:
         valid=Range(0, inf, open=True),
         advice="give a focal length in pixels, above 0",
     )
+    every: int = option(
+        1,
+        "At 60 frames a second and more: compute each Nth frame, interpolate the others.",
+        metavar="N",
+        show_default=True,
+        valid=Range(1),
+        advice="choose 2 at 60 frames a second, 2 or 4 at 120",
+    )
     refine: bool | None = option(  # None: `recover.should_refine` decides
         None, "Fit each body to the detected 2D keypoints; the default with the open weights."
     )

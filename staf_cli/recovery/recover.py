@@ -29,6 +29,7 @@ from staf_cli.fitting.smoothing import (
 )
 from staf_cli.model.staf import STAF
 from staf_cli.recovery import engine
+from staf_cli.recovery.cadence import Cadence, choose_cadence
 from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.recovery.placement import default_focal, place
 from staf_cli.recovery.spool import Spool
@@ -99,7 +100,7 @@ def recover_people(
         clip: gives image size, frame rate and the number of frames.
         damage: of the video, for the records.
         tools: network and body.
-        options: `focal`, `smooth`, `constant_shape`, and `refine` as `should_refine` decided it.
+        options: `focal`, `every`, `smooth`, `constant_shape`; `refine` as `should_refine` decided.
         spool: takes the people; empty, with a place for each track.
         watch: the progress callback.
 
@@ -110,11 +111,13 @@ def recover_people(
         VideoError: a tracked frame is missing.
         OutOfMemory: not even one crop or window fits into the device's memory.
         WeightsError: the network's answer is not finite.
+        UsageError: the frame rate is too low to leave frames out.
     """
     start = time.perf_counter()
     focal = options.focal or default_focal(clip.image_size)
+    cadence = choose_cadence(clip.fps, options.every)
     watched = watch("recover", frames, clip.frames)
-    place_people(watched, tracks, clip, damage, tools, focal, spool)
+    place_people(watched, tracks, clip, damage, tools, focal, cadence, spool)
     placed = time.perf_counter() - start
     fitted = fit_people(tracks, tools.body, options, spool, watch)
     return replace(fitted, seconds={"recover": placed, **fitted.seconds})
@@ -127,6 +130,7 @@ def place_people(
     damage: Damage,
     tools: Recovery,
     focal: float,
+    cadence: Cadence,
     spool: Spool,
 ) -> None:
     """Run the network over all tracks and put its answers into the image's camera.
@@ -138,6 +142,7 @@ def place_people(
         damage: of the video, for the records.
         tools: network and body.
         focal: px.
+        cadence: which frames the network looks at.
         spool: takes each stretch as soon as it is complete.
 
     Raises:
@@ -146,7 +151,7 @@ def place_people(
         WeightsError: the network's answer is not finite.
     """
     for number, rows, estimate in engine.infer_tracks(
-        frames, tracks, tools.network, tools.crop_scale, tools.settings
+        frames, tracks, tools.network, tools.crop_scale, tools.settings, cadence
     ):
         own = select_rows(tracks[number], rows)
         person = place(own, estimate, clip, tools.body, tools.weights, focal)

@@ -61,7 +61,7 @@ def answer(monkeypatch):
     """Let the network answer these poses of the walk instead of looking at the crops."""
 
     def put(*poses):
-        def infer(frames, tracks, network, crop_scale, settings):
+        def infer(frames, tracks, network, crop_scale, settings, cadence):
             assert len(list(frames)) == FRAMES
             (track,) = tracks
             pose = remaining.pop(0) if remaining else poses[-1]

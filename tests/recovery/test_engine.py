@@ -13,7 +13,8 @@ from staf_cli.core.errors import MissingTool, OutOfMemory, VideoError
 from staf_cli.core.records import Frame, Track
 from staf_cli.model.normalisation import normalise
 from staf_cli.model.staf import Architecture
-from staf_cli.recovery.engine import Settings, _windows, in_batches, prepare, window_rows
+from staf_cli.recovery.cadence import EVERY_FRAME
+from staf_cli.recovery.engine import Settings, _windows, in_batches, prepare
 from tests.support import plain_network
 from tests.support.made_networks import estimates_of, golden_body, random_network
 
@@ -44,8 +45,10 @@ def network():
 
 def test_windows_follow_the_edge_rule():
     for length in (1, 5, 8):
-        assert [window_rows(r, length) for r in range(length)] == [[r] * 9 for r in range(length)]
-    rows = [window_rows(r, 10) for r in range(10)]
+        assert [EVERY_FRAME.window_rows(r, length) for r in range(length)] == [
+            [r] * 9 for r in range(length)
+        ]
+    rows = [EVERY_FRAME.window_rows(r, 10) for r in range(10)]
     assert rows[4] == list(range(9))
     assert rows[5] == list(range(1, 10))
     assert all(rows[r] == [r] * 9 for r in (0, 1, 2, 3, 6, 7, 8, 9))
@@ -64,7 +67,7 @@ def test_engine_equals_windows_computed_alone(network):
                 network.encoder(normalise(torch.from_numpy(image[None]))) for image in images
             ]
             for row in range(len(images)):
-                window = torch.cat([features[r] for r in window_rows(row, len(images))])
+                window = torch.cat([features[r] for r in EVERY_FRAME.window_rows(row, len(images))])
                 want = plain_network.recover_window(network, golden_body(), window)
                 assert np.abs(estimate.rotmats[row] - want.rotmats[0].numpy()).max() <= ROUNDING
                 assert np.abs(estimate.betas[row] - want.betas[0].numpy()).max() <= ROUNDING
@@ -109,7 +112,7 @@ def test_maps_are_forgotten_as_soon_as_no_window_needs_them():
                     most = max(most, len(alive))
                     yield (number, frame - int(one.frame[0])), new
 
-    windows = {place for place, _ in _windows(maps(), tracks)}
+    windows = {place for place, _ in _windows(maps(), tracks, EVERY_FRAME)}
     assert windows == {(0, r) for r in range(60)} | {(1, r) for r in range(30)}
     assert most <= 2 * 10
 

@@ -92,7 +92,7 @@ def test_a_record_of_version_0_1_0_is_read():
         export=("glb", "bvh"),
         force=True,
     )  # fmt: skip
-    now = {**values["options"], "precision": "auto", "detect_size": None}
+    now = {**values["options"], "precision": "auto", "detect_size": None, "every": 1}
     now["tracks"] = {**now["tracks"], "main": None}
     del now["half"]
     assert json.loads(json.dumps(options.to_json())) == now

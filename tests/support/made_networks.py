@@ -12,6 +12,7 @@ from staf_cli.checkpoints.format import Checkpoint
 from staf_cli.checkpoints.release import convert_temporal
 from staf_cli.model.regressor import Regressor
 from staf_cli.model.staf import STAF, Architecture, load_network, mean_pose_network
+from staf_cli.recovery.cadence import EVERY_FRAME
 from staf_cli.recovery.engine import infer_tracks
 from staf_cli.recovery.placement import Estimate
 from tests.support import golden
@@ -62,10 +63,12 @@ def random_network(architecture: Architecture) -> STAF:
     return network.eval()
 
 
-def estimates_of(frames, tracks, network, crop_scale, settings) -> list[Estimate]:
+def estimates_of(
+    frames, tracks, network, crop_scale, settings, cadence=EVERY_FRAME
+) -> list[Estimate]:
     """What the network estimates of each track, its stretches joined."""
     parts: list[list[Estimate]] = [[] for _ in tracks]
-    for number, _, estimate in infer_tracks(frames, tracks, network, crop_scale, settings):
+    for number, _, estimate in infer_tracks(frames, tracks, network, crop_scale, settings, cadence):
         parts[number].append(estimate)
     names = [field.name for field in fields(Estimate)]
     return [
