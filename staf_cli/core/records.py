@@ -102,11 +102,14 @@ class Detections:
     score: Float  # (N,) in [0, 1]
     track_id: Ints  # (N,) the tracker's raw identity
     kp2d: Float  # (N, 17, 3) COCO keypoints: x, y px, confidence in [0, 1]
+    colours: NDArray[np.uint8] | None = None  # (N, 96) see tracking/appearance.py; None: not known
 
     def __post_init__(self) -> None:
         """Check shapes and values."""
         n = len(self.box)
         _check_arrays(self, box=(n, 4), score=(n,), track_id=(n,), kp2d=(n, 17, 3))
+        if self.colours is not None:
+            _check_arrays(self, colours=(n, -1))
 
 
 @dataclass(frozen=True)

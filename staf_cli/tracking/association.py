@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from staf_cli.core.records import Detections, Float, Frame
+from staf_cli.tracking.appearance import colours_of
 from staf_cli.tracking.detector import Detector
 from staf_cli.tracking.options import Tracker
 from staf_cli.tracking.second_look import LOWEST_SCORE, find_missing
@@ -30,7 +31,8 @@ def associate(
         detector: finds people who were missed.
 
     Yields:
-        The detections of each frame with their track_id, 0 for those who are not followed.
+        The detections of each frame with their colours and track_id, 0 for those who are not
+        followed.
 
     Raises:
         OutOfMemory: the device is too small.
@@ -48,7 +50,7 @@ def associate(
         identity = np.zeros(len(seen.box), np.int64)
         for one in follower.tracked_stracks:
             identity[int(one.idx)] = one.track_id
-        yield replace(seen, track_id=identity)
+        yield replace(seen, track_id=identity, colours=colours_of(frame.image, seen))
 
 
 def _new_tracker(tracker: Tracker, conf: float) -> Any:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from staf_cli.core.geometry import box_iou
 from staf_cli.core.records import COCO_KEYPOINTS, Bools, Detections, Float, Ints
+from staf_cli.tracking.appearance import COLOURS
 from staf_cli.tracking.boxes import box_area
 
 SEEN = 0.5  # confidence from which a keypoint counts as seen
@@ -27,6 +28,7 @@ ROW = np.dtype(
         ("box", np.float64, 4),
         ("score", np.float64),
         ("kp2d", np.float32, (len(COCO_KEYPOINTS), 3)),
+        ("colours", np.uint8, COLOURS),
     ]
 )
 Table = NDArray[np.void]  # of ROW
@@ -63,6 +65,8 @@ def collect(detections: Iterable[Detections]) -> tuple[Ints, Float, Table]:
         table["frame"], table["time"] = seen.frame, seen.time
         table["identity"], table["box"] = seen.track_id, seen.box
         table["score"], table["kp2d"] = seen.score, seen.kp2d
+        if seen.colours is not None:
+            table["colours"] = seen.colours
         rows += table.tobytes()
     return (
         np.frombuffer(frames, np.int64),

@@ -1,12 +1,13 @@
 """People of known motion, cut up and disturbed the way a detector and a tracker do it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from staf_cli.core.errors import UsageError
 from staf_cli.core.records import Detections
+from staf_cli.tracking.appearance import COLOURS
 from staf_cli.tracking.linking import build_tracks
 from staf_cli.tracking.options import TrackOptions
 
@@ -26,6 +27,7 @@ class Seen:
     score: float = 0.8
     joints: int = 17
     flipped: bool = False
+    wears: int | None = None  # a colour's number
 
 
 def record(frame, people):
@@ -46,8 +48,17 @@ def record(frame, people):
         box=box,
         score=np.array([p.score for p in people], np.float64),
         track_id=np.array([p.identity for p in people], np.int64),
+        colours=worn(people),
         kp2d=kp2d,
     )
+
+
+def worn(people):
+    colours = np.zeros((len(people), COLOURS), np.uint8)
+    for row, p in enumerate(people):
+        if p.wears is not None:
+            colours[row, [p.wears, COLOURS // 2 + p.wears]] = 255
+    return colours
 
 
 def tracks_of(people_at, frames=90, cuts=(), **options):
@@ -366,3 +377,47 @@ def test_a_gap_is_filled_by_whom_the_tracker_was_too_unsure_to_follow():
 
 def test_nobody_follows_whom_the_tracker_does_not():
     assert tracks_of(lambda i: [Seen(0, 100 + i)], frames=50) == []
+
+
+@pytest.mark.parametrize(("wears", "people"), [((3, 3), 2), ((3, 8), 3), ((None, None), 3)])
+def test_who_is_hidden_for_two_seconds_is_known_again_by_their_clothes(wears, people):
+    """Behind somebody else, and elsewhere when they come back; at 30 frames a second."""
+
+    def seen(i):
+        front = Seen(1, 300, width=90, wears=7, flipped=True)
+        if i < 40:
+            return [front, Seen(2, 240, wears=wears[0])]
+        return [front] if i < 100 else [front, Seen(5, 380, wears=wears[1])]
+
+    tracks = tracks_of(seen, frames=160)
+    assert len(tracks) == people
+    if people == 2:
+        hidden = min(tracks, key=lambda track: len(track.frame))
+        assert hidden.frame.tolist() == [*range(40), *range(100, 160)]
+
+
+def test_two_hidden_people_come_back_as_themselves():
+    """They change places behind a wall: only their clothes tell who is who."""
+
+    def seen(i):
+        if i < 40:
+            return [Seen(1, 200, wears=3), Seen(2, 320, wears=9, flipped=True)]
+        if i < 90:
+            return []
+        return [Seen(4, 200, wears=9, flipped=True), Seen(5, 320, wears=3)]
+
+    tracks = tracks_of(seen, frames=140)
+    assert len(tracks) == 2
+    for track in tracks:
+        places = centre(track)[[0, -1], 0].round().tolist()
+        assert places in ([200, 320], [320, 200])
+
+
+def test_nobody_is_taken_for_somebody_in_other_clothes():
+    """Gone for a third of a second at the same place, which is near enough without colours."""
+
+    def seen(i):
+        return [] if 40 <= i < 50 else [Seen(1 if i < 40 else 2, 200, wears=3 if i < 40 else 9)]
+
+    assert len(tracks_of(seen, frames=90)) == 2
+    assert len(tracks_of(lambda i: [replace(p, wears=3) for p in seen(i)], frames=90)) == 1
