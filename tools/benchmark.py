@@ -15,7 +15,7 @@ import torch
 from staf_cli.body.format import load_body
 from staf_cli.body.skinning import Body
 from staf_cli.checkpoints.registry import locate
-from staf_cli.core.devices import choose_device
+from staf_cli.core.devices import choose_device, choose_dtype
 from staf_cli.model.staf import mean_pose_network, stack_frames
 from staf_cli.recovery.engine import Settings, prepare
 
@@ -52,12 +52,12 @@ def main(frames: int = 16, threads: int = 2) -> None:
     """
     device = choose_device("auto")
     torch.set_num_threads(threads)
-    settings = Settings(device, half=device.type == "cuda", batch=frames)
+    settings = Settings(device, choose_dtype(device, "auto"), batch=frames)
     network = prepare(
         mean_pose_network(Body("open-body", load_body(locate("open-body")))), settings
     )
     crops = torch.randn(frames, 3, 224, 224, device=device)
-    crops = crops.half() if settings.half else crops
+    crops = crops.to(settings.dtype)
     with torch.inference_mode():
         features = network.encoder(crops)
         maps = network.frame_maps(features)

@@ -62,10 +62,10 @@ def prepare(network: STAF, settings: Settings) -> STAF:
         The same network.
     """
     network.to(settings.device)
-    # Convolutions on the CPU are a quarter faster with the channels last.
-    convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
-    network.encoder.to(settings.dtype)
-    network.pyramid.to(settings.dtype)
+    for part in (network.encoder, network.pyramid):
+        part.to(settings.dtype)
+        # Convolutions on the CPU are a quarter faster with the channels last.
+        convert_conv2d_weight_memory_format(part, torch.channels_last)
     return network
 
 

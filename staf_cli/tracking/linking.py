@@ -33,7 +33,7 @@ LONGEST_HIDDEN = 3.0  # s: a person lost for longer comes back as a new one
 WORN_SPAN = 0.5  # s at either end of a stretch, from which the colours of clothes are taken
 # Differences of colours, in ten clips: of one person after 1 and 2 s 0.03 in the middle, below 0.11
 # in nine cases of ten, below 0.20 in 99 of 100; of two people 0.29 in the middle.
-ALIKE, UNLIKE = 0.11, 0.3
+ALIKE, UNLIKE = 0.11, 0.5
 COLOUR_COST = 3.0  # of a difference of 1
 FASTEST = 2.0  # box sizes a second, that a hidden person may have moved
 LONGEST_BRIDGE = 0.5  # s: a longer gap stays a gap
@@ -132,7 +132,10 @@ def _affordable_links(
             elif cost < DEAREST_LINK:
                 differing = _differing(earlier, later, table)
                 unclear = cost >= DEAREST_IN_COMPANY and not differing < ALIKE
-                if differing > UNLIKE or (unclear and _in_company(earlier, later, tracklets)):
+                long = min(one.time[-1] - one.time[0] for one in (earlier, later)) >= WORN_SPAN
+                if (long and differing > UNLIKE) or (
+                    unclear and _in_company(earlier, later, tracklets)
+                ):
                     continue
             if cost < DEAREST_LINK:
                 yield i, j, cost
