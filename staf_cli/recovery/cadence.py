@@ -65,7 +65,7 @@ def choose_cadence(fps: float, every: int) -> Cadence:
 
     Args:
         fps: frames a second.
-        every: compute each so manieth frame.
+        every: compute each Nth frame only; 1: all.
 
     Returns:
         The distances.
