@@ -25,6 +25,7 @@ from staf_cli.core.files import atomic, data_folder, scratch_folder, sha256
 
 OPEN_BODY = "open-body"
 OPEN_WEIGHTS = "staf-open"  # used where no other weights are asked for
+POSE_LANDMARKS = "pose-landmarks"
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all
 
 PLAIN_NAME = re.compile(r"\w[\w.+ -]{0,99}")  # no path, and no hidden file
@@ -62,7 +63,7 @@ class Entry:
     """One file of the manifest."""
 
     name: str
-    kind: Literal["detector", "example", "body", "checkpoint"]
+    kind: Literal["detector", "example", "body", "checkpoint", "landmarks"]
     file: str  # its name in the folder
     description: str
     sha256: str

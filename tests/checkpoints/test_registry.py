@@ -126,7 +126,7 @@ def test_the_real_manifest_is_complete_and_shipped_files_match_it():
     assert len({entry.name for entry in entries}) == len(entries)
     assert {"yolo11n-pose", "yolov8n", "example", "open-body"} <= {e.name for e in entries}
     for entry in entries:
-        assert entry.kind in ("detector", "example", "body", "checkpoint")
+        assert entry.kind in ("detector", "example", "body", "checkpoint", "landmarks")
         assert entry.licence and entry.description
         assert entry.shipped or entry.sources
         if entry.shipped:
