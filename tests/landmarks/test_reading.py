@@ -1,0 +1,105 @@
+"""Landmarks of a drawn person: found where they were drawn, at any turn, size and mirroring."""
+
+import cv2
+import numpy as np
+import pytest
+
+from staf_cli.landmarks.reading import LANDMARKS, MIRROR, read
+from staf_cli.landmarks.regions import around_boxes
+from staf_cli.landmarks.weights import load_landmarks
+from tests.landmarks.pictures import drawn_person
+
+DRAWN = {  # x, y px of a picture of 256 x 256; the person's left is on the right
+    "nose": (128, 46),
+    "left_wrist": (192, 82),
+    "right_wrist": (70, 158),
+    "left_elbow": (176, 116),
+    "right_knee": (106, 190),
+    "left_ankle": (156, 226),
+    "right_ankle": (104, 228),
+}
+ROWS = [LANDMARKS.index(name) for name in DRAWN]
+PLACES = np.array(list(DRAWN.values()), float)
+WHOLE = np.array([[128.0, 128, 256, 0]])
+
+
+@pytest.fixture(scope="module")
+def network():
+    return load_landmarks()
+
+
+@pytest.fixture(scope="module")
+def person():
+    return drawn_person(0)
+
+
+@pytest.fixture(scope="module")
+def plain(network, person):
+    return read(network, [person], WHOLE)
+
+
+def test_landmarks_are_where_they_were_drawn(plain):
+    assert plain.kp2d.shape == plain.metres.shape == (1, 33, 3)
+    assert np.linalg.norm(plain.kp2d[0, ROWS, :2] - PLACES, axis=-1).max() < 15
+    assert ((plain.kp2d[..., 2] > 0.6) & (plain.kp2d[..., 2] <= 1)).all()
+    assert plain.score[0] > 0.99
+    assert plain.disagreement is None
+    nose, left, right, ankle = (
+        plain.metres[0, LANDMARKS.index(name)]
+        for name in ("nose", "left_hip", "right_hip", "left_ankle")
+    )
+    assert left[0] > 0.05 and right[0] < -0.05  # m, x to the right
+    assert nose[1] < -0.4 and ankle[1] > 0.4  # y down
+    assert nose[2] < -0.1  # z away: the person looks at the camera
+    assert np.abs(plain.next_region[0] - (127, 137, 275, 0)).max() < 8
+
+
+def test_the_turned_person_in_a_large_frame_gives_the_same_landmarks(network, person, plain):
+    large = cv2.resize(person, (512, 512), interpolation=cv2.INTER_CUBIC)
+    frame = np.zeros((700, 900, 3), np.uint8)
+    frame[100:612, 200:712] = np.rot90(large, -1)  # clockwise: the head points to the right
+    regions = around_boxes(np.array([[200.0, 100, 712, 612]]), np.pi / 2, margin=1.0)
+    found = read(network, [frame], regions)
+    x, y = (plain.kp2d[0, :, :2] * 2).T
+    want = np.stack([200 + 512 - y, 100 + x], -1)
+    assert np.abs(found.kp2d[0, :, :2] - want).max() < 12
+    x, y, z = plain.metres[0].T
+    assert np.abs(found.metres[0] - np.stack([-y, x, z], -1)).max() < 0.06
+    assert found.next_region[0, 3] == pytest.approx(np.pi / 2, abs=0.1)
+
+
+def test_mirrored_reading_does_not_care_which_picture_is_the_mirrored_one(network, person, plain):
+    both = read(network, [person], WHOLE, mirrored=True)
+    other = read(network, [person[:, ::-1]], WHOLE, mirrored=True)
+    assert np.abs(256 - other.kp2d[:, MIRROR[:33], 0] - both.kp2d[..., 0]).max() < 1e-2
+    assert np.abs(other.kp2d[:, MIRROR[:33], 1:] - both.kp2d[..., 1:]).max() < 1e-2
+    assert np.abs(other.metres[:, MIRROR[:33]] * (-1, 1, 1) - both.metres).max() < 1e-4
+    assert other.disagreement is not None and both.disagreement is not None
+    assert np.abs(other.disagreement[:, MIRROR[:33]] - both.disagreement).max() < 1e-4
+    alone = read(network, [person[:, ::-1]], WHOLE)
+    mean = (alone.metres[:, MIRROR[:33]] * (-1, 1, 1) + plain.metres) / 2
+    assert np.allclose(mean, both.metres, atol=1e-4)
+    assert both.disagreement.shape == (1, 33)
+    assert 0 < both.disagreement.mean() < 0.2
+
+
+def test_many_people_are_read_in_batches_and_nobody_is_fine(network, person, plain):
+    shifted = np.roll(person, 10, axis=1)
+    images = [person, *[shifted] * 8]
+    found = read(network, images, np.tile(WHOLE, (9, 1)))
+    assert np.abs(found.kp2d[0] - plain.kp2d[0]).max() < 1e-2
+    assert np.abs(found.kp2d[1:] - found.kp2d[1]).max() < 1e-2
+    assert found.kp2d[8, 0, 0] - found.kp2d[0, 0, 0] == pytest.approx(10, abs=1)  # nose
+    nobody = read(network, [], np.empty((0, 4)), mirrored=True)
+    assert nobody.kp2d.shape == nobody.metres.shape == (0, 33, 3)
+    assert nobody.disagreement is not None and nobody.disagreement.shape == (0, 33)
+
+
+def test_mirroring_exchanges_sides_and_nothing_else():
+    for here, there in zip(LANDMARKS, MIRROR, strict=False):
+        other = LANDMARKS[there]
+        assert (here == other) == (here == "nose")
+        assert here.replace("left", "").replace("right", "") == (
+            other.replace("left", "").replace("right", "")
+        )
+    assert (MIRROR[MIRROR] == np.arange(39)).all()
