@@ -25,6 +25,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Image = NDArray[np.uint8]
 STRETCH_FRAMES = 3000  # frames of a person that are computed together: two minutes, about 3 MB
+MASK_PIXELS = 64  # side of a mask that is kept
 LONGEST_NAME = 40  # letters of a person's name
 TrackRow = tuple[int, int]  # (index of a track or person in its list, row in that track)
 
@@ -157,6 +158,38 @@ class Track:
 
 
 @dataclass(frozen=True)
+class LandmarkTrack:
+    """What the landmark network saw of one person: the content of landmarks_<id>.npz.
+
+    The frames are those of the person's track. A region is a turned square of the frame
+    (landmarks/regions.py).
+    """
+
+    id: int
+    frame: Ints  # (F,)
+    kp2d: Float32  # (F, 33, 3) x, y px, visibility in [0, 1]
+    metres: (
+        Float32  # (F, 33, 3) m from the centre of the hips, camera axes: x right, y down, z away
+    )
+    score: Float  # (F,) in [0, 1], how surely it is this person; 0: not found, other values are 0
+    region: Float  # (F, 4) centre x, y, side px, angle rad clockwise: where the network looked
+    mask: Image  # (F, 64, 64) 255 times the probability that a part of the region shows the person
+
+    def __post_init__(self) -> None:
+        """Check shapes and values."""
+        f = len(self.frame)
+        _check_arrays(
+            self,
+            frame=(f,),
+            kp2d=(f, 33, 3),
+            metres=(f, 33, 3),
+            score=(f,),
+            region=(f, 4),
+            mask=(f, MASK_PIXELS, MASK_PIXELS),
+        )
+
+
+@dataclass(frozen=True)
 class Person:
     """One person's recovered motion: the content of person_<id>.npz.
 
@@ -217,7 +250,7 @@ def rows_by_frame(people: Sequence[Track | Person]) -> dict[int, list[TrackRow]]
     return rows
 
 
-Rows = TypeVar("Rows", Track, Person)
+Rows = TypeVar("Rows", Track, LandmarkTrack, Person)
 
 
 def select_rows(whole: Rows, rows: slice | Ints) -> Rows:
