@@ -162,7 +162,7 @@ class LandmarkTrack:
     """What the landmark network saw of one person: the content of landmarks_<id>.npz.
 
     The frames are those of the person's track. A region is a turned square of the frame
-    (landmarks/regions.py).
+    (core/regions.py).
     """
 
     id: int

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d, pad, relu6
 
-CROP_PIXELS = 256  # side of the crop
 POINTS = (
     39  # 33 of the body, the centre of the hips, one that gives size and turn, 4 of no use here
 )

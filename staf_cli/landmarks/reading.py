@@ -11,8 +11,8 @@ import torch
 
 from staf_cli.core.devices import send
 from staf_cli.core.records import Float, Image
-from staf_cli.landmarks.network import CROP_PIXELS, POINTS, PoseLandmarkNetwork
-from staf_cli.landmarks.regions import around_landmarks, cut, to_camera, to_frame
+from staf_cli.core.regions import CROP_PIXELS, around_landmarks, cut, to_camera, to_frame
+from staf_cli.landmarks.network import POINTS, PoseLandmarkNetwork
 
 LANDMARKS = (  # left and right are the person's own
     "nose",

@@ -11,8 +11,8 @@ import numpy as np
 
 from staf_cli.core.crop import square_box, supersampling, warp
 from staf_cli.core.records import Float, Float32, Image
-from staf_cli.landmarks.network import CROP_PIXELS
 
+CROP_PIXELS = 256  # side of a crop that the landmark network reads
 MARGIN = 1.25  # side of a region over the person's size, as the network was trained
 HIPS, TIP = 33, 34  # landmarks: centre of the hips; end of the radius around it that holds all
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from staf_cli.core import regions
 from staf_cli.core.crop import crop_image
-from staf_cli.landmarks import regions
 
 RIGHT = np.pi / 2  # the head points to the right of the frame
 SIZE = (300, 400)  # height, width of the frame
