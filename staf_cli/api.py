@@ -37,9 +37,20 @@ from staf_cli.core import files
 from staf_cli.core.errors import TracksError, UsageError
 from staf_cli.core.geometry import project
 from staf_cli.core.progress import Watch, silent
-from staf_cli.core.records import LONGEST_NAME, Clip, Float, Frame, Image, Ints, Person, Track
+from staf_cli.core.records import (
+    LONGEST_NAME,
+    Clip,
+    Float,
+    Frame,
+    Image,
+    Ints,
+    LandmarkTrack,
+    Person,
+    Track,
+)
 from staf_cli.core.span import WHOLE, Span
 from staf_cli.export import FORMATS, Scene
+from staf_cli.landmarks.following import follow
 from staf_cli.pipeline import rework
 from staf_cli.pipeline.clip import describe_run
 from staf_cli.pipeline.loading import Tools
@@ -52,7 +63,7 @@ from staf_cli.recovery.recover import Recovery, recover_people, should_refine
 from staf_cli.recovery.spool import MemorySpool
 from staf_cli.result import folder as result_folder
 from staf_cli.result import journal, person_npz, tracks_csv
-from staf_cli.result.run_record import DetectorRecord, RecoverFacts, RunRecord, TrackFacts
+from staf_cli.result.run_record import DetectorRecord, PeopleFacts, RunRecord, TrackFacts
 from staf_cli.tracking.options import TrackOptions
 
 __all__ = [
@@ -235,7 +246,7 @@ class Result:
             digests = [files.sha256(path) for path in paths]
             log.keep("track", journal.key_of(SAVED), [result_folder.TRACKS], {}, facts)
             key = journal.key_of(SAVED, digests)
-            log.keep("recover", key, [path.name for path in paths], {}, RecoverFacts({}))
+            log.keep("recover", key, [path.name for path in paths], {}, PeopleFacts({}))
             if saved_before:
                 result_folder.remove_outdated(target, log.files)
             log.finish(replace(self.record, passes=log.passes))
@@ -485,8 +496,13 @@ def recover(
     height, width = first.image.shape[:2]
     clip = Clip(Path(GIVEN), width, height, rate, TICK, count, has_audio=False)
     source, spool = Source(clip, video.Damage(), ""), MemorySpool(len(tracks))
+    passing: Iterable[Frame] = chain([first], coming)
+    seen: list[LandmarkTrack] | None = None
+    if tools.landmarks is not None and decided.refine:
+        seen = []  # filled while the frames pass
+        passing = follow(passing, tracks, tools.landmarks, rate, seen)
     recovered = recover_people(
-        chain([first], coming), tracks, clip, source.damage, tools, decided, spool, watch
+        passing, tracks, seen, clip, source.damage, tools, decided, spool, watch
     )
     together = zip(spool.people(), tracks, strict=True)
     people = tuple(Human(person, track, tools.body) for person, track in together)

@@ -54,7 +54,7 @@ class Seeing(MeanPoseNetwork):
 
 def recovery(network, body=None):
     cpu = engine.Settings(torch.device("cpu"), dtype=torch.float32)
-    return staf.Recovery(body or open_body(), network, "standing 0", 1.1, cpu)
+    return staf.Recovery(body or open_body(), network, "standing 0", 1.1, cpu, None)
 
 
 @pytest.fixture(scope="module")

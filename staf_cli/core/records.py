@@ -161,32 +161,36 @@ class Track:
 class LandmarkTrack:
     """What the landmark network saw of one person: the content of landmarks_<id>.npz.
 
-    The frames are those of the person's track. A region is a turned square of the frame
-    (core/regions.py).
+    It looks at some of the frames of the person's track. A region is a turned square of the frame
+    (core/regions.py); masks are kept of a few frames.
     """
 
-    id: int
-    frame: Ints  # (F,)
-    kp2d: Float32  # (F, 33, 3) x, y px, visibility in [0, 1]
-    metres: (
-        Float32  # (F, 33, 3) m from the centre of the hips, camera axes: x right, y down, z away
-    )
-    score: Float  # (F,) in [0, 1], how surely it is this person; 0: not found, other values are 0
-    region: Float  # (F, 4) centre x, y, side px, angle rad clockwise: where the network looked
-    mask: Image  # (F, 64, 64) 255 times the probability that a part of the region shows the person
+    id: int  # the person's
+    frame: Ints  # (L,) that it looked at, ascending
+    kp2d: Float32  # (L, 33, 3) x, y px, visibility in [0, 1]
+    metres: Float32  # (L, 33, 3) from the centre of the hips, camera axes: x right, y down, z away
+    score: Float  # (L,) in [0, 1], how surely it is this person
+    region: Float  # (L, 4) centre x, y, side px, angle rad clockwise: where the network looked
+    mask_row: Ints  # (M,) which rows the masks are of
+    mask: Image  # (M, 64, 64) 255 times the probability that a part of the region shows the person
 
     def __post_init__(self) -> None:
         """Check shapes and values."""
-        f = len(self.frame)
+        count, masks = len(self.frame), len(self.mask_row)
         _check_arrays(
             self,
-            frame=(f,),
-            kp2d=(f, 33, 3),
-            metres=(f, 33, 3),
-            score=(f,),
-            region=(f, 4),
-            mask=(f, MASK_PIXELS, MASK_PIXELS),
+            frame=(count,),
+            kp2d=(count, 33, 3),
+            metres=(count, 33, 3),
+            score=(count,),
+            region=(count, 4),
+            mask_row=(masks,),
+            mask=(masks, MASK_PIXELS, MASK_PIXELS),
         )
+        if (np.diff(self.frame) <= 0).any():
+            raise ValueError(f"landmarks of person {self.id}: frames must ascend")
+        if masks and not (self.mask_row.min() >= 0 and self.mask_row.max() < count):
+            raise ValueError(f"landmarks of person {self.id}: masks of frames that are not there")
 
 
 @dataclass(frozen=True)
@@ -250,7 +254,7 @@ def rows_by_frame(people: Sequence[Track | Person]) -> dict[int, list[TrackRow]]
     return rows
 
 
-Rows = TypeVar("Rows", Track, LandmarkTrack, Person)
+Rows = TypeVar("Rows", Track, Person)
 
 
 def select_rows(whole: Rows, rows: slice | Ints) -> Rows:

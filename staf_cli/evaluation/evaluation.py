@@ -3,12 +3,13 @@
 As usual in the field, people are cropped by the truth's boxes, so that people whom a detector
 misses do not count. core/metrics.py defines what is measured, truth.py what a dataset is.
 
-There are four methods:
+There are five methods:
 
     network           the network's answer
     mean              the checkpoint's mean parameters, whatever the picture shows
     refine            the fit to detected 2D keypoints alone, started from the mean
     network+refine    the same fit, started from the network's answer
+    network+landmarks the fit to landmarks as well: what `staf run` does
 
 3D metrics count where 3D truth is, 2D ones where 2D truth is, both on the 14 LSP joints. A
 figure over several clips is the mean over all their frames (2D: all their labelled joints).
@@ -32,10 +33,13 @@ from staf_cli.core.errors import BodyError, UsageError
 from staf_cli.core.files import printable
 from staf_cli.core.geometry import CROP_SCALE, project
 from staf_cli.core.progress import Watch
-from staf_cli.core.records import Float, Frame, Ints, Person, Track, rows_by_frame
+from staf_cli.core.records import Float, Frame, Ints, LandmarkTrack, Person, Track, rows_by_frame
 from staf_cli.evaluation.options import METHODS, EvaluationOptions
 from staf_cli.evaluation.table import OVERALL, Curve, Row, Table
 from staf_cli.evaluation.truth import LSP, Footage, Pose, Truth
+from staf_cli.landmarks.following import follow
+from staf_cli.landmarks.network import PoseLandmarkNetwork
+from staf_cli.landmarks.weights import load_landmarks
 from staf_cli.model.staf import STAF, load_network, mean_pose_network
 from staf_cli.recovery import engine
 from staf_cli.recovery.cadence import choose_cadence
@@ -128,13 +132,16 @@ def evaluate(
     settings = engine.Settings(device, choose_dtype(device, "auto"), options.batch)
     for one in contenders:
         engine.prepare(one.network, settings)
+    landmarks = load_landmarks().to(device) if options.reads_landmarks else None
     found: dict[tuple[int, str], list[list[_Errors]]] = {}  # contender, method: clips, people
     for footage in dataset:
         tracks = [_track(number, truth, footage) for number, truth in enumerate(footage.people, 1)]
         if detector is not None and needs_detector([footage], options):
             tracks = _detected(footage, tracks, detector, settings, watch)
         for number, one in enumerate(contenders):
-            for method, people in _recovered(footage, tracks, one, options, settings, watch):
+            for method, people in _recovered(
+                footage, tracks, one, landmarks, options, settings, watch
+            ):
                 pairs = zip(people, footage.people, strict=True)
                 errors = [_errors(person, truth, one.body) for person, truth in pairs]
                 found.setdefault((number, method), []).append(errors)
@@ -218,15 +225,17 @@ def _recovered(
     footage: Footage,
     tracks: list[Track],
     one: Contender,
+    landmarks: PoseLandmarkNetwork | None,
     options: EvaluationOptions,
     settings: engine.Settings,
     watch: Watch,
 ) -> Iterator[tuple[str, list[Person]]]:
     """Each method of the options with the footage's people as it recovers them."""
-    tools = Recovery(one.body, one.network, one.identity, one.crop_scale, settings)
+    tools = Recovery(one.body, one.network, one.identity, one.crop_scale, settings, landmarks)
     starts: dict[str, list[Person]] = {}
+    seen: list[LandmarkTrack] | None = None
     for method in options.methods:
-        start, refines = METHODS[method]
+        start, fitted_to = METHODS[method]
         if start not in starts:
             if start == "network":
                 frames = _frames(footage, f"recover {one.name}", watch)
@@ -234,8 +243,23 @@ def _recovered(
             else:
                 starts[start] = [_mean(track, footage, tools) for track in tracks]
         spool = MemorySpool.of(starts[start])
-        fit_people(tracks, one.body, RecoveryOptions(refine=refines), spool, watch)
+        if "landmarks" in fitted_to and seen is None:
+            seen = _landmarks(footage, tracks, landmarks, watch)
+        cue = seen if "landmarks" in fitted_to else None
+        fit_people(tracks, cue, one.body, RecoveryOptions(refine=bool(fitted_to)), spool, watch)
         yield method, spool.people()
+
+
+def _landmarks(
+    footage: Footage, tracks: list[Track], network: PoseLandmarkNetwork | None, watch: Watch
+) -> list[LandmarkTrack]:
+    """The landmarks of the footage's people."""
+    assert network is not None
+    found: list[LandmarkTrack] = []
+    frames = _frames(footage, "landmarks", watch)
+    for _ in follow(frames, tracks, network, footage.clip.fps, found):
+        pass
+    return found
 
 
 def _network(

@@ -9,13 +9,14 @@ from types import MappingProxyType
 from staf_cli.core.errors import UsageError
 from staf_cli.core.options import Range, check_options, option
 
-# By method: where it starts, and whether that is refined.
+# By method: where it starts, and what it is fitted to.
 METHODS = MappingProxyType(
     {
-        "network": ("network", False),
-        "mean": ("mean", False),
-        "refine": ("mean", True),
-        "network+refine": ("network", True),
+        "network": ("network", ()),
+        "mean": ("mean", ()),
+        "refine": ("mean", ("keypoints",)),
+        "network+refine": ("network", ("keypoints",)),
+        "network+landmarks": ("network", ("keypoints", "landmarks")),
     }
 )
 
@@ -30,7 +31,8 @@ class EvaluationOptions:
 
     methods: tuple[str, ...] = option(
         ("network", "mean"),
-        "Of network, mean, refine, network+refine, separated by commas.  [default: network,mean]",
+        "Of network, mean, refine, network+refine, network+landmarks, by commas.  "
+        "[default: network,mean]",
         name="--method",
         metavar="NAMES",
     )
@@ -51,3 +53,8 @@ class EvaluationOptions:
     def refines(self) -> bool:
         """Whether keypoints are needed."""
         return any(METHODS[name][1] for name in self.methods)
+
+    @property
+    def reads_landmarks(self) -> bool:
+        """Whether the landmark network is needed."""
+        return any("landmarks" in METHODS[name][1] for name in self.methods)

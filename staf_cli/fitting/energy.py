@@ -6,15 +6,18 @@ Each term is a squared deviation over the deviation that is usual (`*_SIGMA`).
 import torch
 from torch import Tensor
 
+from staf_cli.fitting.landmark_cue import BONE_SIGMA, POINT_SIGMA, bones_of, points_of
 from staf_cli.fitting.motion import Motion
 from staf_cli.fitting.observations import Observations
 from staf_cli.fitting.prior import Prior
 from staf_cli.fitting.skeleton import Skeleton
 
-# How far off a detected keypoint usually is, in sides of the person's box; COCO's order.
+# How far off a detected keypoint usually is, in sides of the person's box; COCO's order (of 480
+# synthetic frames, as POINT_SIGMA of landmark_cue.py).
 KEYPOINT_SIGMA = 0.01 * torch.tensor(
-    [1, 1, 1] + [1.2] * 2 + [1.4] * 2 + [1.2] * 4 + [2, 2] + [1.4] * 4
+    [1.7] * 3 + [1.2] * 2 + [2.3] * 2 + [2.0] * 2 + [3.0] * 2 + [1.9] * 2 + [2.4] * 2 + [2.6] * 2
 )
+BONES_WIDTH = 3.0  # of Geman and McClure's robust function, in sigmas
 BETAS_SIGMA = 1.0  # counted once a frame, so that a long track does not outweigh it
 
 # m of depth: neck from pelvis, ankles from the trunk. People are mostly upright on their feet.
@@ -65,6 +68,7 @@ def energy(
     shape = 0.5 * own * (motion.betas / BETAS_SIGMA).square().sum()
     terms = [
         _off_keypoints(observed, keypoints + trans[:, None], width),
+        _off_landmarks(observed, joints, keypoints, trans, width),
         _off_prior(prior, motion, observed),
         _leaning(joints),
         _shaking(observed, joints, trans, motion.angles),
@@ -78,7 +82,27 @@ def _off_keypoints(observed: Observations, keypoints: Tensor, width: float) -> T
     off = observed.project(keypoints) - observed.keypoints
     sigma = observed.size[:, None] * KEYPOINT_SIGMA
     square = (off / sigma[..., None]).square().sum(-1)
-    return 0.5 * (observed.weight * square * width**2 / (square + width**2)).sum(-1)
+    return _robust(square, observed.weight, width)
+
+
+def _off_landmarks(
+    observed: Observations, joints: Tensor, keypoints: Tensor, trans: Tensor, width: float
+) -> Tensor:
+    """(F,): distance from the landmarks in 2D, and of the bones from their directions in space."""
+    cue = observed.landmarks
+    if cue is None:
+        return joints.new_zeros(len(joints))
+    off = observed.project(points_of(joints, keypoints) + trans[:, None]) - cue.points
+    sigma = observed.size[:, None] * POINT_SIGMA
+    points = _robust((off / sigma[..., None]).square().sum(-1), cue.point_weight, width)
+    turned = (bones_of(joints, keypoints) - cue.bones) / BONE_SIGMA[:, None]
+    bones = _robust(turned.square().sum(-1), cue.bone_weight, BONES_WIDTH)
+    return points + bones
+
+
+def _robust(square: Tensor, weight: Tensor, width: float) -> Tensor:
+    """(F,): Geman and McClure's function of squared distances (F, N) in sigmas, weighted."""
+    return 0.5 * (weight * square * width**2 / (square + width**2)).sum(-1)
 
 
 def _off_prior(prior: Prior, motion: Motion, observed: Observations) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 from staf_cli.core.geometry import project
 from staf_cli.core.records import Person
 from staf_cli.fitting.keypoints import USUAL_HEIGHT, SeenKeypoints
+from staf_cli.fitting.landmark_cue import LandmarkCue
 
 FOOT_AT_REST = 0.4  # m/s: an ankle keypoint slower than this is at rest
 LEAST_DEPTH = 0.1  # m: points nearer to the camera, or behind it, are projected from there
@@ -25,6 +26,7 @@ class Observations:
     at_rest: Tensor  # (F, 2) in [0, 1]: how surely the left and right foot rest until then
     focal: float  # px
     centre: tuple[float, float]  # px
+    landmarks: LandmarkCue | None  # what the landmark network says of the same frames
 
     def rows(self, rows: slice) -> "Observations":
         """Select some of the frames."""
@@ -36,6 +38,7 @@ class Observations:
             step=self.step[rows],
             joined=self.joined[rows],
             at_rest=self.at_rest[rows],
+            landmarks=None if self.landmarks is None else self.landmarks.rows(rows),
         )
 
     def project(self, points: Tensor) -> Tensor:
@@ -51,12 +54,13 @@ class Observations:
         return project(in_front, self.focal, self.centre)
 
 
-def observe(seen: SeenKeypoints, person: Person) -> Observations:
+def observe(seen: SeenKeypoints, person: Person, landmarks: LandmarkCue | None) -> Observations:
     """Convert a track's keypoints to tensors and find the feet that rest.
 
     Args:
         seen: F frames of keypoints, sides corrected.
         person: whose camera saw them.
+        landmarks: of the same frames, if the landmark network looked at them.
 
     Returns:
         F frames.
@@ -74,6 +78,7 @@ def observe(seen: SeenKeypoints, person: Person) -> Observations:
         at_rest=_feet_at_rest(keypoints[:, 15:], weight[:, 15:], size, step, joined).float(),
         focal=person.focal_length,
         centre=(width / 2, height / 2),
+        landmarks=landmarks,
     )
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from staf_cli.core.geometry import axis_angle_to_matrix
+from staf_cli.core.geometry import axis_angle_to_matrix, matrix_to_axis_angle
 from staf_cli.core.records import Float
 from staf_cli.fitting.facing import Stance
 from staf_cli.fitting.joint_limits import joint_limits
+from staf_cli.fitting.landmark_cue import LandmarkCue, far_turned
 from staf_cli.fitting.motion import Motion
 from staf_cli.fitting.observations import Observations
 
@@ -18,6 +19,9 @@ START_SIGMA = 0.6  # rad, of each joint, where its own sigma is not smaller
 START_TURN_SIGMA = 0.3  # rad, of the pelvis
 START_DEPTH_SIGMA = 0.1  # of ln z
 # How far off one is that is made from the keypoints alone.
+# Beyond FAR_TURN from what landmarks say the start faces another way, and theirs is taken.
+FAR_TURN = 1.0  # rad
+LANDMARK_TURN_SIGMA = 0.6  # rad, of the pelvis
 STANCE_TURN_SIGMA = 1.0  # rad, of the pelvis
 STANCE_DEPTH_SIGMA = 0.3  # of ln z
 RAY_SIGMA = 0.3  # sides of the box; of both
@@ -29,20 +33,28 @@ class Prior:
 
     start: Motion
     rest: Tensor  # (F, 23, 3) rad, mean of the angles
-    rest_sigma: Tensor  # (23, 3) rad
-    turn_sigma: float  # rad, of the pelvis
+    rest_sigma: Tensor  # (F, 23, 3) rad
+    turn_sigma: Tensor  # (F, 1) rad, of the pelvis
     depth_sigma: float  # of ln z
     ray_sigma: float  # sides of the box
 
     def rows(self, rows: slice) -> "Prior":
         """Select some of the frames."""
-        return replace(self, start=self.start.rows(rows), rest=self.rest[rows])
+        return replace(
+            self,
+            start=self.start.rows(rows),
+            rest=self.rest[rows],
+            rest_sigma=self.rest_sigma[rows],
+            turn_sigma=self.turn_sigma[rows],
+        )
 
 
 def near_start(start: Motion) -> Prior:
     """Make the prior of a start that is right but for small errors."""
-    sigma = joint_limits().sigma.clamp(max=START_SIGMA)
-    return Prior(start, start.angles, sigma, START_TURN_SIGMA, START_DEPTH_SIGMA, RAY_SIGMA)
+    frames = len(start.angles)
+    sigma = joint_limits().sigma.clamp(max=START_SIGMA).repeat(frames, 1, 1)
+    turn_sigma = torch.full((frames, 1), START_TURN_SIGMA)
+    return Prior(start, start.angles, sigma, turn_sigma, START_DEPTH_SIGMA, RAY_SIGMA)
 
 
 def relaxed_at(stance: Stance, observed: Observations) -> Prior:
@@ -73,8 +85,37 @@ def relaxed_at(stance: Stance, observed: Observations) -> Prior:
         log_depth=torch.from_numpy(np.log(observed.focal / stance.scale)).float(),
         betas=torch.zeros(10),
     )
-    return Prior(
-        start, start.angles, limits.sigma, STANCE_TURN_SIGMA, STANCE_DEPTH_SIGMA, RAY_SIGMA
+    sigma = limits.sigma.repeat(frames, 1, 1)
+    turn_sigma = torch.full((frames, 1), STANCE_TURN_SIGMA)
+    return Prior(start, start.angles, sigma, turn_sigma, STANCE_DEPTH_SIGMA, RAY_SIGMA)
+
+
+def turned_to(prior: Prior, cue: LandmarkCue) -> Prior:
+    """Turn a prior's start to where landmarks say that the person faces.
+
+    Where both nearly agree, the start is half-way between them. Where they do not, the pose that
+    goes with the other facing is worth nothing: a relaxed one takes its place.
+
+    Args:
+        prior: F frames.
+        cue: the same frames.
+
+    Returns:
+        The prior with that start.
+    """
+    start, limits = prior.start, joint_limits()
+    far = far_turned(start.root, cue.root, FAR_TURN) & cue.seen
+    near = cue.seen & ~far
+    half = 0.5 * matrix_to_axis_angle(start.root.mT @ cue.root)
+    root = torch.where(near[:, None, None], start.root @ axis_angle_to_matrix(half), start.root)
+    root = torch.where(far[:, None, None], cue.root, root)
+    other = far[:, None, None]
+    return replace(
+        prior,
+        start=replace(start, root=root, angles=torch.where(other, limits.rest, start.angles)),
+        rest=torch.where(other, limits.rest, prior.rest),
+        rest_sigma=torch.where(other, limits.sigma, prior.rest_sigma),
+        turn_sigma=torch.where(far[:, None], LANDMARK_TURN_SIGMA, prior.turn_sigma),
     )
 
 

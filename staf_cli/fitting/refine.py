@@ -1,4 +1,4 @@
-"""Fit a person's parameters to the detector's 2D keypoints, over a long stretch at once.
+"""Fit a person's parameters to 2D keypoints and landmarks, over a long stretch at once.
 
 The fit is a maximum a posteriori estimate in plain units: Adam looks for the motion whose
 energy (energy.py), summed over all frames, is smallest. No surface is skinned (skeleton.py).
@@ -19,14 +19,22 @@ import torch
 
 from staf_cli.body.posing import with_parameters
 from staf_cli.body.skinning import Body
-from staf_cli.core.records import STRETCH_FRAMES, Person, Track, join_rows, select_rows
+from staf_cli.core.records import (
+    STRETCH_FRAMES,
+    LandmarkTrack,
+    Person,
+    Track,
+    join_rows,
+    select_rows,
+)
 from staf_cli.fitting.energy import energy
 from staf_cli.fitting.facing import estimate_scale, estimate_stance
 from staf_cli.fitting.joint_limits import joint_limits
 from staf_cli.fitting.keypoints import correct_sides, seen_keypoints
+from staf_cli.fitting.landmark_cue import LandmarkCue, landmark_cue, points_of
 from staf_cli.fitting.motion import Motion, motion_of
 from staf_cli.fitting.observations import Observations, observe
-from staf_cli.fitting.prior import Prior, continued, near_start, relaxed_at
+from staf_cli.fitting.prior import Prior, continued, near_start, relaxed_at, turned_to
 from staf_cli.fitting.skeleton import Skeleton, reduce_body, relaxed_keypoints
 
 STEPS = 200  # of Adam
@@ -41,7 +49,9 @@ GOOD_START = 0.1  # sides of the box: a start with a smaller 2D error keeps its 
 OUTLIER = 0.2  # sides of the box: a keypoint that is farther off counts as so much
 
 
-def refine(person: Person, track: Track, body: Body) -> Person:
+def refine(
+    person: Person, track: Track, body: Body, landmarks: LandmarkTrack | None = None
+) -> Person:
     """Move a person onto the track's keypoints, starting from the person's own parameters.
 
     More than STRETCH_FRAMES frames go through `refine_stretches`.
@@ -50,6 +60,7 @@ def refine(person: Person, track: Track, body: Body) -> Person:
         person: F frames.
         track: the same frames.
         body: the person's body model.
+        landmarks: what the landmark network saw of the person, if it looked.
 
     Returns:
         The person with one shape for the whole track, joints within JOINT_RANGES and smooth
@@ -58,12 +69,15 @@ def refine(person: Person, track: Track, body: Body) -> Person:
     """
     firsts = range(0, len(person.frame), STRETCH_FRAMES)
     if len(firsts) == 1:
-        return _refined(person, track, body, 0)
+        cue = None if landmarks is None else landmark_cue(landmarks, track)
+        return _refined(person, track, cue, body, 0)
     stretches = (select_rows(person, slice(first, first + STRETCH_FRAMES)) for first in firsts)
-    return join_rows(list(refine_stretches(stretches, track, body)))
+    return join_rows(list(refine_stretches(stretches, track, landmarks, body)))
 
 
-def refine_stretches(stretches: Iterable[Person], track: Track, body: Body) -> Iterator[Person]:
+def refine_stretches(
+    stretches: Iterable[Person], track: Track, landmarks: LandmarkTrack | None, body: Body
+) -> Iterator[Person]:
     """Refine a person in stretches, one after the other.
 
     A stretch is fitted together with the CONTEXT frames before it, which keep their result, and
@@ -73,11 +87,13 @@ def refine_stretches(stretches: Iterable[Person], track: Track, body: Body) -> I
     Args:
         stretches: parts of the person, in order; together they have the track's frames.
         track: the whole track.
+        landmarks: of the whole track; None: the landmark network did not look.
         body: the person's body model.
 
     Yields:
         Each stretch, refined.
     """
+    cue = None if landmarks is None else landmark_cue(landmarks, track)
     coming = iter(stretches)
     now, first, before = next(coming, None), 0, None
     while now is not None:
@@ -86,7 +102,8 @@ def refine_stretches(stretches: Iterable[Person], track: Track, body: Body) -> I
         window = join_rows([one for one in (before, now, ahead) if one is not None])
         held = 0 if before is None else len(before.frame)
         rows = slice(first - held, first - held + len(window.frame))
-        refined = _refined(window, select_rows(track, rows), body, held)
+        seen = None if cue is None else cue.rows(rows)
+        refined = _refined(window, select_rows(track, rows), seen, body, held)
         own = select_rows(refined, slice(held, held + len(now.frame)))
         yield own
         before = None if refined is window else select_rows(own, slice(-CONTEXT, None))
@@ -94,16 +111,18 @@ def refine_stretches(stretches: Iterable[Person], track: Track, body: Body) -> I
         now = after
 
 
-def _refined(person: Person, track: Track, body: Body, held: int) -> Person:
+def _refined(
+    person: Person, track: Track, cue: LandmarkCue | None, body: Body, held: int
+) -> Person:
     """The fit of one stretch, whose first `held` frames are finished and stay as they are."""
     skeleton = reduce_body(body)
     relaxed = relaxed_keypoints(skeleton)
     seen = seen_keypoints(track, person.image_size)
-    if not seen.weight.any():
+    if not (seen.weight.any() or (cue is not None and cue.seen.any())):
         return person
     scale = estimate_scale(seen, relaxed)
     seen = correct_sides(seen, scale)
-    observed = observe(seen, person)
+    observed = observe(seen, person, cue)
 
     start = motion_of(person)
     if held:
@@ -114,7 +133,10 @@ def _refined(person: Person, track: Track, body: Body, held: int) -> Person:
         prior = near_start(start)
     else:
         prior = relaxed_at(estimate_stance(seen, relaxed, scale), observed)
-        prior = continued(prior, start, held) if held else prior
+    if cue is not None:
+        prior = turned_to(prior, cue)
+    if held:
+        prior = continued(prior, start, held)
     with _one_thread():
         fitted = _fit(skeleton, prior, observed, held)
     if not _error(skeleton, fitted.rows(new), observed.rows(new)) < before:
@@ -126,12 +148,17 @@ def _refined(person: Person, track: Track, body: Body, held: int) -> Person:
 def _error(skeleton: Skeleton, motion: Motion, observed: Observations) -> float:
     """Mean 2D error in sides of the box, weighted by confidence; inf if not finite."""
     with torch.no_grad():
-        _, keypoints = skeleton.pose(motion.rotmats, motion.betas)
-        off = observed.project(keypoints + motion.trans[:, None]) - observed.keypoints
+        joints, keypoints = skeleton.pose(motion.rotmats, motion.betas)
+        places, wanted, weight = keypoints, observed.keypoints, observed.weight
+        if observed.landmarks is not None:
+            places = torch.cat([places, points_of(joints, keypoints)], 1)
+            wanted = torch.cat([wanted, observed.landmarks.points], 1)
+            weight = torch.cat([weight, observed.landmarks.point_weight], 1)
+        off = observed.project(places + motion.trans[:, None]) - wanted
         if not off.isfinite().all():
             return math.inf
         error = (off.norm(dim=-1) / observed.size[:, None]).clamp(max=OUTLIER)
-        return float((error * observed.weight).sum() / observed.weight.sum())
+        return float((error * weight).sum() / weight.sum().clamp(min=1e-6))
 
 
 @contextmanager

@@ -115,17 +115,18 @@ class PoseLandmarkNetwork(nn.Module):
             heat_maps=self.to_heat_maps(pyramid),
         )
 
-    def points(self, images: Tensor) -> Points:
-        """Compute the points alone, without the time that mask and heat maps take.
+    def points_and_mask(self, images: Tensor) -> tuple[Points, Tensor]:
+        """Compute points and mask alone, without the heat maps.
 
         Args:
             images: (N, 3, 256, 256) RGB in [0, 1].
 
         Returns:
-            The same points as `forward` returns.
+            The same points and mask as `forward` returns.
         """
         maps = self.encode(images)
-        return self.read_points(maps, self.pyramid(maps))
+        pyramid = self.pyramid(maps)
+        return self.read_points(maps, pyramid), self.read_mask(maps, pyramid)
 
     def encode(self, images: Tensor) -> Maps:
         """Compute the encoder's maps.

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn.functional import avg_pool2d
 
 from staf_cli.core.devices import send
-from staf_cli.core.records import Float, Image
+from staf_cli.core.records import MASK_PIXELS, Float, Image
 from staf_cli.core.regions import CROP_PIXELS, around_landmarks, cut, to_camera, to_frame
 from staf_cli.landmarks.network import POINTS, PoseLandmarkNetwork
 
@@ -53,16 +54,6 @@ BODY = len(LANDMARKS)  # the first of the network's points
 BATCH = 8  # crops at a time
 
 
-def _mirrored(name: str) -> str:
-    """The landmark of the other side."""
-    other = {"left": "right", "right": "left"}
-    return "_".join(other.get(word, word) for word in name.split("_"))
-
-
-# In a mirrored picture landmark i is found where MIRROR[i] is.
-MIRROR = np.array([*(LANDMARKS.index(_mirrored(name)) for name in LANDMARKS), *range(BODY, POINTS)])
-
-
 @dataclass(frozen=True, eq=False)
 class Landmarks:
     """What the network saw of people."""
@@ -72,69 +63,55 @@ class Landmarks:
     score: Float  # (N,) in [0, 1], that there is a person
     region: Float  # (N, 4) where the network looked (regions.py)
     next_region: Float  # (N, 4) where it asks to look instead
-    disagreement: Float | None  # (N, 33) m between picture and mirrored picture; None: not asked
+    mask: Image  # (N, 64, 64) 255 times the probability that a part of the region shows the person
 
 
-def read(
-    network: PoseLandmarkNetwork,
-    images: Sequence[Image],
-    regions: Float,
-    mirrored: bool = False,
-) -> Landmarks:
+def read(network: PoseLandmarkNetwork, images: Sequence[Image], regions: Float) -> Landmarks:
     """Read the landmarks of people.
 
     Args:
-        network: On the device that computes, in float32.
+        network: on the device that computes, in float32.
         images: N frames (H, W, 3) RGB uint8, one for each person; the same frame may be repeated.
-        regions: (N, 4) the region of each person (regions.py).
-        mirrored: Whether mirrored crops are read as well, in twice the time: points, visibility
-            and score are the averages of both.
+        regions: (N, 4) the region of each person (core/regions.py).
 
     Returns:
         The landmarks, float64.
     """
-    found = [np.empty((0, 1 + mirrored, POINTS, 7))]
+    found, masks = [np.empty((0, POINTS, 7))], [np.empty((0, MASK_PIXELS, MASK_PIXELS), np.uint8)]
     for start in range(0, len(images), BATCH):
         rows = range(start, min(start + BATCH, len(images)))
-        crops = np.stack([cut(images[row], regions[row]) for row in rows])
-        views = [_look(network, crops)]
-        if mirrored:
-            views.append(_mirror(_look(network, crops[:, :, ::-1])))
-        found.append(np.stack(views, 1))
-    seen = np.concatenate(found)  # (N, 1 or 2, 39, 7)
-    mean = seen.mean(1)
-    places = to_frame(mean[..., :2], regions)  # (N, 39, 2)
-    disagreement = np.linalg.norm(seen[:, 0, :, 4:] - seen[:, -1, :, 4:], axis=-1)
+        points, mask = _look(network, np.stack([cut(images[row], regions[row]) for row in rows]))
+        found.append(points)
+        masks.append(mask)
+    seen = np.concatenate(found)  # (N, 39, 7)
+    places = to_frame(seen[..., :2], regions)  # (N, 39, 2)
     return Landmarks(
-        kp2d=np.concatenate([places, mean[..., 2:3]], -1)[:, :BODY],
-        metres=to_camera(mean[:, :BODY, 4:], regions),
-        score=mean[:, 0, 3],
+        kp2d=np.concatenate([places, seen[..., 2:3]], -1)[:, :BODY],
+        metres=to_camera(seen[:, :BODY, 4:], regions),
+        score=seen[:, 0, 3],
         region=regions,
         next_region=around_landmarks(places),
-        disagreement=disagreement[:, :BODY] if mirrored else None,
+        mask=np.concatenate(masks),
     )
 
 
 @torch.inference_mode()
-def _look(network: PoseLandmarkNetwork, crops: Image) -> Float:
+def _look(network: PoseLandmarkNetwork, crops: Image) -> tuple[Float, Image]:
     """Run the network on crops (N, 256, 256, 3).
 
     Returns:
-        (N, 39, 7) x, y px of the crop, visibility, the crop's score, and x, y, z m.
+        (N, 39, 7) x, y px of the crop, visibility, the crop's score, and x, y, z m; and the masks
+        (N, 64, 64).
     """
     pixels = torch.from_numpy(np.ascontiguousarray(crops))
     images = send(pixels, network.stem.weight.device).permute(0, 3, 1, 2)  # channels last
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # it moves points by cm
-        points = network.points(images.float() / 255)
+        points, logits = network.points_and_mask(images.float() / 255)
     score = points.score[:, None, None].expand(-1, POINTS, 1)
     visibility = points.landmarks[..., 3:4].sigmoid()
     columns = [points.landmarks[..., :2], visibility, score, points.metres]
-    return torch.cat(columns, -1).double().cpu().numpy()
-
-
-def _mirror(seen: Float) -> Float:
-    """Convert what `_look` found in mirrored crops to the crops themselves."""
-    mirrored = seen[:, MIRROR]
-    mirrored[..., 0] = CROP_PIXELS - mirrored[..., 0]
-    mirrored[..., 4] *= -1
-    return mirrored
+    mask = avg_pool2d(logits.sigmoid(), CROP_PIXELS // MASK_PIXELS)
+    return (
+        torch.cat(columns, -1).double().cpu().numpy(),
+        (255 * mask).round().to(torch.uint8).cpu().numpy(),
+    )

@@ -7,7 +7,7 @@ files: each pass reads what the one before wrote, and a pass that is up to date 
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,7 @@ from staf_cli.core import files
 from staf_cli.core.errors import TracksError
 from staf_cli.core.interrupts import cleanup
 from staf_cli.core.progress import Watch
-from staf_cli.core.records import Clip, Track
+from staf_cli.core.records import Clip, LandmarkTrack, Track
 from staf_cli.core.span import Span
 from staf_cli.core.version import __version__
 from staf_cli.export import FORMATS, Scene
@@ -31,12 +31,12 @@ from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.recovery.placement import default_focal
 from staf_cli.recovery.recover import Recovery, should_refine
 from staf_cli.result import folder as result_folder
-from staf_cli.result import journal, person_npz, tracks_csv
+from staf_cli.result import journal, landmarks_npz, person_npz, tracks_csv
 from staf_cli.result.journal import Journal, key_of
 from staf_cli.result.run_record import (
     DetectorRecord,
+    PeopleFacts,
     Presence,
-    RecoverFacts,
     RunRecord,
     TrackFacts,
     VideoRecord,
@@ -103,7 +103,11 @@ def run_clip(
         else:
             tracks = _use_edited(edited, source, options, tools, log, watch)
         source = with_frame_count(source, len(log.frames))
-        _recover(source, tracks, options.recovery, tools, log, watch)
+        recovery = replace(
+            options.recovery, refine=should_refine(options.recovery, tracks, tools.weights)
+        )
+        landmarks = _read_landmarks(source, tracks, recovery, tools, log, watch)
+        _recover(source, tracks, landmarks, recovery, tools, log, watch)
         overlay, notes = show(source, tracks, options.look, tools.body, log, watch)
         export(tracks, options.export, tools.body, log, watch)
         return _finish_run(source, tracks, overlay, notes, options, tools, log)
@@ -270,40 +274,91 @@ def _frame_indices(source: Source, log: Journal, watch: Watch) -> range:
     return range(indices[0], indices[-1] + 1)
 
 
-def _recover(
+def _read_landmarks(
     source: Source,
     tracks: Sequence[Track],
     options: RecoveryOptions,
     tools: Tools,
     log: Journal,
     watch: Watch,
+) -> list[LandmarkTrack] | None:
+    """Each person's landmarks, as later passes read them from the files; None: not wanted."""
+    if tools.landmarks is None or not options.refine:
+        if "landmarks" in log.passes:
+            log.drop("landmarks")
+        return None
+    paths = {one.id: landmarks_npz.path_of(log.folder, one.id) for one in tracks}
+    how = [source.sha256, tools.settings.device.type]
+    keys = {one.id: key_of("landmarks", __version__, one.digest, *how) for one in tracks}
+    key = _key_of_all(keys)
+    if not log.up_to_date("landmarks", key):
+        start = time.perf_counter()
+        outdated = _outdated(tracks, "landmarks", keys, paths, log)
+        found = passes.read_landmarks(source, outdated, tools.landmarks, watch)
+        log.begin()
+        for one in found:
+            landmarks_npz.save(paths[one.id], one)
+        seconds = {"landmarks": time.perf_counter() - start}
+        names = [path.name for path in paths.values()]
+        log.keep("landmarks", key, names, seconds, PeopleFacts(keys))
+        log.save()
+    return [landmarks_npz.load(path) for path in paths.values()]
+
+
+def _recover(
+    source: Source,
+    tracks: Sequence[Track],
+    landmarks: Sequence[LandmarkTrack] | None,
+    options: RecoveryOptions,
+    tools: Tools,
+    log: Journal,
+    watch: Watch,
 ) -> None:
     """Recover people into their files; who is unchanged is not recovered again."""
-    options = replace(options, refine=should_refine(options, tracks, tools.weights))
-    keys = _person_keys(source, tracks, options, tools)
-    key = key_of({str(person): own for person, own in keys.items()})
+    paths = {one.id: person_npz.path_of(log.folder, one.id) for one in tracks}
+    keys = _person_keys(source, tracks, options, tools, log)
+    key = _key_of_all(keys)
     if log.up_to_date("recover", key):
         return
-    before = log.passes.get("recover")
-    known = log.recover_facts
-    paths = {one.id: person_npz.path_of(log.folder, one.id) for one in tracks}
-
-    def unchanged(one: Track) -> bool:
-        if before is None or known is None or known.keys.get(one.id) != keys[one.id]:
-            return False
-        return log.intact(paths[one.id].name, before.files.get(paths[one.id].name, ""))
-
-    outdated = [one for one in tracks if not unchanged(one)]
+    outdated = _outdated(tracks, "recover", keys, paths, log)
+    seen = None
+    if landmarks is not None:
+        ids = {one.id for one in outdated}
+        seen = [one for one in landmarks if one.id in ids]
     with cleanup(lambda: files.remove_leftovers(log.folder)):
         spool, recovered = passes.recover_tracks(
-            source, outdated, options, tools, log.folder, watch
+            source, outdated, seen, options, tools, log.folder, watch
         )
         log.begin()
         for number, one in enumerate(outdated):
             spool.write(number, paths[one.id])
-    facts = RecoverFacts(keys, recovered.smoothing)
+    facts = PeopleFacts(keys, recovered.smoothing)
     log.keep("recover", key, [path.name for path in paths.values()], recovered.seconds, facts)
     log.save()
+
+
+def _key_of_all(keys: Mapping[int, str]) -> str:
+    return key_of({str(person): own for person, own in keys.items()})
+
+
+def _outdated(
+    tracks: Sequence[Track],
+    name: str,
+    keys: Mapping[int, str],
+    paths: Mapping[int, Path],
+    log: Journal,
+) -> list[Track]:
+    """The tracks whose files a pass must write again: another key, or the file has changed."""
+    before = log.passes.get(name)
+    if before is None or not isinstance(before.facts, PeopleFacts):
+        return list(tracks)
+    known, written = before.facts.keys, before.files
+
+    def unchanged(one: Track) -> bool:
+        file = paths[one.id].name
+        return known.get(one.id) == keys[one.id] and log.intact(file, written.get(file, ""))
+
+    return [one for one in tracks if not unchanged(one)]
 
 
 def show(
@@ -524,7 +579,11 @@ def _track_key(sha256: str, options: Options, tools: Tools) -> str:
 
 
 def _person_keys(
-    source: Source, tracks: Sequence[Track], options: RecoveryOptions, tools: Tools
+    source: Source,
+    tracks: Sequence[Track],
+    options: RecoveryOptions,
+    tools: Tools,
+    log: Journal,
 ) -> dict[int, str]:
     """For every person a hash of everything that their parameters depend on."""
     how = [
@@ -538,4 +597,7 @@ def _person_keys(
         options.smooth,
         options.constant_shape,
     ]
-    return {one.id: key_of("recover", __version__, one.digest, *how) for one in tracks}
+    seen = log.landmark_facts.keys if log.landmark_facts else {}
+    return {
+        one.id: key_of("recover", __version__, one.digest, seen.get(one.id), *how) for one in tracks
+    }

@@ -13,6 +13,7 @@ from staf_cli.core import files
 from staf_cli.core.devices import choose_device, choose_dtype
 from staf_cli.core.errors import BodyError
 from staf_cli.core.geometry import CROP_SCALE
+from staf_cli.landmarks.weights import load_landmarks
 from staf_cli.model.staf import load_network, mean_pose_network
 from staf_cli.pipeline.options import Options
 from staf_cli.recovery import engine
@@ -82,7 +83,10 @@ def prepare_recovery(options: RecoveryOptions) -> tuple[Recovery, list[str]]:
         network = load_network(checkpoint, body)
         identity, crop_scale = checkpoint.identity, checkpoint.crop_scale
     network = engine.prepare(network, settings)
-    return Recovery(body, network, identity, crop_scale, settings), notes
+    landmarks = None
+    if options.landmarks is not False and options.refine is not False:
+        landmarks = load_landmarks().to(device)
+    return Recovery(body, network, identity, crop_scale, settings, landmarks), notes
 
 
 def default_weights(body: str | None) -> str | None:

@@ -125,7 +125,7 @@ class Options:
         """
         values = {**values}
         if "half" in values:  # of version 0.1.0: None, False or True
-            values["every"] = 1
+            values["every"], values["landmarks"] = 1, False
             values["precision"] = {None: "auto", False: "full", True: "half"}[values.pop("half")]
         recovery = {one.name: values[one.name] for one in fields(RecoveryOptions)}
         others = {name: value for name, value in values.items() if name not in recovery}

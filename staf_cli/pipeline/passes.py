@@ -16,8 +16,10 @@ from staf_cli.body.skinning import Body
 from staf_cli.core import files
 from staf_cli.core.errors import NobodyFound
 from staf_cli.core.progress import Watch
-from staf_cli.core.records import Clip, Detections, Float32, Frame, Person, Track
+from staf_cli.core.records import Clip, Detections, Float32, Frame, LandmarkTrack, Person, Track
 from staf_cli.core.threads import in_thread
+from staf_cli.landmarks.following import follow
+from staf_cli.landmarks.network import PoseLandmarkNetwork
 from staf_cli.pipeline.loading import Tools
 from staf_cli.pipeline.options import Look, Options
 from staf_cli.recovery.options import RecoveryOptions
@@ -99,9 +101,35 @@ def track_people(
     return frames, tracks, left_out
 
 
+def read_landmarks(
+    source: Source, tracks: Sequence[Track], network: PoseLandmarkNetwork, watch: Watch
+) -> list[LandmarkTrack]:
+    """Look at some people with the landmark network.
+
+    Args:
+        source: the video.
+        tracks: the people; none: no frame is decoded.
+        network: on the device that computes.
+        watch: the progress callback.
+
+    Returns:
+        A record for each track.
+
+    Raises:
+        VideoError: the video cannot be decoded.
+    """
+    found: list[LandmarkTrack] = []
+    if tracks:
+        frames = watch("landmarks", source.decode(), source.clip.frames)
+        for _ in follow(frames, tracks, network, source.clip.fps, found):
+            pass
+    return found
+
+
 def recover_tracks(
     source: Source,
     tracks: Sequence[Track],
+    landmarks: Sequence[LandmarkTrack] | None,
     options: RecoveryOptions,
     tools: Tools,
     folder: Path,
@@ -112,6 +140,7 @@ def recover_tracks(
     Args:
         source: the video.
         tracks: the people; none: no frame is decoded.
+        landmarks: of the same people; None: bodies are fitted without.
         options: with `refine` decided.
         tools: network and body.
         folder: gets temporary files.
@@ -129,7 +158,15 @@ def recover_tracks(
     if not tracks:
         return spool, Recovered(None, {"recover": 0.0})
     return spool, recover_people(
-        source.decode(), tracks, source.clip, source.damage, tools, options, spool, watch
+        source.decode(),
+        tracks,
+        landmarks,
+        source.clip,
+        source.damage,
+        tools,
+        options,
+        spool,
+        watch,
     )
 
 

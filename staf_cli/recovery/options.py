@@ -38,6 +38,9 @@ class RecoveryOptions:
     refine: bool | None = option(  # None: `recover.should_refine` decides
         None, "Fit each body to the detected 2D keypoints; the default with the open weights."
     )
+    landmarks: bool | None = option(  # None: where bodies are fitted
+        None, "Fit also to the 33 landmarks of a second network, which see depth; the default."
+    )
     smooth: float = option(  # s, see fitting/smoothing.py
         0.0,
         "Smooth motion over S seconds; 0.07 calms without flattening.  [default: not]",

@@ -17,7 +17,7 @@ from staf_cli.body.skinning import Body
 from staf_cli.checkpoints.registry import OPEN_WEIGHTS
 from staf_cli.core.errors import UsageError
 from staf_cli.core.progress import Watch
-from staf_cli.core.records import Clip, Float, Frame, Person, Track, select_rows
+from staf_cli.core.records import Clip, Float, Frame, LandmarkTrack, Person, Track, select_rows
 from staf_cli.fitting.refine import refine_stretches
 from staf_cli.fitting.smoothing import (
     Effect,
@@ -27,6 +27,7 @@ from staf_cli.fitting.smoothing import (
     smooth_stretches,
     with_shape,
 )
+from staf_cli.landmarks.network import PoseLandmarkNetwork
 from staf_cli.model.staf import STAF
 from staf_cli.recovery import engine
 from staf_cli.recovery.cadence import Cadence, choose_cadence
@@ -47,6 +48,7 @@ class Recovery:
     weights: str  # identity of the checkpoint, for the records
     crop_scale: float  # side of the crop over the longer side of the box
     settings: engine.Settings
+    landmarks: PoseLandmarkNetwork | None  # of the second cue of the fit; None: without
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def should_refine(options: RecoveryOptions, tracks: Sequence[Track], weights: st
 def recover_people(
     frames: Iterable[Frame],
     tracks: Sequence[Track],
+    landmarks: Sequence[LandmarkTrack] | None,
     clip: Clip,
     damage: Damage,
     tools: Recovery,
@@ -97,6 +100,7 @@ def recover_people(
     Args:
         frames: the clip's, in order; they are looked at one by one and not kept.
         tracks: the people.
+        landmarks: of the same people; None: bodies are fitted without.
         clip: gives image size, frame rate and the number of frames.
         damage: of the video, for the records.
         tools: network and body.
@@ -119,7 +123,7 @@ def recover_people(
     watched = watch("recover", frames, clip.frames)
     place_people(watched, tracks, clip, damage, tools, focal, cadence, spool)
     placed = time.perf_counter() - start
-    fitted = fit_people(tracks, tools.body, options, spool, watch)
+    fitted = fit_people(tracks, landmarks, tools.body, options, spool, watch)
     return replace(fitted, seconds={"recover": placed, **fitted.seconds})
 
 
@@ -163,6 +167,7 @@ def place_people(
 
 def fit_people(
     tracks: Sequence[Track],
+    landmarks: Sequence[LandmarkTrack] | None,
     body: Body,
     options: RecoveryOptions,
     spool: Spool,
@@ -172,6 +177,7 @@ def fit_people(
 
     Args:
         tracks: the people's tracks, in the spool's order.
+        landmarks: of the same people; None: bodies are fitted without.
         body: the people's.
         options: `smooth`, `constant_shape`, and `refine` as `should_refine` decided it.
         spool: holds the people; the fitted ones take their places.
@@ -191,7 +197,9 @@ def fit_people(
         for number, track in enumerate(tracks):
             stretches = spool.stretches(number)
             if refines:
-                stretches = _timed(refine_stretches(stretches, track, body), seconds, "refine")
+                seen = landmarks[number] if landmarks else None
+                refined = refine_stretches(stretches, track, seen, body)
+                stretches = _timed(refined, seconds, "refine")
             if options.constant_shape and refines:  # the shape needs all frames first
                 for _ in spool.replace(number, stretches):
                     pass

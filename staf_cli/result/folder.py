@@ -1,6 +1,7 @@
 """A result folder: what one clip's run leaves behind, and reading it back.
 
-OUT/<clip>/  overlay.mp4  report.html  tracks.csv  person_<id>.npz  run.json  and exports
+OUT/<clip>/  overlay.mp4  report.html  tracks.csv  landmarks_<id>.npz  person_<id>.npz  run.json
+             and exports
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -80,7 +81,7 @@ def remove_outdated(folder: Path, kept: Collection[str]) -> None:
     """
     wanted = {path for pattern in kept for path in folder.glob(pattern)}
     formats = (one.files for one in FORMATS.values())
-    for pattern in (*OVERLAYS, REPORT, "person_[0-9]*.npz", *formats):
+    for pattern in (*OVERLAYS, REPORT, "person_[0-9]*.npz", "landmarks_[0-9]*.npz", *formats):
         for old in set(folder.glob(pattern)) - wanted:
             above = [place for place in old.parents if folder in place.parents]
             if not any(place.is_symlink() for place in above):

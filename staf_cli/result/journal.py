@@ -25,7 +25,7 @@ from staf_cli.core.files import (
 from staf_cli.result.run_record import (
     Facts,
     PassRecord,
-    RecoverFacts,
+    PeopleFacts,
     RunRecord,
     TrackFacts,
     passes_from_json,
@@ -71,10 +71,18 @@ class Journal:
         return known.facts if known and isinstance(known.facts, TrackFacts) else None
 
     @property
-    def recover_facts(self) -> RecoverFacts | None:
+    def landmark_facts(self) -> PeopleFacts | None:
+        """What is kept of the pass "landmarks"; None before it was done."""
+        return self._people_facts("landmarks")
+
+    @property
+    def recover_facts(self) -> PeopleFacts | None:
         """What is kept of the pass "recover"; None before it was done."""
-        known = self.passes.get("recover")
-        return known.facts if known and isinstance(known.facts, RecoverFacts) else None
+        return self._people_facts("recover")
+
+    def _people_facts(self, name: str) -> PeopleFacts | None:
+        known = self.passes.get(name)
+        return known.facts if known and isinstance(known.facts, PeopleFacts) else None
 
     @property
     def frames(self) -> range:

@@ -189,10 +189,10 @@ class TrackFacts:
 
 
 @dataclass(frozen=True)
-class RecoverFacts:
-    """What is kept of the pass that recovers people."""
+class PeopleFacts:
+    """What is kept of a pass that makes a file for each person: landmarks, recover."""
 
-    keys: Mapping[int, str]  # by person: a hash of all that the parameters depend on
+    keys: Mapping[int, str]  # by person: a hash of all that the file depends on
     smoothing: Effect | None = None
 
     def to_json(self) -> Json:
@@ -203,7 +203,7 @@ class RecoverFacts:
         return values
 
 
-Facts = Damage | TrackFacts | RecoverFacts
+Facts = Damage | TrackFacts | PeopleFacts
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ class PassRecord:
 
     def to_json(self) -> Json:
         """Return plain values."""
-        if isinstance(self.facts, TrackFacts | RecoverFacts):
+        if isinstance(self.facts, TrackFacts | PeopleFacts):
             facts = self.facts.to_json()
         else:
             facts = {} if self.facts is None else asdict(self.facts)
@@ -262,9 +262,9 @@ def _facts(name: str, values: Json) -> Facts | None:
         first, frames = _count(values, "first"), _count(values, "frames")
         left_out = _count(values, "left_out") if "left_out" in values else 0
         return TrackFacts(first, frames, _text(values, "of"), instead_of, left_out)
-    if name == "recover":
+    if name in ("landmarks", "recover"):
         keys = {int(key): _text(values, key) for key in values if key != "smoothing"}
-        return RecoverFacts(keys, _smoothing(values.get("smoothing")))
+        return PeopleFacts(keys, _smoothing(values.get("smoothing")))
     return None
 
 

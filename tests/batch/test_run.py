@@ -253,7 +253,7 @@ def test_killed_and_begun_again_is_as_never_interrupted(filmed, detector, tmp_pa
         batch = program(filmed, "-o", output)
         wait_for(lambda place=output / file: place.exists(), 300)
         os.kill(batch.pid, signal.SIGKILL)
-        batch.wait()
+        batch.communicate()  # also closes its pipes
         finished = saved_rows(output) if (output / "summary.json").exists() else []
         assert [row["folder"] for row in finished] == ["first"] * file.startswith("second")
         code, out, err = finish(program(filmed, "-o", output))

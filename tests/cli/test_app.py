@@ -37,7 +37,7 @@ def finished(walking, detector, tmp_path_factory):
 
     summary = clip_pipeline.run_clip(walking, output / "walk", options, tools, watch)
     assert notes == []
-    assert [what for what, _ in seen] == ["track", "recover", "refine", "show"]
+    assert [what for what, _ in seen] == ["track", "landmarks", "recover", "refine", "show"]
     return summary
 
 
@@ -75,7 +75,15 @@ def test_run_json_records_what_was_done(walking, finished):
     assert run["damage"] == {"packets": 0, "missing": 0}
     assert run["people"][0]["frames"] == FRAMES
     assert run["video"]["path"] == str(walking)
-    assert set(run["seconds"]) == {"check", "track", "recover", "refine", "show", "report"}
+    assert set(run["seconds"]) == {
+        "check",
+        "track",
+        "landmarks",
+        "recover",
+        "refine",
+        "show",
+        "report",
+    }
     assert run["options"]["refine"] is True
 
 
@@ -314,7 +322,7 @@ def test_interrupt_and_surprise_leave_one_line(staf, walking, detector, tmp_path
         assert "\n" not in err.strip()
         assert words in err.lower() or words in err
         assert {p.name for p in (tmp_path / "out" / "walk").iterdir()} == {
-            "tracks.csv", "unfinished.json",
+            "tracks.csv", "landmarks_1.npz", "unfinished.json",
         }  # fmt: skip
 
 

@@ -230,7 +230,7 @@ def test_keypoints_are_those_of_the_person_in_the_box(tmp_path, truth, monkeypat
             none = np.zeros(n, np.int64)
             yield frame, Detections(frame.index, 0.0, box[:n], np.ones(n), none, kp2d[:n])
 
-    def refine_stretches(stretches, track, body):
+    def refine_stretches(stretches, track, landmarks, body):
         refined.append(track)
         return stretches
 

@@ -56,8 +56,9 @@ def test_all_outputs_are_the_original_s(network, images, layout):
 
 
 @torch.inference_mode()
-def test_points_alone_are_the_same(network, images):
-    whole, points = network(images), network.points(images)
+def test_without_heat_maps_the_rest_is_the_same(network, images):
+    whole, (points, mask) = network(images), network.points_and_mask(images)
+    assert torch.equal(mask, whole.mask)
     assert torch.equal(points.landmarks, whole.landmarks)
     assert torch.equal(points.metres, whole.metres)
     assert torch.equal(points.score, whole.score)

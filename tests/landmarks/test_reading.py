@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from staf_cli.core.regions import around_boxes
-from staf_cli.landmarks.reading import LANDMARKS, MIRROR, read
+from staf_cli.landmarks.reading import LANDMARKS, read
 from staf_cli.landmarks.weights import load_landmarks
 from tests.landmarks.pictures import drawn_person
 
@@ -43,7 +43,6 @@ def test_landmarks_are_where_they_were_drawn(plain):
     assert np.linalg.norm(plain.kp2d[0, ROWS, :2] - PLACES, axis=-1).max() < 15
     assert ((plain.kp2d[..., 2] > 0.6) & (plain.kp2d[..., 2] <= 1)).all()
     assert plain.score[0] > 0.99
-    assert plain.disagreement is None
     nose, left, right, ankle = (
         plain.metres[0, LANDMARKS.index(name)]
         for name in ("nose", "left_hip", "right_hip", "left_ankle")
@@ -68,21 +67,6 @@ def test_the_turned_person_in_a_large_frame_gives_the_same_landmarks(network, pe
     assert found.next_region[0, 3] == pytest.approx(np.pi / 2, abs=0.1)
 
 
-def test_mirrored_reading_does_not_care_which_picture_is_the_mirrored_one(network, person, plain):
-    both = read(network, [person], WHOLE, mirrored=True)
-    other = read(network, [person[:, ::-1]], WHOLE, mirrored=True)
-    assert np.abs(256 - other.kp2d[:, MIRROR[:33], 0] - both.kp2d[..., 0]).max() < 1e-2
-    assert np.abs(other.kp2d[:, MIRROR[:33], 1:] - both.kp2d[..., 1:]).max() < 1e-2
-    assert np.abs(other.metres[:, MIRROR[:33]] * (-1, 1, 1) - both.metres).max() < 1e-4
-    assert other.disagreement is not None and both.disagreement is not None
-    assert np.abs(other.disagreement[:, MIRROR[:33]] - both.disagreement).max() < 1e-4
-    alone = read(network, [person[:, ::-1]], WHOLE)
-    mean = (alone.metres[:, MIRROR[:33]] * (-1, 1, 1) + plain.metres) / 2
-    assert np.allclose(mean, both.metres, atol=1e-4)
-    assert both.disagreement.shape == (1, 33)
-    assert 0 < both.disagreement.mean() < 0.2
-
-
 def test_many_people_are_read_in_batches_and_nobody_is_fine(network, person, plain):
     shifted = np.roll(person, 10, axis=1)
     images = [person, *[shifted] * 8]
@@ -90,16 +74,12 @@ def test_many_people_are_read_in_batches_and_nobody_is_fine(network, person, pla
     assert np.abs(found.kp2d[0] - plain.kp2d[0]).max() < 1e-2
     assert np.abs(found.kp2d[1:] - found.kp2d[1]).max() < 1e-2
     assert found.kp2d[8, 0, 0] - found.kp2d[0, 0, 0] == pytest.approx(10, abs=1)  # nose
-    nobody = read(network, [], np.empty((0, 4)), mirrored=True)
+    nobody = read(network, [], np.empty((0, 4)))
     assert nobody.kp2d.shape == nobody.metres.shape == (0, 33, 3)
-    assert nobody.disagreement is not None and nobody.disagreement.shape == (0, 33)
 
 
-def test_mirroring_exchanges_sides_and_nothing_else():
-    for here, there in zip(LANDMARKS, MIRROR, strict=False):
-        other = LANDMARKS[there]
-        assert (here == other) == (here == "nose")
-        assert here.replace("left", "").replace("right", "") == (
-            other.replace("left", "").replace("right", "")
-        )
-    assert (MIRROR[MIRROR] == np.arange(39)).all()
+def test_the_mask_is_where_the_person_was_drawn(plain):
+    mask = plain.mask[0] / 255  # of 4 x 4 pixels each
+    assert mask.shape == (64, 64)
+    assert mask[125 // 4, 128 // 4] > 0.9  # the trunk
+    assert mask[20 // 4, 20 // 4] < 0.1 and mask[240 // 4, 20 // 4] < 0.1

@@ -74,7 +74,7 @@ def test_the_chain_is_its_steps_one_after_the_other(people, options, where, tmp_
             for first in range(0, len(person.frame), STRETCH):
                 spool.add(number, select_rows(person, slice(first, first + STRETCH)))
     assert spool.count() == 4
-    recovered = fit_people(tracks, small_body(), options, spool, silent)
+    recovered = fit_people(tracks, None, small_body(), options, spool, silent)
     effects = []
     for number, (person, track) in enumerate(people):
         before, want = step_by_step(person, track, options)
@@ -97,7 +97,7 @@ def test_the_chain_is_its_steps_one_after_the_other(people, options, where, tmp_
 def test_nothing_asked_for_changes_nothing(people):
     persons, tracks = zip(*people, strict=True)
     spool = MemorySpool.of(persons)
-    recovered = fit_people(tracks, small_body(), RecoveryOptions(refine=False), spool, silent)
+    recovered = fit_people(tracks, None, small_body(), RecoveryOptions(refine=False), spool, silent)
     assert (recovered.smoothing, recovered.seconds) == (None, {})
     for person, kept in zip(persons, spool.people(), strict=True):
         same(kept, person)
@@ -117,7 +117,7 @@ def test_each_stretch_is_written_once_after_the_network(people, tmp_path, monkey
 
     monkeypatch.setattr(person_npz, "save", counted)
     options = RecoveryOptions(refine=True, smooth=0.1)
-    fit_people(tracks, small_body(), options, spool, silent)
+    fit_people(tracks, None, small_body(), options, spool, silent)
     assert len(written) == spool.count()
 
 

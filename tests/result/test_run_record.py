@@ -11,8 +11,8 @@ from staf_cli.pipeline.options import Look, Options
 from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.result.run_record import (
     PassRecord,
+    PeopleFacts,
     Presence,
-    RecoverFacts,
     RunRecord,
     TrackFacts,
     passes_from_json,
@@ -25,7 +25,7 @@ EFFECT = Effect(20, 43.5, 13.6, 800.0, 90.0, 0.5)
 PASSES = {
     "check": PassRecord("c", {}, Damage(2, 1), {"check": 0.1}),
     "track": PassRecord("t", {"tracks.csv": "0"}, TrackFacts(3, 20, "c", "found", 4)),
-    "recover": PassRecord("r", {"person_1.npz": "1"}, RecoverFacts({1: "k", 12: "l"}, EFFECT)),
+    "recover": PassRecord("r", {"person_1.npz": "1"}, PeopleFacts({1: "k", 12: "l"}, EFFECT)),
     "export glb": PassRecord("g", {"people.glb": "2"}, None, {"export glb": 1.5}),
 }
 
@@ -78,21 +78,22 @@ def test_a_record_of_version_0_1_0_is_read():
     del now["half"]
     assert record.to_json() == now
     assert record.passes["track"].facts == TrackFacts(0, 20, "c")
-    assert record.passes["recover"].facts == RecoverFacts({1: "k"})
+    assert record.passes["recover"].facts == PeopleFacts({1: "k"})
     options = Options.from_json(record.options)
     assert options == Options(
         span=Span(),
         tracker="botsort",
         tracks=TrackOptions(min_track=9, person=(1, 3)),
         recovery=RecoveryOptions(
-            body="open-body", focal=900.0, refine=False, smooth=0.07, constant_shape=True,
-            device="cpu", batch=8,
+            body="open-body", focal=900.0, refine=False, landmarks=False, smooth=0.07,
+            constant_shape=True, device="cpu", batch=8,
         ),
         look=Look(alpha=0.5, boxes=True, side_view=True),
         export=("glb", "bvh"),
         force=True,
     )  # fmt: skip
     now = {**values["options"], "precision": "auto", "detect_size": None, "every": 1}
+    now["landmarks"] = False
     now["tracks"] = {**now["tracks"], "main": None}
     del now["half"]
     assert json.loads(json.dumps(options.to_json())) == now

@@ -1,0 +1,234 @@
+"""What the landmark network says of a person, as the fit uses it: points in 2D, bones in space.
+
+Single looks take a person's back for the front. Over a whole track the two ways of reading each
+look, as it is and with front and back exchanged, are compared with the detector's keypoints and
+with the looks before and after.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.ndimage import median_filter
+from torch import Tensor
+
+from staf_cli.core.records import Bools, Float, Ints, LandmarkTrack, Track
+from staf_cli.fitting.keypoints import LEAST_CONFIDENCE, least_cost_path
+
+# The skeleton's points, 17 COCO keypoints and then 24 joints, that landmarks show in the image,
+# and how far off a landmark usually is, in sides of the person's box (of 480 synthetic frames).
+_COCO = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)
+_TOES, _HANDS = ((27, 31), (28, 32)), ((39, 19), (40, 20))  # point, landmark
+POINTS = np.array([*enumerate(_COCO), *_TOES, *_HANDS])  # (P, 2) point, landmark
+POINT_SIGMA = 0.01 * torch.tensor(
+    [1.6] * 3 + [1.3] * 2 + [1.6] * 2 + [1.9] * 2 + [2.1] * 2 + [2.2] * 4 + [1.3] * 2 + [3, 3, 2, 2]
+)
+
+# Bones and lines across the body whose direction in space is compared: the points at their ends
+# (means of several), the landmarks there, and the usual error of the unit vector along each axis.
+BONES = (
+    (((5,), (6,)), ((11,), (12,)), 0.24),  # shoulders
+    (((11,), (12,)), ((23,), (24,)), 0.24),  # hips
+    (((5, 6), (11, 12)), ((11, 12), (23, 24)), 0.10),  # trunk
+    (((7,), (5,)), ((13,), (11,)), 0.27),  # upper arms
+    (((8,), (6,)), ((14,), (12,)), 0.27),
+    (((9,), (7,)), ((15,), (13,)), 0.37),  # forearms
+    (((10,), (8,)), ((16,), (14,)), 0.37),
+    (((13,), (11,)), ((25,), (23,)), 0.18),  # thighs
+    (((14,), (12,)), ((26,), (24,)), 0.18),
+    (((15,), (13,)), ((27,), (25,)), 0.20),  # shins
+    (((16,), (14,)), ((28,), (26,)), 0.20),
+    (((27,), (15,)), ((31,), (27,)), 0.60),  # feet
+    (((28,), (16,)), ((32,), (28,)), 0.60),
+    (((3,), (4,)), ((7,), (8,)), 0.35),  # ears
+)
+BONE_SIGMA = torch.tensor([bone[2] for bone in BONES])
+_SKELETON_POINTS, _LANDMARKS = 41, 33
+
+LONGEST_GAP = 0.35  # s between looks, over which landmarks are interpolated
+HIDDEN_WEIGHT = 0.2  # of a bone whose end is not visible
+_TRUNK = ((5, 11), (6, 12), (11, 23), (12, 24))  # COCO's, landmark's: they show which side is left
+_OFF = 0.04  # sides of the box: a point of the trunk that is so far off costs 1/2
+_LARGEST_OFF = 4.0  # squared, in _OFF: one that is farther off costs no more
+_TURN = 0.5  # rad: a person who turns so far between two looks costs 1/2
+_LARGEST_TURN = 9.0  # squared, in _TURN
+_EXCHANGE_COST = 0.5  # of a look whose front is taken for the back
+_OTHER_SIDE = np.array(
+    [0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9]
+    + [landmark + (1 if landmark % 2 else -1) for landmark in range(11, _LANDMARKS)]
+)
+
+
+def _ends(which: int, count: int) -> Float:
+    """(B, count): bones as differences of points (which = 0) or landmarks (1)."""
+    matrix = np.zeros((len(BONES), count))
+    for row, bone in enumerate(BONES):
+        to, start = bone[:2][which]
+        matrix[row, list(to)] += 1 / len(to)
+        matrix[row, list(start)] -= 1 / len(start)
+    return matrix
+
+
+_BONES_OF_POINTS = torch.from_numpy(_ends(0, _SKELETON_POINTS)).float()
+_BONES_OF_LANDMARKS = _ends(1, _LANDMARKS)
+
+
+@dataclass(frozen=True)
+class LandmarkCue:
+    """F frames of a track, float32."""
+
+    points: Tensor  # (F, P, 2) px, see POINTS
+    point_weight: Tensor  # (F, P) visibility; 0: not used
+    bones: Tensor  # (F, B, 3) unit vectors in the camera frame, see BONES
+    bone_weight: Tensor  # (F, B); 0: not used
+    root: Tensor  # (F, 3, 3) the pelvis' rotation: what body axes are in the camera frame
+    seen: Tensor  # (F,) bool; elsewhere everything else means nothing
+
+    def rows(self, rows: slice) -> "LandmarkCue":
+        """Select some of the frames."""
+        return replace(
+            self,
+            points=self.points[rows],
+            point_weight=self.point_weight[rows],
+            bones=self.bones[rows],
+            bone_weight=self.bone_weight[rows],
+            root=self.root[rows],
+            seen=self.seen[rows],
+        )
+
+
+def points_of(joints: Tensor, keypoints: Tensor) -> Tensor:
+    """Select the skeleton's points that landmarks show.
+
+    Args:
+        joints: (F, 24, 3)
+        keypoints: (F, 17, 3)
+
+    Returns:
+        (F, P, 3)
+    """
+    return torch.cat([keypoints, joints], 1)[:, POINTS[:, 0]]
+
+
+def bones_of(joints: Tensor, keypoints: Tensor) -> Tensor:
+    """Compute the directions of a skeleton's bones.
+
+    Args:
+        joints: (F, 24, 3)
+        keypoints: (F, 17, 3)
+
+    Returns:
+        (F, B, 3) unit vectors.
+    """
+    bones = _BONES_OF_POINTS @ torch.cat([keypoints, joints], 1)
+    unit: Tensor = bones / bones.norm(dim=-1, keepdim=True).clamp(min=1e-4)
+    return unit
+
+
+def landmark_cue(seen: LandmarkTrack, track: Track) -> LandmarkCue | None:
+    """Convert a person's landmarks to what the fit compares with, in every frame of the track.
+
+    Args:
+        seen: the looks at the person.
+        track: F frames, with the detector's keypoints.
+
+    Returns:
+        F frames, interpolated between looks that are not far from each other in time; None where
+        no look is believed.
+    """
+    believed = np.flatnonzero(seen.score > 0)
+    if not len(believed):
+        return None
+    at = np.searchsorted(track.frame, seen.frame[believed])  # rows of the track
+    kp2d = seen.kp2d[believed].astype(np.float64)
+    metres = seen.metres[believed].astype(np.float64)
+    front = _exchanged(kp2d, metres)
+    state = _front_or_back(
+        np.stack([kp2d, front[0]], 1), np.stack([metres, front[1]], 1), track, at
+    )
+    other = (state == 1)[:, None, None]
+    kp2d, metres = np.where(other, front[0], kp2d), np.where(other, front[1], metres)
+    values = np.concatenate([kp2d, metres], -1)  # (L, 33, 6)
+    between, known = _between(values, at, track)
+    bones = _unit(_BONES_OF_LANDMARKS @ between[..., 3:])
+    hidden = np.where(_BONES_OF_LANDMARKS[None] != 0, between[:, None, :, 2], 1).min(-1)  # (F, B)
+    visible = between[:, POINTS[:, 1], 2]
+    point_weight = np.where(visible > LEAST_CONFIDENCE, visible, 0) * known[:, None]
+    bone_weight = np.clip(hidden, HIDDEN_WEIGHT, 1) * known[:, None]
+    return LandmarkCue(
+        points=_float(between[:, POINTS[:, 1], :2]),
+        point_weight=_float(point_weight),
+        bones=_float(bones),
+        bone_weight=_float(bone_weight),
+        root=_float(_root(between[..., 3:])),
+        seen=torch.from_numpy(known),
+    )
+
+
+def _float(array: Float) -> Tensor:
+    return torch.from_numpy(array).float()
+
+
+def _unit(vectors: Float) -> Float:
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    unit: Float = vectors / np.maximum(length, 1e-6)
+    return unit
+
+
+def _exchanged(kp2d: Float, metres: Float) -> tuple[Float, Float]:
+    """The same person (L, 33, 3) with front and back exchanged: it looks alike in the image."""
+    return kp2d[:, _OTHER_SIDE], metres[:, _OTHER_SIDE] * (1, 1, -1)
+
+
+def _front_or_back(kp2d: Float, metres: Float, track: Track, at: Ints) -> Ints:
+    """Which of the two readings (L, 2, 33, 3) of each look is right, over the whole track."""
+    box = track.box[at]
+    size = np.maximum((box[:, 2:] - box[:, :2]).max(-1), 1)[:, None, None]
+    coco, trunk = np.array(_TRUNK).T
+    detected = track.kp2d[at][:, None, coco].astype(np.float64)  # (L, 1, 4, 3)
+    off = np.linalg.norm(kp2d[:, :, trunk, :2] - detected[..., :2], axis=-1) / (_OFF * size)
+    sure = np.where(detected[..., 2] >= LEAST_CONFIDENCE, detected[..., 2], 0)
+    cost = 0.5 * (sure * np.minimum(off**2, _LARGEST_OFF)).sum(-1) + [0, _EXCHANGE_COST]
+    forward = _root(metres.reshape(-1, *metres.shape[2:]))[..., 2].reshape(-1, 2, 3)
+    cosine = np.einsum("fsc,ftc->fst", forward[:-1], forward[1:])
+    turn = np.arccos(np.clip(cosine, -1, 1))  # (L - 1, 2, 2)
+    change = 0.5 * np.minimum((turn / _TURN) ** 2, _LARGEST_TURN)
+    change[np.diff(track.time[at]) > LONGEST_GAP] = 0
+    return least_cost_path(cost, change)
+
+
+def _root(metres: Float) -> Float:
+    """What the body's axes (left, up, forward) are in the camera frame: (L, 3, 3), columns."""
+    shoulders, hips = metres[:, [11, 12]], metres[:, [23, 24]]
+    up = _unit(shoulders.mean(1) - hips.mean(1))
+    left = _unit(shoulders[:, 0] - shoulders[:, 1]) + _unit(hips[:, 0] - hips[:, 1])
+    left = _unit(left - (left * up).sum(-1, keepdims=True) * up)
+    return np.stack([left, up, np.cross(left, up)], -1)
+
+
+def _between(values: Float, at: Ints, track: Track) -> tuple[Float, Bools]:
+    """Values (L, ...) of some of a track's rows in all of them (F, ...), and where they hold."""
+    time, seconds = track.time, track.time[at]
+    columns = values.reshape(len(values), -1).T
+    filled = np.stack([np.interp(time, seconds, column) for column in columns], 1)
+    after = np.clip(np.searchsorted(seconds, time, "left"), 0, len(at) - 1)
+    before = np.clip(np.searchsorted(seconds, time, "right") - 1, 0, len(at) - 1)
+    near = (seconds[after] >= time) & (seconds[before] <= time)
+    known = near & (seconds[after] - seconds[before] <= LONGEST_GAP)
+    return filled.reshape(len(time), *values.shape[1:]), known
+
+
+def far_turned(one: Tensor, other: Tensor, limit: float) -> Tensor:
+    """Tell where two rotations differ by more than a limit, but for flickers of two frames.
+
+    Args:
+        one: (F, 3, 3)
+        other: (F, 3, 3)
+        limit: rad
+
+    Returns:
+        (F,) bool.
+    """
+    trace = (one * other).sum((-2, -1))
+    far = ((trace - 1) / 2).clamp(-1, 1).acos() > limit
+    return torch.from_numpy(median_filter(far.numpy(), 5, mode="nearest"))

@@ -1,0 +1,180 @@
+"""The fit to landmarks, on a walk whose true motion is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from staf_cli.body.posing import rotation_matrices
+from staf_cli.core.records import Float, LandmarkTrack, Person, select_rows
+from staf_cli.fitting import landmark_cue as cues
+from staf_cli.fitting import refine
+from staf_cli.fitting.landmark_cue import landmark_cue
+from staf_cli.fitting.skeleton import reduce_body
+from tests.support.simple_walk import FPS, Truth, detected, mean_pose, small_body, walk
+
+STEP = 3  # frames between looks
+
+
+def looks(truth: Truth, seed: int = 0, noise: float = 0.01) -> LandmarkTrack:
+    """Landmarks of every third frame: what the true body would show, with some noise."""
+    person, rng = truth.person, np.random.default_rng(seed)
+    rows = np.arange(0, len(person.frame), STEP)
+    joints, keypoints = reduce_body(small_body()).pose(
+        rotation_matrices(person.poses[rows]).float(), torch.from_numpy(person.betas[0]).float()
+    )
+    points = torch.cat([keypoints, joints], 1).double().numpy()
+    placed = points + person.trans[rows, None]
+    centre = np.array(person.image_size) / 2
+    image = placed[..., :2] / placed[..., 2:] * person.focal_length + centre
+    kp2d, metres = np.zeros((2, len(rows), 33, 3))
+    point, landmark = cues.POINTS.T
+    kp2d[:, landmark, :2] = image[:, point]
+    kp2d[:, landmark, 2] = 0.9
+    metres[:, landmark] = points[:, point] - points[:, [11, 12]].mean(1, keepdims=True)
+    metres += rng.normal(0, noise, metres.shape)
+    count = len(rows)
+    return LandmarkTrack(
+        id=1,
+        frame=person.frame[rows],
+        kp2d=kp2d.astype(np.float32),
+        metres=metres.astype(np.float32),
+        score=np.full(count, 0.8),
+        region=np.zeros((count, 4)),
+        mask_row=np.zeros(0, np.int64),
+        mask=np.zeros((0, 64, 64), np.uint8),
+    )
+
+
+def exchanged(seen: LandmarkTrack, rows: list[int]) -> LandmarkTrack:
+    """Some looks take the back for the front."""
+    kp2d, metres = seen.kp2d.copy(), seen.metres.copy()
+    other = np.arange(33)
+    for left in (7, 9, *range(11, 33, 2)):
+        other[[left, left + 1]] = left + 1, left
+    other[1:7] = 4, 5, 6, 1, 2, 3
+    kp2d[rows] = kp2d[rows][:, other]
+    metres[rows] = metres[rows][:, other] * [1, 1, -1]
+    return replace(seen, kp2d=kp2d, metres=metres)
+
+
+def off(person: Person, truth: Truth) -> float:
+    """Mean distance of the joints, both from the pelvis, m."""
+    one, other = person.joints3d, truth.person.joints3d
+    apart = (one - one[:, :1]) - (other - other[:, :1])
+    return float(np.linalg.norm(apart, axis=-1).mean())
+
+
+@pytest.mark.parametrize("yaw", [0.4, 3.0])
+def test_landmarks_show_the_depth_that_keypoints_do_not(yaw: float) -> None:
+    truth = walk(np.full(45, yaw))
+    start, track = mean_pose(truth), detected(truth, 1)
+    alone = refine.refine(start, track, small_body())
+    with_landmarks = refine.refine(start, track, small_body(), looks(truth))
+    assert off(with_landmarks, truth) < 0.75 * off(alone, truth)
+
+
+def test_where_the_keypoints_are_wrong_and_unsure_landmarks_decide() -> None:
+    truth = walk(np.full(45, 0.4))
+    track = detected(truth, 2)
+    height = np.ptp(truth.keypoints[..., 1], 1).mean()
+    upside_down = track.kp2d * [1, -1, 1] + [0, 2 * truth.keypoints[..., 1].mean(), 0]
+    wrong = replace(track, kp2d=upside_down, score=np.full(45, 0.3))
+    misled = refine.refine(mean_pose(truth), wrong, small_body())
+    right = refine.refine(mean_pose(truth), wrong, small_body(), looks(truth))
+    assert off(misled, truth) > 0.3
+    assert off(right, truth) < 0.12
+    assert np.abs(right.joints2d - truth.person.joints2d).mean() < 0.05 * height
+
+
+@pytest.mark.parametrize("rows", [[4], [3, 4, 5], [0, 1], [*range(15)]])
+def test_looks_that_take_the_back_for_the_front_are_put_right(rows: list[int]) -> None:
+    truth = walk(np.full(45, 0.4))
+    track, seen = detected(truth, 3), looks(truth, noise=0.0)
+    want, got = landmark_cue(seen, track), landmark_cue(exchanged(seen, rows), track)
+    assert want is not None and got is not None
+    torch.testing.assert_close(got.points, want.points)
+    torch.testing.assert_close(got.bones, want.bones)
+    torch.testing.assert_close(got.root, want.root)
+
+
+def test_without_keypoints_the_looks_are_taken_as_most_of_them_are() -> None:
+    truth = walk(np.full(45, 0.4))
+    track, seen = detected(truth, 3), looks(truth, noise=0.0)
+    unseen = replace(track, kp2d=track.kp2d * [1, 1, 0])
+    want, got = landmark_cue(seen, track), landmark_cue(exchanged(seen, [6, 7]), unseen)
+    assert want is not None and got is not None
+    torch.testing.assert_close(got.bones, want.bones)
+
+
+def test_the_root_is_the_pelvis_rotation() -> None:
+    truth = walk(np.linspace(-3, 3, 45))
+    cue = landmark_cue(looks(truth, noise=0.0), detected(truth, 4))
+    assert cue is not None
+    true = rotation_matrices(truth.person.poses)[:, 0].float()
+    trace = (cue.root * true).sum((-2, -1))
+    angle = ((trace - 1) / 2).clamp(-1, 1).acos()
+    assert angle.median() < 0.15 and angle.max() < 0.4  # rad; the trunk is not stiff
+
+
+def test_bones_point_from_joint_to_joint() -> None:
+    joints, keypoints = torch.zeros(1, 24, 3), torch.zeros(1, 17, 3)
+    keypoints[0, 5], keypoints[0, 7] = torch.tensor([1.0, 0, 0]), torch.tensor([1.0, 3, 0])
+    bones = cues.bones_of(joints, keypoints)
+    upper_arm = [bone[:2] for bone in cues.BONES].index((((7,), (5,)), ((13,), (11,))))
+    torch.testing.assert_close(bones[0, upper_arm], torch.tensor([0.0, 1, 0]))
+
+
+def test_nothing_is_known_between_looks_that_are_far_apart() -> None:
+    truth = walk(np.full(60, 0.4))
+    track, seen = detected(truth, 5), looks(truth)
+    score = seen.score.copy()
+    score[5:10] = 0  # frames 15 to 27, so that 12 and 30 are the next ones: 0.6 s
+    score[-2:] = 0
+    cue = landmark_cue(replace(seen, score=score), track)
+    assert cue is not None
+    known = np.flatnonzero(cue.seen.numpy())
+    assert known.tolist() == [*range(13), *range(30, 52)]
+    assert (cue.point_weight[~cue.seen] == 0).all() and (cue.bone_weight[~cue.seen] == 0).all()
+    assert (18 / FPS > cues.LONGEST_GAP) and (3 / FPS < cues.LONGEST_GAP)
+    assert landmark_cue(replace(seen, score=0 * seen.score), track) is None
+
+
+def test_between_looks_landmarks_move_evenly() -> None:
+    truth = walk(np.full(45, 0.4))
+    track, seen = detected(truth, 6), looks(truth, noise=0.0)
+    cue = landmark_cue(seen, track)
+    assert cue is not None
+    first, last = cue.points[3], cue.points[6]
+    torch.testing.assert_close(cue.points[4], first + (last - first) / 3)
+    want = seen.kp2d[1][cues.POINTS[:, 1], :2]
+    np.testing.assert_allclose(first.numpy(), want, atol=1e-3)
+
+
+def test_a_long_person_in_stretches_is_fitted_to_its_own_landmarks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(refine, "STRETCH_FRAMES", 30)
+    monkeypatch.setattr(refine, "CONTEXT", 10)
+    truth = walk(np.linspace(0.4, 1.4, 70))
+    start, track = mean_pose(truth), detected(truth, 7)
+    alone = refine.refine(start, track, small_body())
+    refined = refine.refine(start, track, small_body(), looks(truth))
+    for rows in (slice(0, 30), slice(30, 60), slice(60, 70)):
+        own = Truth(*_rows(truth, rows))
+        assert off(select_rows(refined, rows), own) < 0.9 * off(select_rows(alone, rows), own)
+
+
+def _rows(truth: Truth, rows: slice) -> tuple[Person, Float, Float]:
+    return select_rows(truth.person, rows), truth.keypoints[rows], truth.facing[rows]
+
+
+def test_landmarks_of_a_track_with_other_frames_do_not_shift() -> None:
+    truth = walk(np.full(45, 0.4))
+    own, seen = detected(truth, 8), looks(truth, noise=0.0)
+    later = replace(own, frame=own.frame + 100)
+    cue = landmark_cue(replace(seen, frame=seen.frame + 100), later)
+    want = landmark_cue(seen, own)
+    assert cue is not None and want is not None
+    torch.testing.assert_close(cue.points, want.points)

@@ -1,0 +1,131 @@
+"""Following people with the landmark network: drawn people at known places, turned and hidden."""
+
+import cv2
+import numpy as np
+import pytest
+
+from staf_cli.core.records import Frame, Track
+from staf_cli.landmarks import following
+from staf_cli.landmarks.following import follow
+from staf_cli.landmarks.reading import LANDMARKS
+from staf_cli.landmarks.weights import load_landmarks
+from tests.landmarks.pictures import drawn_person
+
+SIZE = (360, 640)  # height, width of the frames
+NOSE = LANDMARKS.index("nose")
+
+
+@pytest.fixture(scope="module")
+def network():
+    return load_landmarks()
+
+
+def frames(places, turned=0):
+    """The drawn person, 200 px high, with the centre at (x, y) in each frame; None: nobody."""
+    person = np.rot90(cv2.resize(drawn_person(0), (200, 200)), turned)
+    for index, place in enumerate(places):
+        image = np.full((*SIZE, 3), 128, np.uint8)
+        if place is not None:
+            x, y = place
+            image[y - 100 : y + 100, x - 100 : x + 100] = person
+        yield Frame(index, index, index / 30, image)
+
+
+def track(places, kp2d=None, frame=None):
+    count = len(places)
+    centre = np.array(places, float)
+    half = np.array([60, 90])
+    frame = np.arange(count) if frame is None else np.array(frame)
+    return Track(
+        id=7,
+        frame=frame,
+        time=frame / 30,
+        box=np.concatenate([centre - half, centre + half], 1),
+        score=np.full(count, 0.9),
+        interpolated=np.zeros(count, bool),
+        kp2d=np.zeros((count, 17, 3)) if kp2d is None else kp2d,
+    )
+
+
+def followed(pictures, tracks, network, fps=30.0):
+    found = []
+    passed = list(follow(pictures, tracks, network, fps, found))
+    assert [frame.index for frame in passed] == list(range(len(passed)))
+    return found
+
+
+def test_a_walking_person_is_looked_at_ten_times_a_second(network):
+    places = [(200 + 4 * n, 180) for n in range(8)]
+    (seen,) = followed(frames(places), [track(places)], network)
+    assert seen.id == 7
+    assert seen.frame.tolist() == [0, 3, 6, 7]  # the last one too, so that nothing is guessed
+    assert (seen.score >= following.BELIEVED).all()
+    nose = seen.kp2d[:, NOSE, :2] - np.array(places)[seen.frame]
+    assert np.abs(nose - [0, -64]).max() < 14  # where it was drawn, at any place
+    assert seen.mask_row.tolist() == [0, 1, 2, 3] and seen.mask.shape == (4, 64, 64)
+
+
+@pytest.mark.parametrize("turned", [1, 2, 3])
+def test_whoever_is_turned_is_found_and_followed(turned, network):
+    places = [(300, 180)] * 4
+    own = track(places)
+    if turned % 2:
+        own.box[:] = (210, 120, 390, 240)
+    (seen,) = followed(frames(places, turned), [own], network)
+    assert (seen.score >= following.BELIEVED).all()
+    angle = seen.region[:, 3]  # np.rot90 turns counterclockwise, angles count clockwise
+    apart = (angle + turned * np.pi / 2 + np.pi) % (2 * np.pi) - np.pi
+    assert np.abs(apart).max() < 0.4
+    up = {1: (-64, 0), 2: (0, 64), 3: (64, 0)}[turned]
+    assert np.abs(seen.kp2d[:, NOSE, :2] - (300, 180) - up).max() < 16
+
+
+def test_keypoints_say_how_a_trunk_is_turned():
+    kp2d = np.zeros((1, 17, 3))
+    kp2d[0, [5, 6, 11, 12]] = (10, 0, 1), (10, 10, 1), (50, 0, 1), (50, 10, 1)  # head to the left
+    assert following._trunk_turn(track([(0, 0)], kp2d), 0) == pytest.approx(-np.pi / 2)
+    kp2d[0, 5, 2] = 0.4
+    assert following._trunk_turn(track([(0, 0)], kp2d), 0) is None
+
+
+def test_where_nobody_is_nothing_is_believed(network):
+    places = [(300, 180), (300, 180), (300, 180), (300, 180)]
+    shown = [*places[:3], None]
+    (seen,) = followed(frames(shown), [track(places)], network)
+    assert seen.score[0] > 0 and seen.score[-1] == 0
+    assert seen.mask_row.tolist() == [0]
+
+
+def test_somebody_else_in_the_box_of_a_small_person_is_not_believed(network):
+    places = [(300, 180)]
+    own = track(places)
+    own.box[:] = (200, 250, 240, 290)
+    (seen,) = followed(frames(places), [own], network)
+    assert seen.score[0] == 0
+
+
+def test_after_a_gap_the_box_counts_not_the_last_look(network):
+    shown = [(150, 180)] * 4 + [(480, 180)] * 4
+    where = [shown[n] for n in (0, 3, 6, 7)]
+    (seen,) = followed(frames(shown), [track(where, frame=[0, 3, 6, 7])], network)
+    assert (seen.score >= following.BELIEVED).all()
+    nose = seen.kp2d[:, NOSE, 0]
+    assert np.abs(nose[seen.frame < 4] - 150).max() < 14
+    assert np.abs(nose[seen.frame > 4] - 480).max() < 14
+
+
+def test_masks_are_kept_of_a_few_looks(network, monkeypatch):
+    monkeypatch.setattr(following, "MOST_MASKS", 2)
+    places = [(300, 180)] * 12
+    (seen,) = followed(frames(places), [track(places)], network)
+    assert len(seen.frame) == 5 and seen.mask_row.tolist() == [0, 2, 4]
+
+
+def test_several_people_each_get_their_own(network):
+    one, other = [(150, 180)] * 2, [(480, 180)] * 2
+    person = np.asarray(next(frames(one)).image)
+    both = person.copy()
+    both[:, 330:] = next(frames(other)).image[:, 330:]
+    pictures = (Frame(n, n, n / 30, both) for n in range(2))
+    first, second = followed(pictures, [track(one), track(other)], network)
+    assert abs(first.kp2d[0, NOSE, 0] - 150) < 14 and abs(second.kp2d[0, NOSE, 0] - 480) < 14
