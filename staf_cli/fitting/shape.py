@@ -106,7 +106,7 @@ def shape_from_masks(person: Person, seen: LandmarkTrack, body: Body) -> Shape:
 
     Args:
         person: F frames, fitted.
-        seen: The same frames, with masks.
+        seen: Masks of some of these frames, and of others.
         body: The person's body model.
 
     Returns:
@@ -114,13 +114,17 @@ def shape_from_masks(person: Person, seen: LandmarkTrack, body: Body) -> Shape:
     """
     betas = np.median(person.betas, 0)
     unknown = Shape(betas, np.ones(BETAS), CLOTHES.copy(), 0.0, 0)
-    used = (seen.score >= LEAST_SCORE) & (seen.region[:, 2] > 0)
-    used &= person.joints3d[..., 2].min(1) >= LEAST_DEPTH
-    rows = np.flatnonzero(used)
-    if len(rows) < LEAST_FRAMES:
+    row = np.searchsorted(person.frame, seen.frame[seen.mask_row])  # the person's
+    row[row == len(person.frame)] = 0
+    used = (person.frame[row] == seen.frame[seen.mask_row]) & (
+        seen.score[seen.mask_row] >= LEAST_SCORE
+    )
+    used &= person.joints3d[row, :, 2].min(1) >= LEAST_DEPTH
+    masks = np.flatnonzero(used)
+    if len(masks) < LEAST_FRAMES:
         return unknown
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, CANDIDATES).astype(int))]
-    views = _look(person, seen, body, rows, betas, person.trans[rows])
+    masks = masks[np.unique(np.linspace(0, len(masks) - 1, CANDIDATES).astype(int))]
+    views = _look(person, row[masks], seen, masks, body, betas, person.trans[row[masks]])
     overlap = np.array([view.rim.overlap for view in views])
     rims = np.array([len(view.rim.vertex) for view in views])
     best = np.argsort(-overlap, kind="stable")[:FRAMES]
@@ -128,22 +132,28 @@ def shape_from_masks(person: Person, seen: LandmarkTrack, body: Body) -> Shape:
     if len(best) < LEAST_FRAMES:
         return unknown
 
-    rows, views = rows[best], [views[k] for k in best]
+    masks, views = masks[best], [views[k] for k in best]
     pins = [view.joints for view in views]
-    trans = person.trans[rows]
+    trans = person.trans[row[masks]]
     found = replace(unknown, overlap=float(overlap[best].mean()), frames=len(best))
     for turn in range(ROUNDS):
         if turn:
-            views = _look(person, seen, body, rows, found.betas, trans)
+            views = _look(person, row[masks], seen, masks, body, found.betas, trans)
         found, shifts = _regress(views, pins, found)
         trans = trans + shifts
     return found
 
 
 def _look(
-    person: Person, seen: LandmarkTrack, body: Body, rows: Ints, betas: Float, trans: Float
+    person: Person,
+    rows: Ints,
+    seen: LandmarkTrack,
+    masks: Ints,
+    body: Body,
+    betas: Float,
+    trans: Float,
 ) -> list[_View]:
-    """What some frames (n,) show of the person with these betas and trans (n, 3)."""
+    """What some masks (n,) show of the person in some rows, with these betas and trans (n, 3)."""
     rotmats = rotation_matrices(person.poses[rows]).float()
     with torch.no_grad():
         shape = torch.from_numpy(betas).float().expand(len(rows), -1)
@@ -156,14 +166,14 @@ def _look(
     transforms, moved = (one.numpy().reshape(len(rows), BETAS, 24, 3, -1) for one in posed)
     part, limb = (_group(body, groups) for groups in (PARTS, LIMBS))
     views = []
-    for n, row in enumerate(rows):
+    for n, mask in enumerate(masks):
         rim = _thinned(
             find_rim(
                 meshes[n].astype(np.float32),
                 body.faces,
                 part >= 0,
-                seen.mask[row],
-                seen.region[row],
+                seen.mask[mask],
+                seen.region[seen.mask_row[mask]],
                 person.focal_length,
                 person.image_size,
             )

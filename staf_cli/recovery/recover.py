@@ -19,6 +19,7 @@ from staf_cli.core.errors import UsageError
 from staf_cli.core.progress import Watch
 from staf_cli.core.records import Clip, Float, Frame, LandmarkTrack, Person, Track, select_rows
 from staf_cli.fitting.refine import refine_stretches
+from staf_cli.fitting.shape import Shape, shape_from_masks
 from staf_cli.fitting.smoothing import (
     Effect,
     common_shape,
@@ -199,7 +200,8 @@ def fit_people(
             if refines:
                 seen = landmarks[number] if landmarks else None
                 refined = refine_stretches(stretches, track, seen, body)
-                stretches = _timed(refined, seconds, "refine")
+                shaped = refined if seen is None else _shaped(refined, seen, body)
+                stretches = _timed(shaped, seconds, "refine")
             if options.constant_shape and refines:  # the shape needs all frames first
                 for _ in spool.replace(number, stretches):
                     pass
@@ -216,6 +218,14 @@ def fit_people(
     return Recovered(
         mean_effect(effects) if effects else None, {stage: seconds[stage] for stage in stages}
     )
+
+
+def _shaped(stretches: Iterable[Person], seen: LandmarkTrack, body: Body) -> Iterator[Person]:
+    """Yield refined stretches with the shape that the masks of the first one show."""
+    found: Shape | None = None
+    for stretch in stretches:
+        found = found or shape_from_masks(stretch, seen, body)
+        yield with_shape(stretch, body, found.betas) if found.frames else stretch
 
 
 def _common_shape(stretches: Iterable[Person]) -> Float:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from staf_cli.core.records import Frame, Track
+from staf_cli.core.records import Frame, LandmarkTrack, Track
 from staf_cli.landmarks import following
 from staf_cli.landmarks.following import follow
 from staf_cli.landmarks.reading import LANDMARKS
@@ -48,7 +48,7 @@ def track(places, kp2d=None, frame=None):
 
 
 def followed(pictures, tracks, network, fps=30.0):
-    found = []
+    found: list[LandmarkTrack] = []
     passed = list(follow(pictures, tracks, network, fps, found))
     assert [frame.index for frame in passed] == list(range(len(passed)))
     return found
