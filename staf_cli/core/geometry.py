@@ -218,6 +218,19 @@ def image_translation_to_crop(
     )
 
 
+def box_area(box: Float) -> Float:
+    """Compute the areas of boxes.
+
+    Args:
+        box: (..., 4) x1, y1, x2, y2, px.
+
+    Returns:
+        (...) px^2.
+    """
+    area: Float = (box[..., 2:] - box[..., :2]).prod(-1)
+    return area
+
+
 def box_iou(a: Float, b: Float) -> Float:
     """Compute the intersection over union of every box of `a` with every box of `b`.
 

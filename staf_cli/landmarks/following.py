@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from staf_cli.core.geometry import box_iou
+from staf_cli.core.geometry import box_area, box_iou
 from staf_cli.core.records import (
     Float,
     Frame,
@@ -27,6 +27,7 @@ from staf_cli.landmarks.reading import Landmarks, read
 # The fit of 12 synthetic clips is as good with 10 looks a second as with 30; with 5 it is worse.
 LOOKS_A_SECOND = 10
 BELIEVED = 0.4  # agreement (`_agreement`) from which a look is the person of the box
+MOST_LOST = 2  # people in a frame, the largest, who are looked at in all turns
 MOST_MASKS = 64  # that are kept of a person
 TURNS = np.arange(4) * np.pi / 2  # rad
 VISIBLE = 0.3  # visibility of a landmark that counts
@@ -132,12 +133,16 @@ def _look_at(
 ) -> None:
     """Look at some people in a frame, and add what is seen to their looks."""
 
+    def box_of(n: int) -> Float:
+        number, row = due[n]
+        box: Float = tracks[number].box[row]
+        return box
+
     def look(people: Sequence[int], regions: Float) -> list[_Look]:
         seen = read(network, [image] * len(people), regions)
-        boxes = [tracks[due[n][0]].box[due[n][1]] for n in people]
         return [
-            _Look(one, _agreement(one, box))
-            for one, box in zip(_one_by_one(seen), boxes, strict=True)
+            _Look(one, _agreement(one, box_of(n)))
+            for n, one in zip(people, _one_by_one(seen), strict=True)
         ]
 
     best: dict[int, _Look] = {}  # by the index in `due`
@@ -156,16 +161,21 @@ def _look_at(
             first[n] = before.seen.next_region[0]
             followed.add(n)
         elif turn is not None:
-            first[n] = around_boxes(tracks[number].box[row][None], turn)[0]
+            first[n] = around_boxes(box_of(n)[None], turn)[0]
     if first:
         keep_better(list(first), look(list(first), np.stack(list(first.values()))))
     lost = [n for n in range(len(due)) if n not in best or best[n].agreement < BELIEVED]
+    lost.sort(key=lambda n: -float(box_area(box_of(n))))
+    unseen = [n for n in lost[MOST_LOST:] if n not in best]
+    if unseen:
+        keep_better(unseen, look(unseen, around_boxes(np.stack([box_of(n) for n in unseen]))))
+    lost = lost[:MOST_LOST]
     if lost:
         again = np.repeat(lost, len(TURNS)).tolist()
-        boxes = np.stack([tracks[due[n][0]].box[due[n][1]] for n in again])
+        boxes = np.stack([box_of(n) for n in again])
         keep_better(again, look(again, around_boxes(boxes, np.tile(TURNS, len(lost)))))
     # A box is a rough guide, the landmarks know better where to look.
-    new = [n for n in range(len(due)) if n in lost or n not in followed]
+    new = sorted({*lost, *(n for n in first if n not in followed)})
     if new:
         keep_better(new, look(new, np.stack([best[n].seen.next_region[0] for n in new])))
     for n, (number, row) in enumerate(due):

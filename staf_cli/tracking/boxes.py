@@ -12,12 +12,6 @@ SMOOTHING_SPAN = 0.3  # s: window of the quadratic that smooths boxes
 FLICKER = 5  # frames: a box that jumps for less than half of this is an outlier
 
 
-def box_area(box: Float) -> Float:
-    """Compute the areas of boxes (..., 4), px^2."""
-    area: Float = (box[..., 2:] - box[..., :2]).prod(-1)
-    return area
-
-
 def centre_and_size(box: Float) -> Float:
     """Convert boxes (..., 4) to centre x, centre y, width, height (..., 4), px."""
     low, high = box[..., :2], box[..., 2:]

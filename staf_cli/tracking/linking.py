@@ -12,8 +12,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from staf_cli.core.geometry import box_iou
-from staf_cli.core.records import Detections, Float, Ints, Track
+from staf_cli.core.geometry import box_area, box_iou
+from staf_cli.core.records import Bools, Detections, Float, Ints, Track, rows_by_frame, select_rows
 from staf_cli.tracking.appearance import difference
 from staf_cli.tracking.boxes import centre_and_size, smooth_boxes
 from staf_cli.tracking.options import TrackOptions
@@ -37,6 +37,8 @@ ALIKE, UNLIKE = 0.11, 0.5
 COLOUR_COST = 3.0  # of a difference of 1
 FASTEST = 2.0  # box sizes a second, that a hidden person may have moved
 LONGEST_BRIDGE = 0.5  # s: a longer gap stays a gap
+SHORTEST_HIDDEN = 0.2  # s: nobody is taken for hidden in a shorter gap
+COVERED = 0.6  # share of a box inside a larger person's, from which a person is behind them
 SAME_PLACE = 0.5  # IoU with the straight line, of a detection that fills a gap
 VELOCITY_SPAN = 0.3  # s: the stretch from which a lost person's motion is estimated
 # What a link may cost, in box sizes between the expected place and the one where a person appears.
@@ -84,6 +86,7 @@ def build_tracks(
         return [], 0
     tracklets = make_tracklets(table, one_of_each_body(table), cuts)
     people = [_bridge(tracklet, table, frame, time) for tracklet in _link(tracklets, table)]
+    people = _without_hidden(people)
     tracks, left_out = select_people(people, frame, cuts, options)
     return [smooth_boxes(track) for track in tracks], left_out
 
@@ -237,6 +240,40 @@ def _bridge(tracklet: Tracklet, table: Table, frame: Ints, time: Float) -> Track
         interpolated=~seen,
         kp2d=keypoints,
     )
+
+
+def _without_hidden(people: Sequence[Track]) -> list[Track]:
+    """Tracks without bridged frames of people behind larger ones: they would be drawn in front."""
+    rows = rows_by_frame(people)
+    kept = [np.ones(len(one.frame), bool) for one in people]
+    for number, one in enumerate(people):
+        for row in np.flatnonzero(one.interpolated & ~_briefly(one)).tolist():
+            others = [
+                people[other].box[at]
+                for other, at in rows[int(one.frame[row])]
+                if other != number and not people[other].interpolated[at]
+            ]
+            kept[number][row] = not _is_covered(one.box[row], np.array(others).reshape(-1, 4))
+    return [
+        one if kept[number].all() else select_rows(one, np.flatnonzero(kept[number]))
+        for number, one in enumerate(people)
+    ]
+
+
+def _briefly(track: Track) -> Bools:
+    """Which frames are in a gap so short that a body which vanishes would only flicker: (F,)."""
+    seen = np.flatnonzero(~track.interpolated)
+    after = np.clip(np.searchsorted(seen, np.arange(len(track.frame))), 1, len(seen) - 1)
+    brief: Bools = track.time[seen[after]] - track.time[seen[after - 1]] <= SHORTEST_HIDDEN
+    return brief
+
+
+def _is_covered(box: Float, others: Float) -> bool:
+    """Whether most of a box (4,) is inside a larger one of others (N, 4)."""
+    larger = others[box_area(others) > box_area(box)]
+    low, high = np.maximum(box[:2], larger[:, :2]), np.minimum(box[2:], larger[:, 2:])
+    common = (high - low).clip(0).prod(1)
+    return bool((common > COVERED * box_area(box)).any())
 
 
 def _seen_there(table: Table, frame: Ints, box: Float) -> Ints:

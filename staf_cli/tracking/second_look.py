@@ -13,9 +13,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from staf_cli.core.crop import crop_image, square_box
-from staf_cli.core.geometry import box_iou
+from staf_cli.core.geometry import box_area, box_iou
 from staf_cli.core.records import Bools, Detections, Float, Frame, Ints
-from staf_cli.tracking.boxes import box_area
 from staf_cli.tracking.detector import Detector, Found
 
 LOWEST_SCORE = 0.1  # from which a reading of a crop counts

@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 
 from staf_cli.core.errors import UsageError
+from staf_cli.core.geometry import box_area
 from staf_cli.core.records import Ints, Track
-from staf_cli.tracking.boxes import box_area
 from staf_cli.tracking.options import TrackOptions
 from staf_cli.tracking.tracklets import SEEN
 

@@ -8,10 +8,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from staf_cli.core.geometry import box_iou
+from staf_cli.core.geometry import box_area, box_iou
 from staf_cli.core.records import COCO_KEYPOINTS, Bools, Detections, Float, Ints
 from staf_cli.tracking.appearance import COLOURS
-from staf_cli.tracking.boxes import box_area
 
 SEEN = 0.5  # confidence from which a keypoint counts as seen
 SAME_POSE = 0.15  # mean distance of keypoints over the box's size, up to which they are one body

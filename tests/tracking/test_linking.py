@@ -421,3 +421,24 @@ def test_nobody_is_taken_for_somebody_in_other_clothes():
 
     assert len(tracks_of(seen, frames=90)) == 2
     assert len(tracks_of(lambda i: [replace(p, wears=3) for p in seen(i)], frames=90)) == 1
+
+
+@pytest.mark.parametrize(("lost", "drawn"), [(range(30, 42), 0), (range(30, 34), 4)])
+def test_who_is_behind_a_larger_person_for_longer_than_a_flicker_is_not_drawn(lost, drawn):
+    def people(i):
+        small = [] if i in lost else [Seen(1, x=300.0, width=40.0, height=100.0)]
+        return [*small, Seen(2, x=120 + 5.0 * i, width=90.0, height=220.0)]
+
+    first, second = tracks_of(people)
+    hidden, large = sorted((first, second), key=lambda one: size(one)[0].max())
+    assert not large.interpolated.any() and len(large.frame) == 90
+    assert hidden.interpolated.sum() == drawn
+    assert len(hidden.frame) == 90 - len(lost) + drawn  # one person before and after
+
+
+def test_who_is_lost_in_front_of_a_smaller_person_is_drawn():
+    def people(i):
+        large = [] if 30 <= i < 42 else [Seen(1, x=300.0, width=90.0, height=220.0)]
+        return [*large, Seen(2, x=300.0, width=40.0, height=100.0)]
+
+    assert [len(track.frame) for track in tracks_of(people)] == [90, 90]
