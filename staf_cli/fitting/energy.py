@@ -10,7 +10,7 @@ from staf_cli.fitting.landmark_cue import BONE_SIGMA, POINT_SIGMA, bones_of, poi
 from staf_cli.fitting.motion import Motion
 from staf_cli.fitting.observations import Observations
 from staf_cli.fitting.prior import Prior
-from staf_cli.fitting.skeleton import Skeleton
+from staf_cli.fitting.skeleton import Posed, Skeleton
 
 # How far off a detected keypoint usually is, in sides of the person's box; COCO's order (of 480
 # synthetic frames, as POINT_SIGMA of landmark_cue.py).
@@ -64,11 +64,12 @@ def energy(
         A scalar, differentiable.
     """
     rotmats, trans = motion.rotmats, motion.trans
-    joints, keypoints = skeleton.pose(rotmats, motion.betas)
+    posed = skeleton.pose_as_seen(rotmats, motion.betas)
+    joints = posed.joints
     shape = 0.5 * own * (motion.betas / BETAS_SIGMA).square().sum()
     terms = [
-        _off_keypoints(observed, keypoints + trans[:, None], width),
-        _off_landmarks(observed, joints, keypoints, trans, width),
+        _off_keypoints(observed, posed.detected + trans[:, None], width),
+        _off_landmarks(observed, posed, trans, width),
         _off_prior(prior, motion, observed),
         _leaning(joints),
         _shaking(observed, joints, trans, motion.angles),
@@ -85,17 +86,15 @@ def _off_keypoints(observed: Observations, keypoints: Tensor, width: float) -> T
     return _robust(square, observed.weight, width)
 
 
-def _off_landmarks(
-    observed: Observations, joints: Tensor, keypoints: Tensor, trans: Tensor, width: float
-) -> Tensor:
+def _off_landmarks(observed: Observations, posed: Posed, trans: Tensor, width: float) -> Tensor:
     """(F,): distance from the landmarks in 2D, and of the bones from their directions in space."""
     cue = observed.landmarks
     if cue is None:
-        return joints.new_zeros(len(joints))
-    off = observed.project(points_of(joints, keypoints) + trans[:, None]) - cue.points
+        return trans.new_zeros(len(trans))
+    off = observed.project(points_of(posed) + trans[:, None]) - cue.points
     sigma = observed.size[:, None] * POINT_SIGMA
     points = _robust((off / sigma[..., None]).square().sum(-1), cue.point_weight, width)
-    turned = (bones_of(joints, keypoints) - cue.bones) / BONE_SIGMA[:, None]
+    turned = (bones_of(posed) - cue.bones) / BONE_SIGMA[:, None]
     bones = _robust(turned.square().sum(-1), cue.bone_weight, BONES_WIDTH)
     return points + bones
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from staf_cli.core.records import Bools, Float, Ints, LandmarkTrack, Track
 from staf_cli.fitting.keypoints import LEAST_CONFIDENCE, least_cost_path
+from staf_cli.fitting.skeleton import Posed
 
 # The skeleton's points, 17 COCO keypoints and then 24 joints, that landmarks show in the image,
 # and how far off a landmark usually is, in sides of the person's box (of 480 synthetic frames).
@@ -97,30 +98,28 @@ class LandmarkCue:
         )
 
 
-def points_of(joints: Tensor, keypoints: Tensor) -> Tensor:
+def points_of(posed: Posed) -> Tensor:
     """Select the skeleton's points that landmarks show.
 
     Args:
-        joints: (F, 24, 3)
-        keypoints: (F, 17, 3)
+        posed: F frames.
 
     Returns:
-        (F, P, 3)
+        (F, P, 3) m.
     """
-    return torch.cat([keypoints, joints], 1)[:, POINTS[:, 0]]
+    return torch.cat([posed.landmarks, posed.joints], 1)[:, POINTS[:, 0]]
 
 
-def bones_of(joints: Tensor, keypoints: Tensor) -> Tensor:
+def bones_of(posed: Posed) -> Tensor:
     """Compute the directions of a skeleton's bones.
 
     Args:
-        joints: (F, 24, 3)
-        keypoints: (F, 17, 3)
+        posed: F frames.
 
     Returns:
         (F, B, 3) unit vectors.
     """
-    bones = _BONES_OF_POINTS @ torch.cat([keypoints, joints], 1)
+    bones = _BONES_OF_POINTS @ torch.cat([posed.landmarks, posed.joints], 1)
     unit: Tensor = bones / bones.norm(dim=-1, keepdim=True).clamp(min=1e-4)
     return unit
 

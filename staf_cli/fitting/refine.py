@@ -148,10 +148,10 @@ def _refined(
 def _error(skeleton: Skeleton, motion: Motion, observed: Observations) -> float:
     """Mean 2D error in sides of the box, weighted by confidence; inf if not finite."""
     with torch.no_grad():
-        joints, keypoints = skeleton.pose(motion.rotmats, motion.betas)
-        places, wanted, weight = keypoints, observed.keypoints, observed.weight
+        posed = skeleton.pose_as_seen(motion.rotmats, motion.betas)
+        places, wanted, weight = posed.detected, observed.keypoints, observed.weight
         if observed.landmarks is not None:
-            places = torch.cat([places, points_of(joints, keypoints)], 1)
+            places = torch.cat([places, points_of(posed)], 1)
             wanted = torch.cat([wanted, observed.landmarks.points], 1)
             weight = torch.cat([weight, observed.landmarks.point_weight], 1)
         off = observed.project(places + motion.trans[:, None]) - wanted

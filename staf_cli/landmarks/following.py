@@ -28,6 +28,7 @@ from staf_cli.landmarks.reading import Landmarks, read
 LOOKS_A_SECOND = 10
 BELIEVED = 0.4  # agreement (`_agreement`) from which a look is the person of the box
 MOST_LOST = 2  # people in a frame, the largest, who are looked at in all turns
+LONGEST_PAUSE = 16  # looks between two searches in all turns
 MOST_MASKS = 64  # that are kept of a person
 TURNS = np.arange(4) * np.pi / 2  # rad
 VISIBLE = 0.3  # visibility of a landmark that counts
@@ -81,6 +82,8 @@ class _Looks:
         self.rows: list[int] = []  # of the track
         self.one_by_one: list[_Look] = []
         self.masks: dict[int, Image] = {}  # by the number of the look
+        self.failed = 0  # searches without success, one after the other
+        self.search_again = 0  # the number of the look from which a search may be worth it
         self.masks_every = max(1, frames // (step * MOST_MASKS))
 
     def add(self, row: int, look: "_Look") -> None:
@@ -88,6 +91,11 @@ class _Looks:
             self.masks[len(self.rows)] = look.seen.mask[0]
         self.rows.append(row)
         self.one_by_one.append(look)
+
+    def note_search(self, found: bool) -> None:
+        """Wait longer with each search in vain: 1, 2, 4, ... looks."""
+        self.failed = 0 if found else self.failed + 1
+        self.search_again = len(self.rows) + (0 if found else min(2**self.failed, LONGEST_PAUSE))
 
     def last(self, track: Track, row: int) -> "_Look | None":
         """The last look, where it was believed and the track has no gap since."""
@@ -166,10 +174,11 @@ def _look_at(
         keep_better(list(first), look(list(first), np.stack(list(first.values()))))
     lost = [n for n in range(len(due)) if n not in best or best[n].agreement < BELIEVED]
     lost.sort(key=lambda n: -float(box_area(box_of(n))))
-    unseen = [n for n in lost[MOST_LOST:] if n not in best]
+    worth = [n for n in lost if len(looks[due[n][0]].rows) >= looks[due[n][0]].search_again]
+    unseen = [n for n in lost if n not in best and n not in worth[:MOST_LOST]]
     if unseen:
         keep_better(unseen, look(unseen, around_boxes(np.stack([box_of(n) for n in unseen]))))
-    lost = lost[:MOST_LOST]
+    lost = worth[:MOST_LOST]
     if lost:
         again = np.repeat(lost, len(TURNS)).tolist()
         boxes = np.stack([box_of(n) for n in again])
@@ -178,6 +187,8 @@ def _look_at(
     new = sorted({*lost, *(n for n in first if n not in followed)})
     if new:
         keep_better(new, look(new, np.stack([best[n].seen.next_region[0] for n in new])))
+    for n in lost:
+        looks[due[n][0]].note_search(best[n].agreement >= BELIEVED)
     for n, (number, row) in enumerate(due):
         looks[number].add(row, best[n])
 

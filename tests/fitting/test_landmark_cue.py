@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from staf_cli.body.posing import rotation_matrices
-from staf_cli.core.records import Float, LandmarkTrack, Person, select_rows
+from staf_cli.core.records import LandmarkTrack, Person, select_rows
 from staf_cli.fitting import landmark_cue as cues
 from staf_cli.fitting import refine
 from staf_cli.fitting.landmark_cue import landmark_cue
-from staf_cli.fitting.skeleton import reduce_body
+from staf_cli.fitting.skeleton import Posed, reduce_body
 from tests.support.simple_walk import FPS, Truth, detected, mean_pose, small_body, walk
 
 STEP = 3  # frames between looks
@@ -21,10 +21,10 @@ def looks(truth: Truth, seed: int = 0, noise: float = 0.01) -> LandmarkTrack:
     """Landmarks of every third frame: what the true body would show, with some noise."""
     person, rng = truth.person, np.random.default_rng(seed)
     rows = np.arange(0, len(person.frame), STEP)
-    joints, keypoints = reduce_body(small_body()).pose(
+    posed = reduce_body(small_body()).pose_as_seen(
         rotation_matrices(person.poses[rows]).float(), torch.from_numpy(person.betas[0]).float()
     )
-    points = torch.cat([keypoints, joints], 1).double().numpy()
+    points = torch.cat([posed.landmarks, posed.joints], 1).double().numpy()
     placed = points + person.trans[rows, None]
     centre = np.array(person.image_size) / 2
     image = placed[..., :2] / placed[..., 2:] * person.focal_length + centre
@@ -121,7 +121,7 @@ def test_the_root_is_the_pelvis_rotation() -> None:
 def test_bones_point_from_joint_to_joint() -> None:
     joints, keypoints = torch.zeros(1, 24, 3), torch.zeros(1, 17, 3)
     keypoints[0, 5], keypoints[0, 7] = torch.tensor([1.0, 0, 0]), torch.tensor([1.0, 3, 0])
-    bones = cues.bones_of(joints, keypoints)
+    bones = cues.bones_of(Posed(joints, keypoints.flip(1), keypoints))
     upper_arm = [bone[:2] for bone in cues.BONES].index((((7,), (5,)), ((13,), (11,))))
     torch.testing.assert_close(bones[0, upper_arm], torch.tensor([0.0, 1, 0]))
 
@@ -162,12 +162,13 @@ def test_a_long_person_in_stretches_is_fitted_to_its_own_landmarks(
     alone = refine.refine(start, track, small_body())
     refined = refine.refine(start, track, small_body(), looks(truth))
     for rows in (slice(0, 30), slice(30, 60), slice(60, 70)):
-        own = Truth(*_rows(truth, rows))
+        own = Truth(
+            select_rows(truth.person, rows),
+            truth.keypoints[rows],
+            truth.facing[rows],
+            truth.seen[rows],
+        )
         assert off(select_rows(refined, rows), own) < 0.9 * off(select_rows(alone, rows), own)
-
-
-def _rows(truth: Truth, rows: slice) -> tuple[Person, Float, Float]:
-    return select_rows(truth.person, rows), truth.keypoints[rows], truth.facing[rows]
 
 
 def test_landmarks_of_a_track_with_other_frames_do_not_shift() -> None:

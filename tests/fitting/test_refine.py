@@ -13,7 +13,12 @@ from staf_cli.core.records import Float, Person
 from staf_cli.fitting import refine
 from staf_cli.fitting.facing import estimate_scale
 from staf_cli.fitting.keypoints import OTHER_SIDE, correct_sides, seen_keypoints
-from staf_cli.fitting.skeleton import reduce_body, relaxed_keypoints
+from staf_cli.fitting.skeleton import (
+    DETECTED_SHIFT,
+    LANDMARK_SHIFT,
+    reduce_body,
+    relaxed_keypoints,
+)
 from tests.support.simple_walk import (
     FOCAL,
     FPS,
@@ -189,7 +194,7 @@ def test_never_worse_than_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refine, "STEPS", 2)
     truth = walk(np.zeros(5))
     exact = detected(truth, 8)
-    kp2d = np.concatenate([truth.keypoints, np.ones((5, 17, 1))], -1)
+    kp2d = np.concatenate([truth.seen, np.ones((5, 17, 1))], -1)
     kept = refine.refine(truth.person, replace(exact, kp2d=kp2d), small_body())
     assert error_2d(kept, truth) <= error_2d(truth.person, truth)
 
@@ -261,3 +266,20 @@ def test_scale_is_seen_whatever_the_pose() -> None:
     seen = seen_keypoints(detected(truth, 13), IMAGE)
     scale = estimate_scale(seen, relaxed_keypoints(reduce_body(small_body())))
     np.testing.assert_allclose(scale, FOCAL / truth.person.trans[:, 2], rtol=0.12)
+
+
+def test_points_as_seen_turn_with_their_bones_and_are_symmetric() -> None:
+    skeleton = reduce_body(small_body())
+    rotmats = torch.eye(3).repeat(2, JOINT_COUNT, 1, 1)
+    rotmats[1, 0] = torch.tensor([[-1.0, 0, 0], [0, 1, 0], [0, 0, -1]])  # faces away
+    betas = torch.zeros(BETAS)
+    joints, keypoints = skeleton.pose(rotmats, betas)
+    posed = skeleton.pose_as_seen(rotmats, betas)
+    torch.testing.assert_close(posed.joints, joints)
+    for seen, shift in ((posed.detected, DETECTED_SHIFT), (posed.landmarks, LANDMARK_SHIFT)):
+        torch.testing.assert_close(seen[0], keypoints[0] + shift, atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            seen[1] - keypoints[1], shift * torch.tensor([-1.0, 1, -1]), atol=1e-6, rtol=0
+        )
+        other_side = shift[torch.from_numpy(OTHER_SIDE)] * torch.tensor([-1.0, 1, 1])
+        torch.testing.assert_close(shift[1:], other_side[1:])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from staf_cli.core.records import Frame, LandmarkTrack, Track
-from staf_cli.landmarks import following
+from staf_cli.landmarks import following, reading
 from staf_cli.landmarks.following import follow
 from staf_cli.landmarks.reading import LANDMARKS
 from staf_cli.landmarks.weights import load_landmarks
@@ -129,3 +129,17 @@ def test_several_people_each_get_their_own(network):
     pictures = (Frame(n, n, n / 30, both) for n in range(2))
     first, second = followed(pictures, [track(one), track(other)], network)
     assert abs(first.kp2d[0, NOSE, 0] - 150) < 14 and abs(second.kp2d[0, NOSE, 0] - 480) < 14
+
+
+def test_searches_in_vain_become_rare(network, monkeypatch):
+    looked = []
+
+    def counted(network, images, regions):
+        looked.append(len(images))
+        return reading.read(network, images, regions)
+
+    monkeypatch.setattr(following, "read", counted)
+    places = [(300, 180)] * 12
+    (seen,) = followed(frames([None] * 12), [track(places)], network, fps=10.0)
+    assert (seen.score == 0).all() and len(seen.frame) == 12
+    assert looked.count(4) == 3  # all turns: at the looks 0, 2 and 6

@@ -13,6 +13,7 @@ from staf_cli.body.skinning import Body
 from staf_cli.core.geometry import image_translation_to_crop
 from staf_cli.core.records import Float, Person, Track
 from staf_cli.fitting.joint_limits import RIGHT
+from staf_cli.fitting.skeleton import reduce_body
 
 IMAGE = (1280, 720)
 FOCAL = 1400.0
@@ -72,6 +73,7 @@ class Truth:
     person: Person
     keypoints: Float  # (F, 17, 2) px
     facing: Float  # (F,) rad
+    seen: Float  # (F, 17, 2) px, keypoints where a detector without errors sees them
 
 
 def walk(yaw: Float, fps: float = FPS) -> Truth:
@@ -95,9 +97,14 @@ def walk(yaw: Float, fps: float = FPS) -> Truth:
     assert regressor is not None
     points = small_body().points(regressor)
     own, _ = points(rotation_matrices(person.poses).float(), torch.zeros(frames, BETAS))
-    spatial = own.double().numpy() + trans[:, None]
-    keypoints = spatial[..., :2] / spatial[..., 2:] * FOCAL + np.array(IMAGE) / 2
-    return Truth(person, keypoints, yaw)
+    skeleton = reduce_body(small_body())
+    detected = skeleton.pose_as_seen(rotation_matrices(poses).float(), torch.zeros(BETAS)).detected
+    keypoints, seen = (
+        (one + trans[:, None])[..., :2] / (one + trans[:, None])[..., 2:] * FOCAL
+        + np.array(IMAGE) / 2
+        for one in (own.double().numpy(), detected.double().numpy())
+    )
+    return Truth(person, keypoints, yaw, seen)
 
 
 def posed(poses: Float, trans: Float, time: Float) -> Person:
@@ -133,7 +140,7 @@ def posed(poses: Float, trans: Float, time: Float) -> Person:
 def detected(truth: Truth, seed: int) -> Track:
     """The walk as a detector sees it: 1 % noise, 5 % outliers, 5 % missing, faces by side."""
     rng = np.random.default_rng(seed)
-    kp = truth.keypoints
+    kp = truth.seen
     low, high = kp.min(1) - 15, kp.max(1) + 15
     size = (high - low).max(-1)[:, None, None]
     xy = kp + rng.normal(0, 0.01, kp.shape) * size
