@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from staf_cli.checkpoints import registry
-from staf_cli.checkpoints.registry import OPEN_BODY, OPEN_WEIGHTS
+from staf_cli.checkpoints.registry import OPEN_BODY, OPEN_WEIGHTS, POSE_LANDMARKS
 from staf_cli.core import files
 from staf_cli.core.devices import choose_device
 from staf_cli.core.errors import StafError
@@ -52,7 +52,10 @@ def _device() -> str:
 
 def _checkpoints() -> str:
     registry.locate(OPEN_WEIGHTS)
-    return ", ".join([OPEN_WEIGHTS, *(path.stem for path in registry.imported_checkpoints())])
+    registry.locate(POSE_LANDMARKS)
+    return ", ".join(
+        [OPEN_WEIGHTS, POSE_LANDMARKS, *(path.stem for path in registry.imported_checkpoints())]
+    )
 
 
 def _ffmpeg() -> str:

@@ -9,7 +9,7 @@ There are five methods:
     mean              the checkpoint's mean parameters, whatever the picture shows
     refine            the fit to detected 2D keypoints alone, started from the mean
     network+refine    the same fit, started from the network's answer
-    network+landmarks the fit to landmarks as well: what `staf run` does
+    network+landmarks the fit to landmarks as well: what `staf run` does with the open weights
 
 3D metrics count where 3D truth is, 2D ones where 2D truth is, both on the 14 LSP joints. A
 figure over several clips is the mean over all their frames (2D: all their labelled joints).

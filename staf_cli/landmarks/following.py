@@ -12,7 +12,9 @@ import numpy as np
 
 from staf_cli.core.geometry import box_area, box_iou
 from staf_cli.core.records import (
+    MASK_PIXELS,
     Float,
+    Float32,
     Frame,
     Image,
     LandmarkTrack,
@@ -22,7 +24,7 @@ from staf_cli.core.records import (
 )
 from staf_cli.core.regions import around_boxes
 from staf_cli.landmarks.network import PoseLandmarkNetwork
-from staf_cli.landmarks.reading import Landmarks, read
+from staf_cli.landmarks.reading import BODY, Landmarks, read
 
 # The fit of 12 synthetic clips is as good with 10 looks a second as with 30; with 5 it is worse.
 LOOKS_A_SECOND = 10
@@ -74,62 +76,61 @@ def follow(
     found += [own.finished(track) for own, track in zip(looks, tracks, strict=True)]
 
 
-class _Looks:
-    """What was seen of one person so far."""
-
-    def __init__(self, step: int, frames: int) -> None:
-        self.step = step
-        self.rows: list[int] = []  # of the track
-        self.one_by_one: list[_Look] = []
-        self.masks: dict[int, Image] = {}  # by the number of the look
-        self.failed = 0  # searches without success, one after the other
-        self.search_again = 0  # the number of the look from which a search may be worth it
-        self.masks_every = max(1, frames // (step * MOST_MASKS))
-
-    def add(self, row: int, look: "_Look") -> None:
-        if len(self.rows) % self.masks_every == 0 and look.agreement >= BELIEVED:
-            self.masks[len(self.rows)] = look.seen.mask[0]
-        self.rows.append(row)
-        self.one_by_one.append(look)
-
-    def note_search(self, found: bool) -> None:
-        """Wait longer with each search in vain: 1, 2, 4, ... looks."""
-        self.failed = 0 if found else self.failed + 1
-        self.search_again = len(self.rows) + (0 if found else min(2**self.failed, LONGEST_PAUSE))
-
-    def last(self, track: Track, row: int) -> "_Look | None":
-        """The last look, where it was believed and the track has no gap since."""
-        if not self.rows or self.one_by_one[-1].agreement < BELIEVED:
-            return None
-        gap = track.frame[row] - track.frame[self.rows[-1]] != row - self.rows[-1]
-        return None if gap else self.one_by_one[-1]
-
-    def finished(self, track: Track) -> LandmarkTrack:
-        believed = [look.agreement if look.agreement >= BELIEVED else 0 for look in self.one_by_one]
-        rows = np.array(list(self.masks), np.int64)
-        masks = np.stack([np.zeros((64, 64), np.uint8), *self.masks.values()])[1:]
-
-        def column(name: str) -> Float:
-            return np.concatenate([getattr(look.seen, name) for look in self.one_by_one])
-
-        return LandmarkTrack(
-            id=track.id,
-            frame=track.frame[self.rows],
-            kp2d=column("kp2d").astype(np.float32),
-            metres=column("metres").astype(np.float32),
-            score=np.array(believed, np.float64),
-            region=column("region"),
-            mask_row=rows,
-            mask=masks,
-        )
-
-
 @dataclass(frozen=True)
 class _Look:
     """One look at one person: N = 1."""
 
     seen: Landmarks
     agreement: float  # with the person's box
+
+
+class _Looks:
+    """What was seen of one person so far, about 1 kB a look."""
+
+    def __init__(self, step: int, frames: int) -> None:
+        self.rows: list[int] = []  # of the track
+        self.columns: dict[str, list[Float32]] = {"kp2d": [], "metres": [], "region": []}
+        self.score: list[float] = []
+        self.newest: _Look | None = None
+        self.masks: dict[int, Image] = {}  # by the number of the look
+        self.failed = 0  # searches without success, one after the other
+        self.search_again = 0  # the number of the look from which a search may be worth it
+        self.masks_every = max(1, frames // (step * MOST_MASKS))
+
+    def add(self, row: int, look: _Look) -> None:
+        believed = look.agreement >= BELIEVED
+        if len(self.rows) % self.masks_every == 0 and believed:
+            self.masks[len(self.rows)] = look.seen.mask[0]
+        self.rows.append(row)
+        self.score.append(look.agreement if believed else 0.0)
+        for name, column in self.columns.items():
+            column.append(getattr(look.seen, name)[0].astype(np.float32))
+        self.newest = look
+
+    def note_search(self, found: bool) -> None:
+        """Wait longer with each search in vain: 1, 2, 4, ... looks."""
+        self.failed = 0 if found else self.failed + 1
+        self.search_again = len(self.rows) + (0 if found else min(2**self.failed, LONGEST_PAUSE))
+
+    def last(self, track: Track, row: int) -> _Look | None:
+        """The last look, where it was believed and the track has no gap since."""
+        if self.newest is None or self.newest.agreement < BELIEVED:
+            return None
+        gap = track.frame[row] - track.frame[self.rows[-1]] != row - self.rows[-1]
+        return None if gap else self.newest
+
+    def finished(self, track: Track) -> LandmarkTrack:
+        count, masks = len(self.rows), np.array(list(self.masks.values()), np.uint8)
+        return LandmarkTrack(
+            id=track.id,
+            frame=track.frame[self.rows],
+            kp2d=np.array(self.columns["kp2d"], np.float32).reshape(count, BODY, 3),
+            metres=np.array(self.columns["metres"], np.float32).reshape(count, BODY, 3),
+            score=np.array(self.score, np.float64),
+            region=np.array(self.columns["region"], np.float64).reshape(count, 4),
+            mask_row=np.array(list(self.masks), np.int64),
+            mask=masks.reshape(-1, MASK_PIXELS, MASK_PIXELS),
+        )
 
 
 def _look_at(

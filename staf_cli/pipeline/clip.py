@@ -1,4 +1,4 @@
-"""One clip from video to results, in three passes: track, recover, show.
+"""One clip from video to results, in passes: track, landmarks, recover, show.
 
 `run_clip` is the whole way on one screen; passes.py has the passes. The tables between them are
 files: each pass reads what the one before wrote, and a pass that is up to date is not done again

@@ -1,4 +1,4 @@
-"""The three passes over a clip: track, recover, show; between them only small tables.
+"""The passes over a clip: track, landmarks, recover, show; between them only small tables.
 
 Each is a chain of generators over the clip's frames, so memory does not grow with the clip.
 """

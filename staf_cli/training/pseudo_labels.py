@@ -28,7 +28,7 @@ from staf_cli.body.format import BETAS, JOINT_COUNT
 from staf_cli.body.skinning import Body, forward_kinematics
 from staf_cli.core.errors import BodyError
 from staf_cli.core.geometry import axis_angle_to_matrix, matrix_to_axis_angle, project_to_crop
-from staf_cli.fitting.energy import BETAS_SIGMA, KEYPOINT_SIGMA
+from staf_cli.fitting.energy import BETAS_SIGMA
 from staf_cli.fitting.joint_limits import RIGHT
 from staf_cli.training.people.pose_prior import PosePrior
 from staf_cli.training.samples import MARGIN, PIXELS
@@ -46,8 +46,8 @@ LABEL_SIGMA = 0.01 * torch.tensor([2, 2, 2.5, 2.5, 2, 2, 1.8, 1.8, 2, 2, 1.8, 1.
 START_SIGMA = 0.3  # rad, usual error of the joints of a given estimate
 
 # COCO's; detected hips are lower on clothed people than on the bare body.
-DETECTED_SIGMA = torch.where(
-    torch.tensor([k in (11, 12) for k in range(17)]), 0.035, KEYPOINT_SIGMA
+DETECTED_SIGMA = 0.01 * torch.tensor(
+    [1, 1, 1] + [1.2] * 2 + [1.4] * 2 + [1.2] * 4 + [3.5] * 2 + [1.4] * 4
 )
 # m of depth: neck from pelvis, ankles from the trunk. Tighter than for a track: perspective makes
 # legs look short, as if they leaned, and a single image has no motion that shows the difference.

@@ -20,8 +20,11 @@ import numpy as np
 import torch
 
 from staf_cli import video
-from staf_cli.core.records import Clip, Detections, Frame
+from staf_cli.core.records import MASK_PIXELS, Clip, Detections, Float, Frame, Image
 from staf_cli.fitting import refine
+from staf_cli.landmarks import following
+from staf_cli.landmarks.network import PoseLandmarkNetwork
+from staf_cli.landmarks.reading import BODY, Landmarks
 from staf_cli.model.regressor import Theta
 from staf_cli.model.staf import STAF, FrameMaps
 from staf_cli.pipeline import clip as clip_pipeline
@@ -91,6 +94,20 @@ def people(frames, model, conf, device):
         )
 
 
+def landmarks(network: object, images: list[Image], regions: Float) -> Landmarks:
+    """Landmarks that fill their regions as a person would."""
+    count, rng = len(images), np.random.default_rng(0)
+    spread = regions[:, None, 2:3] * rng.uniform(-0.4, 0.4, (count, BODY, 2))
+    return Landmarks(
+        kp2d=np.concatenate([regions[:, None, :2] + spread, np.ones((count, BODY, 1))], -1),
+        metres=rng.normal(0, 0.3, (count, BODY, 3)),
+        score=np.ones(count),
+        region=regions,
+        next_region=regions,
+        mask=np.full((count, MASK_PIXELS, MASK_PIXELS), 255, np.uint8),
+    )
+
+
 def main(count: int, folder: Path) -> None:
     peaks: dict[str, int] = {}
     written = 0
@@ -123,6 +140,7 @@ def main(count: int, folder: Path) -> None:
         load_detector=lambda *_: SimpleNamespace(has_keypoints=False),
         find_people=people,
     )
+    replace_attributes(following, read=landmarks)
     replace_attributes(engine, crop_image=lambda image, square: np.zeros((8, 8, 3), np.uint8))
     replace_attributes(
         passes,
@@ -139,7 +157,7 @@ def main(count: int, folder: Path) -> None:
         weights="standing 0",
         crop_scale=1.1,
         settings=engine.Settings(torch.device("cpu"), dtype=torch.float32),
-        landmarks=None,
+        landmarks=cast(PoseLandmarkNetwork, SimpleNamespace()),
     )
     options = Options(recovery=RecoveryOptions(refine=True))
     summary = clip_pipeline.run_clip(path, folder / "out", options, tools, watch)
