@@ -1,7 +1,7 @@
 """People's landmarks through a clip: where the network looks next, and what is kept.
 
 As in MediaPipe, the landmarks of one look say where the next one shall be. A look that does not
-fit the person's box is not believed: then all four turns of the box are looked at. So somebody
+fit what the detector saw is not believed: then all four turns of the box are looked at. So somebody
 who stands on their hands is followed where a detector of upright people reads nothing.
 """
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from staf_cli.core.geometry import box_area, box_iou
 from staf_cli.core.records import (
+    COCO_KEYPOINTS,
     MASK_PIXELS,
     Float,
     Float32,
@@ -24,17 +25,22 @@ from staf_cli.core.records import (
 )
 from staf_cli.core.regions import around_boxes
 from staf_cli.landmarks.network import PoseLandmarkNetwork
-from staf_cli.landmarks.reading import BODY, Landmarks, read
+from staf_cli.landmarks.reading import BODY, LANDMARKS, Landmarks, read
 
 # The fit of 12 synthetic clips is as good with 10 looks a second as with 30; with 5 it is worse.
 LOOKS_A_SECOND = 10
-BELIEVED = 0.4  # agreement (`_agreement`) from which a look is the person of the box
+BELIEVED = 0.35  # agreement (`_agreement`) from which a look is the person of the box
 MOST_LOST = 2  # people in a frame, the largest, who are looked at in all turns
 LONGEST_PAUSE = 16  # looks between two searches in all turns
 MOST_MASKS = 64  # that are kept of a person
+FAST_TURN = 0.25  # rad beside the region that was looked at: the next frame is looked at too
 TURNS = np.arange(4) * np.pi / 2  # rad
 VISIBLE = 0.3  # visibility of a landmark that counts
 CLEAR = 0.5  # score and confidence from which keypoints show how the trunk is turned
+FEWEST_COMPARED = 6  # clear keypoints, for their places to decide
+NEAR = 0.15  # sides of the box: a landmark that is nearer to a keypoint shows the same
+COCO = np.array([LANDMARKS.index(name) for name in COCO_KEYPOINTS])  # the landmark of each
+COCO_MIRRORED = COCO[[0, *(k + (1 if k % 2 else -1) for k in range(1, len(COCO)))]]
 SHOULDERS, HIPS = (5, 6), (11, 12)  # COCO's
 
 
@@ -64,7 +70,8 @@ def follow(
         due = [
             (number, row)
             for number, row in places
-            if any(
+            if looks[number].hurried
+            or any(
                 run.start <= row < run.stop
                 and ((row - run.start) % step == 0 or row == run.stop - 1)
                 for run in runs[number]
@@ -92,6 +99,7 @@ class _Looks:
         self.columns: dict[str, list[Float32]] = {"kp2d": [], "metres": [], "region": []}
         self.score: list[float] = []
         self.newest: _Look | None = None
+        self.hurried = False  # whether to look in the next frame already
         self.masks: dict[int, Image] = {}  # by the number of the look
         self.failed = 0  # searches without success, one after the other
         self.search_again = 0  # the number of the look from which a search may be worth it
@@ -105,6 +113,15 @@ class _Looks:
         self.score.append(look.agreement if believed else 0.0)
         for name, column in self.columns.items():
             column.append(getattr(look.seen, name)[0].astype(np.float32))
+        # Between looks at somebody who turns over, nothing in between can be guessed.
+        before = self.newest
+        self.hurried = (
+            before is not None
+            and before.agreement >= BELIEVED
+            and (
+                not believed or _angle_between(look.seen.region, look.seen.next_region) > FAST_TURN
+            )
+        )
         self.newest = look
 
     def note_search(self, found: bool) -> None:
@@ -150,7 +167,7 @@ def _look_at(
     def look(people: Sequence[int], regions: Float) -> list[_Look]:
         seen = read(network, [image] * len(people), regions)
         return [
-            _Look(one, _agreement(one, box_of(n)))
+            _Look(one, _agreement(one, tracks[due[n][0]], due[n][1]))
             for n, one in zip(people, _one_by_one(seen), strict=True)
         ]
 
@@ -200,13 +217,31 @@ def _one_by_one(seen: Landmarks) -> Iterator[Landmarks]:
         yield Landmarks(**own)
 
 
-def _agreement(one: Landmarks, box: Float) -> float:
-    """The network's score times the IoU of what it saw with the box (4,) of the person."""
+def _agreement(one: Landmarks, track: Track, row: int) -> float:
+    """How well a look (N = 1) fits what the detector saw of the person, in [0, 1]."""
+    # The network's score, times the IoU of what it saw with the box, times the share of clear
+    # keypoints that are where it saw them. Left and right do not count: both mix them up.
+    box, kp2d = track.box[row], track.kp2d[row]
     points, visible = one.kp2d[0, :, :2], one.kp2d[0, :, 2] > VISIBLE
     if visible.sum() < len(points) // 4:
         visible[:] = True
     ends = np.concatenate([points[visible].min(0), points[visible].max(0)])
-    return float(one.score[0] * box_iou(ends[None], box[None])[0, 0])
+    fits = float(one.score[0] * box_iou(ends[None], box[None])[0, 0])
+    clear = (kp2d[:, 2] >= CLEAR) & (track.score[row] >= CLEAR)
+    if clear.sum() < FEWEST_COMPARED:
+        return fits
+    near = NEAR * (box[2:] - box[:2]).max()
+    shares = [
+        (np.linalg.norm(points[order] - kp2d[:, :2], axis=1)[clear] < near).mean()
+        for order in (COCO, COCO_MIRRORED)
+    ]
+    return float(fits * max(shares))
+
+
+def _angle_between(one: Float, other: Float) -> float:
+    """How far two regions (1, 4) are turned from each other, rad."""
+    turn = float(other[0, 3] - one[0, 3])
+    return abs((turn + np.pi) % (2 * np.pi) - np.pi)
 
 
 def _trunk_turn(track: Track, row: int) -> float | None:

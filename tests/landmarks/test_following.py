@@ -143,3 +143,50 @@ def test_searches_in_vain_become_rare(network, monkeypatch):
     (seen,) = followed(frames([None] * 12), [track(places)], network, fps=10.0)
     assert (seen.score == 0).all() and len(seen.frame) == 12
     assert looked.count(4) == 3  # all turns: at the looks 0, 2 and 6
+
+
+def keypoints_of(seen, row=0):
+    """COCO keypoints where the landmarks are."""
+    kp2d = seen.kp2d[row][following.COCO].astype(float)
+    kp2d[:, 2] = 0.9
+    return kp2d
+
+
+def test_a_look_is_believed_where_the_keypoints_are_seen_whichever_side_is_left(network):
+    places = [(300, 180)]
+    (seen,) = followed(frames(places), [track(places)], network)
+    right = keypoints_of(seen)
+    other_side = [0, *(k + (1 if k % 2 else -1) for k in range(1, 17))]
+    elsewhere = right.copy()
+    elsewhere[:, :2] = right[::-1, :2]  # the head at the feet
+    scores = []
+    for kp2d in (right, right[other_side], elsewhere):
+        (one,) = followed(frames(places), [track(places, kp2d[None])], network)
+        scores.append(one.score[0])
+    assert scores[0] == pytest.approx(seen.score[0], abs=0.05)
+    assert scores[1] == pytest.approx(seen.score[0], abs=0.05)
+    assert scores[2] == 0
+    unsure = elsewhere * [1, 1, 0.4]
+    (one,) = followed(frames(places), [track(places, unsure[None])], network)
+    assert one.score[0] == pytest.approx(seen.score[0], abs=0.05)
+
+
+@pytest.mark.parametrize(("turn", "looked"), [(0.3, [0, 3, *range(4, 10)]), (0.1, [0, 3, 6, 9])])
+def test_somebody_who_turns_over_is_looked_at_in_every_frame(turn, looked, monkeypatch):
+    def turning(network, images, regions):
+        count = len(images)
+        corners = np.tile([[240.0, 90, 1], [360, 270, 1], [300, 180, 1]], (count, 11, 1))
+        return reading.Landmarks(
+            kp2d=corners,
+            metres=np.zeros((count, 33, 3)),
+            score=np.ones(count),
+            region=regions,
+            next_region=regions + np.array([0, 0, 0, turn]),
+            mask=np.zeros((count, 64, 64), np.uint8),
+        )
+
+    monkeypatch.setattr(following, "read", turning)
+    places = [(300, 180)] * 10
+    (seen,) = followed(frames(places), [track(places)], None)
+    assert seen.frame.tolist() == looked
+    assert np.allclose(np.diff(seen.region[:, 3]), turn)
