@@ -132,7 +132,7 @@ def evaluate(
     settings = engine.Settings(device, choose_dtype(device, "auto"), options.batch)
     for one in contenders:
         engine.prepare(one.network, settings)
-    landmarks = load_landmarks().to(device) if options.reads_landmarks else None
+    landmark_network = load_landmarks().to(device) if options.reads_landmarks else None
     found: dict[tuple[int, str], list[list[_Errors]]] = {}  # contender, method: clips, people
     for footage in dataset:
         tracks = [_track(number, truth, footage) for number, truth in enumerate(footage.people, 1)]
@@ -140,7 +140,7 @@ def evaluate(
             tracks = _detected(footage, tracks, detector, settings, watch)
         for number, one in enumerate(contenders):
             for method, people in _recovered(
-                footage, tracks, one, landmarks, options, settings, watch
+                footage, tracks, one, landmark_network, options, settings, watch
             ):
                 pairs = zip(people, footage.people, strict=True)
                 errors = [_errors(person, truth, one.body) for person, truth in pairs]
@@ -225,13 +225,15 @@ def _recovered(
     footage: Footage,
     tracks: list[Track],
     one: Contender,
-    landmarks: PoseLandmarkNetwork | None,
+    landmark_network: PoseLandmarkNetwork | None,
     options: EvaluationOptions,
     settings: engine.Settings,
     watch: Watch,
 ) -> Iterator[tuple[str, list[Person]]]:
     """Each method of the options with the footage's people as it recovers them."""
-    tools = Recovery(one.body, one.network, one.identity, one.crop_scale, settings, landmarks)
+    tools = Recovery(
+        one.body, one.network, one.identity, one.crop_scale, settings, landmark_network
+    )
     starts: dict[str, list[Person]] = {}
     seen: list[LandmarkTrack] | None = None
     for method in options.methods:
@@ -244,7 +246,7 @@ def _recovered(
                 starts[start] = [_mean(track, footage, tools) for track in tracks]
         spool = MemorySpool.of(starts[start])
         if "landmarks" in fitted_to and seen is None:
-            seen = _landmarks(footage, tracks, landmarks, watch)
+            seen = _landmarks(footage, tracks, landmark_network, watch)
         cue = seen if "landmarks" in fitted_to else None
         fit_people(tracks, cue, one.body, RecoveryOptions(refine=bool(fitted_to)), spool, watch)
         yield method, spool.people()

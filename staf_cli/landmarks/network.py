@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d, pad, relu6
 
-POINTS = (
-    39  # 33 of the body, the centre of the hips, one that gives size and turn, 4 of no use here
-)
+# 33 of the body, the centre of the hips, one that gives size and turn, and 4 of no use here.
+POINTS = 39
 Maps = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # the encoder's, 128 x 128 to 8 x 8
 
 

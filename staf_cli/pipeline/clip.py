@@ -283,7 +283,7 @@ def _read_landmarks(
     watch: Watch,
 ) -> list[LandmarkTrack] | None:
     """Each person's landmarks, as later passes read them from the files; None: not wanted."""
-    if tools.landmarks is None or not options.refine:
+    if tools.landmark_network is None or not options.refine:
         if "landmarks" in log.passes:
             log.drop("landmarks")
         return None
@@ -294,7 +294,7 @@ def _read_landmarks(
     if not log.up_to_date("landmarks", key):
         start = time.perf_counter()
         outdated = _outdated(tracks, "landmarks", keys, paths, log)
-        found = passes.read_landmarks(source, outdated, tools.landmarks, watch)
+        found = passes.read_landmarks(source, outdated, tools.landmark_network, watch)
         log.begin()
         for one in found:
             landmarks_npz.save(paths[one.id], one)

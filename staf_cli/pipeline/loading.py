@@ -83,10 +83,10 @@ def prepare_recovery(options: RecoveryOptions) -> tuple[Recovery, list[str]]:
         network = load_network(checkpoint, body)
         identity, crop_scale = checkpoint.identity, checkpoint.crop_scale
     network = engine.prepare(network, settings)
-    landmarks = None
+    landmark_network = None
     if options.landmarks is not False and options.refine is not False:
-        landmarks = load_landmarks().to(device)
-    return Recovery(body, network, identity, crop_scale, settings, landmarks), notes
+        landmark_network = load_landmarks().to(device)
+    return Recovery(body, network, identity, crop_scale, settings, landmark_network), notes
 
 
 def default_weights(body: str | None) -> str | None:

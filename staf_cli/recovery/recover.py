@@ -49,7 +49,7 @@ class Recovery:
     weights: str  # identity of the checkpoint, for the records
     crop_scale: float  # side of the crop over the longer side of the box
     settings: engine.Settings
-    landmarks: PoseLandmarkNetwork | None  # of the second cue of the fit; None: without
+    landmark_network: PoseLandmarkNetwork | None  # of the second cue of the fit; None: without
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ def main(count: int, folder: Path) -> None:
         weights="standing 0",
         crop_scale=1.1,
         settings=engine.Settings(torch.device("cpu"), dtype=torch.float32),
-        landmarks=cast(PoseLandmarkNetwork, SimpleNamespace()),
+        landmark_network=cast(PoseLandmarkNetwork, SimpleNamespace()),
     )
     options = Options(recovery=RecoveryOptions(refine=True))
     summary = clip_pipeline.run_clip(path, folder / "out", options, tools, watch)
