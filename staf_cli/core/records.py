@@ -6,6 +6,7 @@ N people in a frame.
 """
 
 import hashlib
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -155,6 +156,19 @@ class Track:
         """Slices of the track whose frames follow each other without a gap."""
         cuts = np.flatnonzero(np.diff(self.frame) > 1) + 1
         return [slice(a, b) for a, b in pairwise([0, *cuts.tolist(), len(self.frame)])]
+
+
+def run_of(runs: Sequence[slice], row: int) -> slice:
+    """Find the run of a track's row.
+
+    Args:
+        runs: of the track, in order.
+        row: of the track.
+
+    Returns:
+        The run.
+    """
+    return runs[bisect_right(runs, row, key=lambda run: run.start) - 1]
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ ANCHORS = (15, 15, 15, 15, 15, 16, 17, 18, 19, 20, 21, 0, 0, 4, 5, 7, 8)
 FACE = ((0, 0, 0.12), (0.03, 0.04, 0.09), (-0.03, 0.04, 0.09), (0.08, 0.03, 0), (-0.08, 0.03, 0))
 
 # From where the body has a keypoint to where detector and landmark network see it, m: along the
-# axes of its anchor's frame in the T-pose (x left, y up, z forward), left side. Medians are no
-# guide here, as both see keypoints from all sides: least squares over 440 frames of 11 synthetic
-# people; kept where they also hold for people who were left out.
+# axes of its anchor's frame in the T-pose (x left, y up, z forward), left side. By least squares
+# over 440 frames of 11 synthetic people; kept where they also hold for people who were left out.
 _DETECTED = {
     (0, 1, 2): (0, 0, -0.013),  # nose, eyes
     (5, 6): (-0.006, -0.037, 0.005),  # shoulders

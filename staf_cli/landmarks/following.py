@@ -22,6 +22,7 @@ from staf_cli.core.records import (
     Track,
     TrackRow,
     frames_with_people,
+    run_of,
 )
 from staf_cli.core.regions import around_boxes
 from staf_cli.landmarks.network import PoseLandmarkNetwork
@@ -36,7 +37,7 @@ MOST_MASKS = 64  # that are kept of a person
 FAST_TURN = 0.25  # rad beside the region that was looked at: the next frame is looked at too
 TURNS = np.arange(4) * np.pi / 2  # rad
 VISIBLE = 0.3  # visibility of a landmark that counts
-CLEAR = 0.5  # score and confidence from which keypoints show how the trunk is turned
+CLEAR = 0.5  # score of a person and confidence of keypoints, from which these are taken for right
 FEWEST_COMPARED = 6  # clear keypoints, for their places to decide
 NEAR = 0.15  # sides of the box: a landmark that is nearer to a keypoint shows the same
 COCO = np.array([LANDMARKS.index(name) for name in COCO_KEYPOINTS])  # the landmark of each
@@ -67,16 +68,12 @@ def follow(
     looks = [_Looks(step, len(track.frame)) for track in tracks]
     runs = [track.runs for track in tracks]
     for frame, places in frames_with_people(frames, tracks):
-        due = [
-            (number, row)
-            for number, row in places
-            if looks[number].hurried
-            or any(
-                run.start <= row < run.stop
-                and ((row - run.start) % step == 0 or row == run.stop - 1)
-                for run in runs[number]
-            )
-        ]
+        due = []
+        for number, row in places:
+            run = run_of(runs[number], row)
+            regular = (row - run.start) % step == 0 or row == run.stop - 1
+            if regular or looks[number].hurried:
+                due.append((number, row))
         if due:
             _look_at(frame.image, due, tracks, looks, network)
         yield frame
@@ -88,7 +85,7 @@ class _Look:
     """One look at one person: N = 1."""
 
     seen: Landmarks
-    agreement: float  # with the person's box
+    agreement: float  # with what the detector saw
 
 
 class _Looks:

@@ -18,7 +18,7 @@ from staf_cli.core import files
 from staf_cli.core.errors import TracksError
 from staf_cli.core.interrupts import cleanup
 from staf_cli.core.progress import Watch
-from staf_cli.core.records import Clip, LandmarkTrack, Track
+from staf_cli.core.records import Clip, Track
 from staf_cli.core.span import Span
 from staf_cli.core.version import __version__
 from staf_cli.export import FORMATS, Scene
@@ -106,8 +106,8 @@ def run_clip(
         recovery = replace(
             options.recovery, refine=should_refine(options.recovery, tracks, tools.weights)
         )
-        landmarks = _read_landmarks(source, tracks, recovery, tools, log, watch)
-        _recover(source, tracks, landmarks, recovery, tools, log, watch)
+        _read_landmarks(source, tracks, recovery, tools, log, watch)
+        _recover(source, tracks, recovery, tools, log, watch)
         overlay, notes = show(source, tracks, options.look, tools.body, log, watch)
         export(tracks, options.export, tools.body, log, watch)
         return _finish_run(source, tracks, overlay, notes, options, tools, log)
@@ -281,34 +281,33 @@ def _read_landmarks(
     tools: Tools,
     log: Journal,
     watch: Watch,
-) -> list[LandmarkTrack] | None:
-    """Each person's landmarks, as later passes read them from the files; None: not wanted."""
+) -> None:
+    """Look at people with the landmark network, if that is wanted; who is unchanged is kept."""
     if tools.landmark_network is None or not options.refine:
         if "landmarks" in log.passes:
             log.drop("landmarks")
-        return None
+        return
     paths = {one.id: landmarks_npz.path_of(log.folder, one.id) for one in tracks}
     how = [source.sha256, tools.settings.device.type]
     keys = {one.id: key_of("landmarks", __version__, one.digest, *how) for one in tracks}
     key = _key_of_all(keys)
-    if not log.up_to_date("landmarks", key):
-        start = time.perf_counter()
-        outdated = _outdated(tracks, "landmarks", keys, paths, log)
-        found = passes.read_landmarks(source, outdated, tools.landmark_network, watch)
-        log.begin()
-        for one in found:
-            landmarks_npz.save(paths[one.id], one)
-        seconds = {"landmarks": time.perf_counter() - start}
-        names = [path.name for path in paths.values()]
-        log.keep("landmarks", key, names, seconds, PeopleFacts(keys))
-        log.save()
-    return [landmarks_npz.load(path) for path in paths.values()]
+    if log.up_to_date("landmarks", key):
+        return
+    start = time.perf_counter()
+    outdated = _outdated(tracks, "landmarks", keys, paths, log)
+    found = passes.read_landmarks(source, outdated, tools.landmark_network, watch)
+    log.begin()
+    for one in found:
+        landmarks_npz.save(paths[one.id], one)
+    seconds = {"landmarks": time.perf_counter() - start}
+    names = [path.name for path in paths.values()]
+    log.keep("landmarks", key, names, seconds, PeopleFacts(keys))
+    log.save()
 
 
 def _recover(
     source: Source,
     tracks: Sequence[Track],
-    landmarks: Sequence[LandmarkTrack] | None,
     options: RecoveryOptions,
     tools: Tools,
     log: Journal,
@@ -322,9 +321,8 @@ def _recover(
         return
     outdated = _outdated(tracks, "recover", keys, paths, log)
     seen = None
-    if landmarks is not None:
-        ids = {one.id for one in outdated}
-        seen = [one for one in landmarks if one.id in ids]
+    if log.landmark_facts is not None:
+        seen = [landmarks_npz.load(landmarks_npz.path_of(log.folder, one.id)) for one in outdated]
     with cleanup(lambda: files.remove_leftovers(log.folder)):
         spool, recovered = passes.recover_tracks(
             source, outdated, seen, options, tools, log.folder, watch

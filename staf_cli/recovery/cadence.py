@@ -4,7 +4,6 @@ The paper trains at 25 to 30 frames a second, so at 60, 120 or 240 the nine fram
 those nearest to 1/30 s apart.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from staf_cli.core.geometry import (
     matrix_to_axis_angle,
     matrix_to_rot6d,
 )
-from staf_cli.core.records import Track, TrackRow
+from staf_cli.core.records import Track, TrackRow, run_of
 from staf_cli.model.regressor import Theta
 from staf_cli.model.temporal import TARGET, WINDOW
 
@@ -79,19 +78,6 @@ def choose_cadence(fps: float, every: int) -> Cadence:
         advice = f"choose {' or '.join(map(str, fitting))}" if fitting else "leave it out"
         raise UsageError(f"--every {every} does not fit {fps:g} frames a second; {advice}")
     return Cadence(step, every)
-
-
-def run_of(runs: Sequence[slice], row: int) -> slice:
-    """Find the run of a track's row.
-
-    Args:
-        runs: of the track, in order.
-        row: of the track.
-
-    Returns:
-        The run.
-    """
-    return runs[bisect_right(runs, row, key=lambda run: run.start) - 1]
 
 
 def fill_between(

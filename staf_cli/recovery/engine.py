@@ -26,11 +26,12 @@ from staf_cli.core.records import (
     Track,
     TrackRow,
     frames_with_people,
+    run_of,
 )
 from staf_cli.model.normalisation import normalise
 from staf_cli.model.regressor import Theta
 from staf_cli.model.staf import STAF, FrameMaps, stack_frames
-from staf_cli.recovery.cadence import EVERY_FRAME, Cadence, fill_between, run_of
+from staf_cli.recovery.cadence import EVERY_FRAME, Cadence, fill_between
 from staf_cli.recovery.placement import Estimate
 
 In = TypeVar("In")

@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from staf_cli.core.geometry import box_area, box_iou
-from staf_cli.core.records import Bools, Detections, Float, Ints, Track, rows_by_frame, select_rows
+from staf_cli.core.records import Bools, Detections, Float, Ints, Track, select_rows
 from staf_cli.tracking.appearance import difference
 from staf_cli.tracking.boxes import centre_and_size, smooth_boxes
 from staf_cli.tracking.options import TrackOptions
@@ -244,20 +244,21 @@ def _bridge(tracklet: Tracklet, table: Table, frame: Ints, time: Float) -> Track
 
 def _without_hidden(people: Sequence[Track]) -> list[Track]:
     """Tracks without bridged frames of people behind larger ones: they would be drawn in front."""
-    rows = rows_by_frame(people)
     kept = [np.ones(len(one.frame), bool) for one in people]
     for number, one in enumerate(people):
         for row in np.flatnonzero(one.interpolated & ~_briefly(one)).tolist():
-            others = [
-                people[other].box[at]
-                for other, at in rows[int(one.frame[row])]
-                if other != number and not people[other].interpolated[at]
-            ]
-            kept[number][row] = not _is_covered(one.box[row], np.array(others).reshape(-1, 4))
+            others = [other.box[_seen_in(other, one.frame[row])] for other in people]
+            kept[number][row] = not _is_covered(one.box[row], np.concatenate(others))
     return [
         one if kept[number].all() else select_rows(one, np.flatnonzero(kept[number]))
         for number, one in enumerate(people)
     ]
+
+
+def _seen_in(track: Track, frame: int) -> Bools:
+    """Which row of a track is a detection in this frame: (F,), none or one is True."""
+    seen: Bools = (track.frame == frame) & ~track.interpolated
+    return seen
 
 
 def _briefly(track: Track) -> Bools:
