@@ -49,7 +49,7 @@ from staf_cli.core.records import (
     Track,
 )
 from staf_cli.core.span import WHOLE, Span
-from staf_cli.export import FORMATS, Scene
+from staf_cli.export import Scene
 from staf_cli.landmarks.following import follow
 from staf_cli.pipeline import rework
 from staf_cli.pipeline.clip import describe_run
@@ -61,8 +61,8 @@ from staf_cli.pipeline.passes import Source
 from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.recovery.recover import Recovery, recover_people, should_refine
 from staf_cli.recovery.spool import MemorySpool
+from staf_cli.result import exports, journal, person_npz, tracks_csv
 from staf_cli.result import folder as result_folder
-from staf_cli.result import journal, person_npz, tracks_csv
 from staf_cli.result.run_record import DetectorRecord, PeopleFacts, RunRecord, TrackFacts
 from staf_cli.tracking.options import TrackOptions
 
@@ -249,11 +249,14 @@ class Result:
             log.keep("recover", key, [path.name for path in paths], {}, PeopleFacts({}))
             if saved_before:
                 result_folder.remove_outdated(target, log.files)
+                exports.remove_all_but(target, ())
             log.finish(replace(self.record, passes=log.passes))
         return _loaded(target, self.people[0].body)
 
     def export(self, name: str, folder: PathLike) -> list[Path]:
-        """Write a format that other programs read.
+        """Write a format that other programs read, in place of what this wrote there before.
+
+        exports.json in the folder lists the files; others are not touched.
 
         Args:
             name: one of those that `staf export --help` lists, such as "glb".
@@ -269,7 +272,7 @@ class Result:
         check_exports([name])
         tracks, people = [one.track for one in self.people], [one.motion for one in self.people]
         scene = Scene(tracks, people, self.people[0].body, self.frames)
-        return list(FORMATS[name].write(Path(folder), scene))
+        return list(exports.write(Path(folder), name, scene))
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from typing import Any
 
 from staf_cli.core.errors import OutputError, one_line, reason_of
 from staf_cli.core.interrupts import cleanup
+from staf_cli.core.numbered import unpack
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LARGEST_JSON = 8 * 2**20  # bytes, an untrusted file can take forty times as many in memory
@@ -36,22 +37,25 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def digest(folder: Path, pattern: str) -> str | None:
+def digest(folder: Path, files: str) -> str | None:
     """Compute one hash over the names and contents of some files of a folder.
 
     Args:
         folder: Where they are.
-        pattern: A glob pattern that they match.
+        files: A name, or several as `numbered.pack` names them.
 
     Returns:
-        Lower-case hexadecimal; None where no file matches.
+        Lower-case hexadecimal; None where there is none of them.
+
+    Raises:
+        ValueError: `files` stands for more names than can be meant.
     """
-    found = sorted(path for path in folder.glob(pattern) if path.is_file())
+    found = [name for name in unpack([files]) if (folder / name).is_file()]
     if not found:
         return None
     total = hashlib.sha256()
-    for path in found:
-        total.update(f"{path.relative_to(folder).as_posix()}\0{sha256(path)}\n".encode())
+    for name in found:
+        total.update(f"{name}\0{sha256(folder / name)}\n".encode())
     return total.hexdigest()
 
 

@@ -6,19 +6,19 @@ with each person's path over the ground, the module staf_cli/export/paths.py:
 
     FILES = "paths/person_[0-9]*.txt"
 
-    def count(scene: Scene) -> int:
-        return len(scene.people)
+    def names(scene: Scene) -> list[str]:
+        return [f"paths/person_{person.id}.txt" for person in scene.people]
 
     def write(folder: Path, scene: Scene) -> Iterator[Path]:
-        for person in scene.people:
-            path = folder / "paths" / f"person_{person.id}.txt"
+        for person, name in zip(scene.people, names(scene), strict=True):
+            path = folder / name
             with atomic(path) as temporary:
                 np.savetxt(temporary, person.joints3d[:, 0, [0, 2]])
             yield path
 
 and the record:
 
-    "paths": Format(paths.FILES, paths.count, paths.write),
+    "paths": Format(paths.FILES, paths.names, paths.write),
 
 The name is repeated in `EXPORT_FORMATS` (pipeline/options.py), from which `--help` is made. The
 result folder and `staf_cli.api` read `FORMATS`. CONTRIBUTING.md lists what else a format needs.
@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from staf_cli.export import amass, bvh, glb, joints_csv, meshes, obj, openpose, ply
+from staf_cli.export import amass, bvh, glb, joints_csv, obj, openpose, ply
 from staf_cli.export.scene import Scene
 
 __all__ = ["FORMATS", "Format", "Scene"]
@@ -39,8 +39,10 @@ __all__ = ["FORMATS", "Format", "Scene"]
 class Format:
     """A file format: which files it consists of, and how they are written."""
 
-    files: str  # a glob in the result folder that matches what `write` makes, and nothing else
-    count: Callable[[Scene], int]  # how many files `write` will make
+    files: str  # a glob in the result folder that matches all that `write` makes
+    # Names exactly the files that `write` will make, by their paths in the result folder. Raises
+    # UsageError where the scene lacks what the format needs.
+    names: Callable[[Scene], list[str]]
     # Writes into a result folder and yields each file's path once the file is complete. Raises
     # OutputError where it cannot be written.
     write: Callable[[Path, Scene], Iterator[Path]]
@@ -48,12 +50,12 @@ class Format:
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "amass": Format(amass.FILES, amass.count, amass.write),
-        "bvh": Format(bvh.FILES, bvh.count, bvh.write),
-        "csv": Format(joints_csv.FILES, joints_csv.count, joints_csv.write),
-        "glb": Format(glb.FILES, glb.count, glb.write),
-        "obj": Format(obj.FILES, meshes.count, obj.write),
-        "openpose": Format(openpose.FILES, openpose.count, openpose.write),
-        "ply": Format(ply.FILES, meshes.count, ply.write),
+        "amass": Format(amass.FILES, amass.names, amass.write),
+        "bvh": Format(bvh.FILES, bvh.names, bvh.write),
+        "csv": Format(joints_csv.FILES, joints_csv.names, joints_csv.write),
+        "glb": Format(glb.FILES, glb.names, glb.write),
+        "obj": Format(obj.FILES, obj.names, obj.write),
+        "openpose": Format(openpose.FILES, openpose.names, openpose.write),
+        "ply": Format(ply.FILES, ply.names, ply.write),
     }
 )

@@ -23,9 +23,13 @@ POSE_LENGTHS = {"smplh": 156, "smplx": 165}  # three numbers for each joint of t
 SMPL_VERTICES = 6890  # a body of another size has another shape space than SMPL-H
 
 
-def count(scene: Scene) -> int:
-    """Return the number of files: two for each person."""
-    return len(POSE_LENGTHS) * len(scene.people)
+def names(scene: Scene) -> list[str]:
+    """Return the files' names: two for each person."""
+    return [_name(person, model) for person in scene.people for model in POSE_LENGTHS]
+
+
+def _name(person: Person, model: str) -> str:
+    return f"amass/person_{person.id}_{model}.npz"
 
 
 def write(folder: Path, scene: Scene) -> Iterator[Path]:
@@ -44,7 +48,7 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
     """
     for person in scene.people:
         for model, length in POSE_LENGTHS.items():
-            path = folder / "amass" / f"person_{person.id}_{model}.npz"
+            path = folder / _name(person, model)
             arrays = _arrays(person, scene.body, length, _betas(person, scene.body, model))
             with atomic(path) as temporary, temporary.open("wb") as stream:
                 np.savez_compressed(stream, allow_pickle=False, **arrays)

@@ -26,9 +26,9 @@ ROTATION_CHANNELS = "Zrotation Xrotation Yrotation"
 END_SITE = 0.5  # length of hand, foot and head over that of the bone before them
 
 
-def count(scene: Scene) -> int:
-    """Return the number of files: one for each person."""
-    return len(scene.people)
+def names(scene: Scene) -> list[str]:
+    """Return the files' names: one for each person."""
+    return [f"bvh/person_{person.id}.bvh" for person in scene.people]
 
 
 def write(folder: Path, scene: Scene) -> Iterator[Path]:
@@ -44,8 +44,8 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
     Yields:
         Each file's path, once the file is complete.
     """
-    for person in scene.people:
-        path = folder / "bvh" / f"person_{person.id}.bvh"
+    for person, name in zip(scene.people, names(scene), strict=True):
+        path = folder / name
         _, joints = rest_pose(scene.body, mean_betas(person))
         motion = resample(motion_of(person, Y_UP), person.fps)
         with atomic(path) as temporary, temporary.open("w", encoding="ascii") as stream:

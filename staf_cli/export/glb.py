@@ -43,9 +43,9 @@ SKIN_MATERIAL = {
 Json = dict[str, Any]
 
 
-def count(scene: Scene) -> int:
-    """Return the number of files: one."""
-    return 1
+def names(_: Scene) -> list[str]:
+    """Return the file's name."""
+    return [FILES]
 
 
 def write(folder: Path, scene: Scene) -> Iterator[Path]:

@@ -13,9 +13,9 @@ FILES = "joints.csv"
 COLUMNS = ["person", "frame", "time", "joint", "x", "y", "z", "u", "v", "score"]
 
 
-def count(scene: Scene) -> int:
-    """Return the number of files: one."""
-    return 1
+def names(_: Scene) -> list[str]:
+    """Return the file's name."""
+    return [FILES]
 
 
 def write(folder: Path, scene: Scene) -> Iterator[Path]:

@@ -21,9 +21,15 @@ from staf_cli.export.scene import Scene
 CHUNK = 16  # meshes computed at a time
 
 
-def count(scene: Scene) -> int:
-    """Return the number of files: one for each person and frame."""
-    return sum(len(person.frame) for person in scene.people)
+def names(scene: Scene, suffix: str) -> list[str]:
+    """Return the files' names: one for each person and frame."""
+    return [
+        _name(person, frame, suffix) for person in scene.people for frame in person.frame.tolist()
+    ]
+
+
+def _name(person: Person, frame: int, suffix: str) -> str:
+    return f"meshes/person_{person.id}/{frame:06d}{suffix}"
 
 
 def write(
@@ -42,7 +48,7 @@ def write(
     """
     for person in scene.people:
         for frame, posed in _posed(person, scene.body):
-            path = folder / "meshes" / f"person_{person.id}" / f"{frame:06d}{suffix}"
+            path = folder / _name(person, frame, suffix)
             mesh = trimesh.Trimesh(posed, scene.body.faces, process=False)
             with atomic(path) as temporary:
                 temporary.write_bytes(encode(mesh))

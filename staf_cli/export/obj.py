@@ -10,6 +10,12 @@ from staf_cli.export import meshes
 from staf_cli.export.scene import Scene
 
 FILES = "meshes/person_[0-9]*/[0-9]*.obj"
+SUFFIX = ".obj"
+
+
+def names(scene: Scene) -> list[str]:
+    """Return the files' names: one for each person and frame."""
+    return meshes.names(scene, SUFFIX)
 
 
 def write(folder: Path, scene: Scene) -> Iterator[Path]:
@@ -22,7 +28,7 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
     Returns:
         An iterator that writes: it yields each file's path once the file is complete.
     """
-    return meshes.write(folder, scene, ".obj", _encode)
+    return meshes.write(folder, scene, SUFFIX, _encode)
 
 
 def _encode(mesh: trimesh.Trimesh) -> bytes:

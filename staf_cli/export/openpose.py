@@ -40,9 +40,18 @@ EMPTY_KEYS = (
 )  # readers expect the keys; nothing was detected for them
 
 
-def count(scene: Scene) -> int:
-    """Return the number of files: one for each frame of the clip, with people or without."""
-    return len(scene.frames)
+def names(scene: Scene) -> list[str]:
+    """Return the files' names: one for each frame of the clip, with people or without.
+
+    Raises:
+        UsageError: The detector gave no keypoints at all.
+    """
+    if not any(track.kp2d[..., 2].any() for track in scene.tracks):
+        raise UsageError(
+            "openpose needs keypoints, and the detector gave none; "
+            "run the clip with a pose detector such as yolo11n-pose"
+        )
+    return [f"openpose/frame_{frame:012d}_keypoints.json" for frame in scene.frames]
 
 
 def write(folder: Path, scene: Scene) -> Iterator[Path]:
@@ -57,23 +66,15 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
 
     Yields:
         Each file's path, once the file is complete.
-
-    Raises:
-        UsageError: The detector gave no keypoints at all.
     """
-    if not any(track.kp2d[..., 2].any() for track in scene.tracks):
-        raise UsageError(
-            "openpose needs keypoints, and the detector gave none; "
-            "run the clip with a pose detector such as yolo11n-pose"
-        )
     rows = rows_by_frame(scene.tracks)
-    for frame in scene.frames:
+    for frame, name in zip(scene.frames, names(scene), strict=True):
         people = [
             _person(scene.tracks[number].id, scene.tracks[number].kp2d[row])
             for number, row in rows.get(frame, ())
             if scene.tracks[number].kp2d[row, :, 2].any()
         ]
-        path = folder / "openpose" / f"frame_{frame:012d}_keypoints.json"
+        path = folder / name
         with atomic(path) as temporary:
             text = json.dumps({"version": 1.3, "people": people}) + "\n"
             temporary.write_text(text, encoding="utf-8")

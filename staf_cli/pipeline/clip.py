@@ -17,6 +17,7 @@ from staf_cli.body.skinning import Body
 from staf_cli.core import files
 from staf_cli.core.errors import TracksError
 from staf_cli.core.interrupts import cleanup
+from staf_cli.core.numbered import pack
 from staf_cli.core.progress import Watch
 from staf_cli.core.records import Clip, Track
 from staf_cli.core.span import Span
@@ -30,8 +31,8 @@ from staf_cli.recovery.cadence import choose_cadence
 from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.recovery.placement import default_focal
 from staf_cli.recovery.recover import Recovery, should_refine
+from staf_cli.result import exports, journal, landmarks_npz, person_npz, tracks_csv
 from staf_cli.result import folder as result_folder
-from staf_cli.result import journal, landmarks_npz, person_npz, tracks_csv
 from staf_cli.result.journal import Journal, key_of
 from staf_cli.result.run_record import (
     DetectorRecord,
@@ -405,6 +406,8 @@ def export(
 ) -> None:
     """Write formats that are not up to date; other formats that are up to date stay.
 
+    Files of an earlier export that are not written again are removed, here or by `finish`.
+
     Args:
         tracks: of the people.
         names: of the formats.
@@ -427,12 +430,13 @@ def export(
     log.begin()
     for name in missing:
         start = time.perf_counter()
-        written = FORMATS[name].write(log.folder, scene)
-        for _ in watch(f"export {name}", written, FORMATS[name].count(scene)):
+        names_of_files = FORMATS[name].names(scene)
+        written = exports.write(log.folder, name, scene)
+        for _ in watch(f"export {name}", written, len(names_of_files)):
             pass
         seconds = {f"export {name}": time.perf_counter() - start}
         key = key_of(f"export {name}", __version__, people_key)
-        log.keep(f"export {name}", key, [FORMATS[name].files], seconds)
+        log.keep(f"export {name}", key, pack(names_of_files), seconds)
         log.save()
 
 
@@ -477,6 +481,7 @@ def finish(record: RunRecord, log: Journal) -> RunRecord:
         OutputError: a file was removed meanwhile, or run.json cannot be written.
     """
     result_folder.remove_outdated(log.folder, log.files)
+    exports.remove_all_but(log.folder, log.exports)
     record = replace(record, seconds=log.seconds, passes=log.passes)
     log.finish(record)
     return record

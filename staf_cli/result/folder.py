@@ -4,6 +4,7 @@ OUT/<clip>/  overlay.mp4  report.html  tracks.csv  landmarks_<id>.npz  person_<i
              and exports
 """
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from staf_cli.core.errors import TracksError, UsageError
 from staf_cli.core.files import read_json
+from staf_cli.core.numbered import unpack
 from staf_cli.core.records import (
     Float,
     Frame,
@@ -22,7 +24,6 @@ from staf_cli.core.records import (
     frames_with_people,
     select_rows,
 )
-from staf_cli.export import FORMATS
 from staf_cli.result import person_npz, tracks_csv
 from staf_cli.result.journal import RUN
 from staf_cli.result.run_record import RunRecord
@@ -31,6 +32,7 @@ from staf_cli.video import content_hash
 TRACKS = "tracks.csv"
 REPORT = "report.html"
 OVERLAYS = ("overlay.mp4", "overlay.mov")  # which of them depends on the codec
+PERSONAL = re.compile(r"(person|landmarks)_\d+\.npz")
 MOST_JOINTS = 100_000  # frames of all people whose joints are looked at together
 
 
@@ -71,24 +73,19 @@ def check_free(folder: Path, video: Path) -> None:
 
 
 def remove_outdated(folder: Path, kept: Collection[str]) -> None:
-    """Remove the files of an earlier run, of the kinds that `staf run` writes.
+    """Remove the overlay, report, people and landmarks of an earlier run; exports have their own.
 
     Links are removed, never followed.
 
     Args:
         folder: of the clip's results.
-        kept: glob patterns of the files that stay.
+        kept: the files that stay, as `numbered.pack` names them.
     """
-    wanted = {path for pattern in kept for path in folder.glob(pattern)}
-    formats = (one.files for one in FORMATS.values())
-    for pattern in (*OVERLAYS, REPORT, "person_[0-9]*.npz", "landmarks_[0-9]*.npz", *formats):
-        for old in set(folder.glob(pattern)) - wanted:
-            above = [place for place in old.parents if folder in place.parents]
-            if not any(place.is_symlink() for place in above):
-                old.unlink()
-                for emptied in above:
-                    if not any(emptied.iterdir()):
-                        emptied.rmdir()
+    wanted = set(unpack(kept))
+    for path in list(folder.iterdir()):
+        ours = path.name in (*OVERLAYS, REPORT) or PERSONAL.fullmatch(path.name)
+        if ours and path.name not in wanted and (path.is_symlink() or path.is_file()):
+            path.unlink()
 
 
 def load_people(folder: Path, tracks: Sequence[Track]) -> list[Person]:

@@ -22,6 +22,7 @@ from staf_cli.core.files import (
     read_json,
     remove_leftovers,
 )
+from staf_cli.core.numbered import unpack
 from staf_cli.result.run_record import (
     Facts,
     PassRecord,
@@ -33,6 +34,7 @@ from staf_cli.result.run_record import (
 
 RUN = "run.json"  # written last: a folder without it is not finished
 UNFINISHED = "unfinished.json"
+EXPORT = "export "  # how the names of passes begin that write a format
 
 
 def key_of(*parts: Any) -> str:
@@ -97,8 +99,13 @@ class Journal:
         return {part: value for one in self.passes.values() for part, value in one.seconds.items()}
 
     @property
+    def exports(self) -> list[str]:
+        """The names of the formats that are exported."""
+        return [name.removeprefix(EXPORT) for name in self.passes if name.startswith(EXPORT)]
+
+    @property
     def files(self) -> set[str]:
-        """The glob patterns of all files that passes have written."""
+        """All files that passes have written, as `numbered.pack` names them."""
         return {file for one in self.passes.values() for file in one.files}
 
     def up_to_date(self, name: str, key: str) -> PassRecord | None:
@@ -123,7 +130,7 @@ class Journal:
             name: of the pass.
 
         Returns:
-            The file's pattern, or None.
+            The file, or None.
         """
         known = self.passes.get(name)
         if known is None:
@@ -154,7 +161,7 @@ class Journal:
         Args:
             name: of the pass.
             key: a hash of everything it depends on.
-            files: glob patterns that find its files in the folder.
+            files: its files, as `numbered.pack` names them.
             seconds: by part of the pass.
             facts: what later passes need to know.
         """
@@ -188,8 +195,8 @@ class Journal:
         Raises:
             OutputError: a file of a pass was removed meanwhile.
         """
-        for file in self.files:
-            if not any(self.folder.glob(file)):
+        for file in unpack(self.files):
+            if not (self.folder / file).exists():
                 raise OutputError(
                     f"{printable(self.folder / file)}: was removed while its clip was worked on; "
                     "run the clip again"
@@ -201,10 +208,10 @@ class Journal:
         self.finished = True
 
     def intact(self, file: str, written: str) -> bool:
-        """Tell whether the files of a pattern are unchanged.
+        """Tell whether files are unchanged.
 
         Args:
-            file: the glob pattern in the folder.
+            file: the file, or several as `numbered.pack` names them.
             written: the digest that they had when they were written.
 
         Returns:
@@ -212,7 +219,7 @@ class Journal:
         """
         try:
             return digest(self.folder, file) == written
-        except OSError:
+        except (OSError, ValueError):
             return False
 
 

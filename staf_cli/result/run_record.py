@@ -10,6 +10,7 @@ from math import isfinite
 from pathlib import PurePosixPath
 from typing import Any
 
+from staf_cli.core.numbered import unpack
 from staf_cli.core.records import Track
 from staf_cli.fitting.smoothing import Effect
 from staf_cli.video import Damage
@@ -211,7 +212,7 @@ class PassRecord:
     """A pass that is done: what it depended on, what it wrote, and what is worth keeping."""
 
     key: str  # a hash of everything that the pass depends on; "": of a pass that is not done
-    files: Mapping[str, str] = field(default_factory=dict)  # glob pattern in the folder: `digest`
+    files: Mapping[str, str] = field(default_factory=dict)  # `numbered.pack`: `digest`
     facts: Facts | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)  # by part of the pass
 
@@ -246,6 +247,8 @@ class PassRecord:
         for file in map(PurePosixPath, files):
             if file.is_absolute() or ".." in file.parts or not file.parts:
                 raise ValueError(f"{file}: is not inside the folder")
+        for _ in unpack(files):  # raises where they are too many
+            pass
         return cls(
             key=_text(values, "key"),
             files=files,

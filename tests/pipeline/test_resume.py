@@ -144,9 +144,12 @@ def test_edited_tracks_are_kept_until_others_are_given(again):
     assert again()[0].reused  # the same command as before keeps what was edited
     named = apply_edits(halves, parse_edits([], [], [], ["2=bo"]))
     assert again(edited=named)[1] == ["show"]  # a name is drawn, not recovered
+    again(edited=named, export=("bvh", "obj"))
     dropped = apply_edits(named, parse_edits([], [], ["2"], []))
-    summary, passes = again(edited=dropped)
-    assert passes == ["show"]  # who stays is as before
+    summary, passes = again(edited=dropped, export=("bvh",))
+    assert passes == ["show", "export bvh"]  # who stays is as before
+    assert [path.name for path in (summary.folder / "bvh").iterdir()] == ["person_1.bvh"]
+    assert not (summary.folder / "meshes").exists()
     assert not (summary.folder / "person_2.npz").exists()
     with pytest.raises(TracksError, match="changed by hand"):
         again(tracks=TrackOptions(min_track=5))
@@ -199,12 +202,13 @@ def test_damage_is_counted_once(again, monkeypatch):
 
 def test_a_pass_is_up_to_date_while_key_and_files_agree(tmp_path):
     (tmp_path / "meshes").mkdir()
-    (tmp_path / "meshes" / "a.obj").write_text("a")
+    (tmp_path / "meshes" / "1.obj").write_text("a")
+    (tmp_path / "meshes" / "2.obj").write_text("b")
     (tmp_path / "tracks.csv").write_text("t")
     facts = TrackFacts(0, 3, "check")
     log = journal.read(tmp_path)
     log.begin()
-    log.keep("track", "key", ["meshes/*.obj", "tracks.csv"], {"x": 1.0}, facts)
+    log.keep("track", "key", ["meshes/{1..2}.obj", "tracks.csv"], {"x": 1.0}, facts)
     log.save()
     log = journal.read(tmp_path)
     assert not log.finished
@@ -215,9 +219,11 @@ def test_a_pass_is_up_to_date_while_key_and_files_agree(tmp_path):
     log.finish(make_record(passes=log.passes))
     assert journal.read(tmp_path).finished
     assert not (tmp_path / "unfinished.json").exists()
-    (tmp_path / "meshes" / "b.obj").write_text("b")
+    (tmp_path / "meshes" / "1_edited.obj").write_text("theirs")
+    assert journal.read(tmp_path).up_to_date("track", "key") is not None
+    (tmp_path / "meshes" / "2.obj").write_text("c")
     assert journal.read(tmp_path).up_to_date("track", "key") is None
-    assert journal.read(tmp_path).edited("track") == "meshes/*.obj"
+    assert journal.read(tmp_path).edited("track") == "meshes/{1..2}.obj"
 
 
 @pytest.mark.parametrize(
@@ -225,6 +231,7 @@ def test_a_pass_is_up_to_date_while_key_and_files_agree(tmp_path):
     [
         "", "[]", "{}", '{"passes": []}', '{"passes": {"x": {"key": 1}}}', "[" * 100_000,
         '{"passes": {"x": {"key": "k", "files": {"../../etc/passwd": "0"}}}}',
+        '{"passes": {"x": {"key": "k", "files": {"a{0..999999999}": "0"}, "facts": {}}}}',
         '{"passes": {"x": {"key": "k", "files": {"/etc/passwd": "0"}}}}',
         '{"passes": {"x": {"key": "k", "seconds": {"a": "b"}}}}',
     ],

@@ -16,8 +16,8 @@ from staf_cli.body.posing import vertices
 from staf_cli.core.errors import TracksError
 from staf_cli.core.records import Clip
 from staf_cli.export import Scene, obj
+from staf_cli.result import exports, journal, person_npz, tracks_csv
 from staf_cli.result import folder as result_folder
-from staf_cli.result import journal, person_npz, tracks_csv
 from tests.support.made_people import make_person, make_track, open_body
 from tests.support.made_records import make_record
 
@@ -152,12 +152,13 @@ def test_only_what_staf_wrote_is_tidied_away(tmp_path, tracks, people):
     write_tables(tmp_path, tracks, people)
     elsewhere = tmp_path.parent / "elsewhere"
     names = [
-        "overlay.mov",
-        "meshes/person_1/000001.obj",
-        "meshes/person_1/000001.ply",
-        "people.glb",
+        *("overlay.mov", "person_2.npz", "landmarks_2.npz"),
+        *("meshes/person_1/000001.obj", "meshes/person_1/000001.ply", "people.glb"),
     ]
-    theirs = ["overlay.srt", "meshes/hat.obj", "person_notes.npz", "notes/person_1/000001.obj"]
+    theirs = [
+        *("overlay.srt", "person_notes.npz", "person_1_edited.npz", "notes/person_1/000001.obj"),
+        *("meshes/hat.obj", "meshes/person_1/000001_edited.obj", "bvh/person_1.bvh"),
+    ]
     for name in names + theirs:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -165,11 +166,19 @@ def test_only_what_staf_wrote_is_tidied_away(tmp_path, tracks, people):
     (elsewhere / "person_1").mkdir(parents=True)
     (elsewhere / "person_1" / "000001.obj").write_text("another's")
     (tmp_path / "openpose").symlink_to(elsewhere / "person_1")
-    result_folder.remove_outdated(
-        tmp_path, ["tracks.csv", "person_1.npz", "meshes/person_[0-9]*/[0-9]*.ply"]
-    )
+    recorded = {
+        "obj": ["meshes/person_1/{000000..000001}.obj"],
+        "ply": ["meshes/person_1/000001.ply"],
+        "glb": ["people.glb"],
+        "openpose": ["openpose/000001.obj"],
+    }
+    (tmp_path / "exports.json").write_text(json.dumps(recorded))
+    result_folder.remove_outdated(tmp_path, ["tracks.csv", "person_1.npz"])
+    exports.remove_all_but(tmp_path, ["ply"])
     left = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
-    assert left == {"tracks.csv", "person_1.npz", "meshes/person_1/000001.ply", *theirs}
-    result_folder.remove_outdated(tmp_path, [])
-    assert not (tmp_path / "meshes" / "person_1").exists()
+    kept = {"tracks.csv", "person_1.npz", "meshes/person_1/000001.ply", "exports.json"}
+    assert left == {*kept, *theirs}
+    exports.remove_all_but(tmp_path, [])
+    assert not (tmp_path / "meshes" / "person_1" / "000001.ply").exists()
+    assert not (tmp_path / "exports.json").exists()
     assert (elsewhere / "person_1" / "000001.obj").exists()

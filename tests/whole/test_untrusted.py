@@ -20,6 +20,7 @@ import torch
 
 from staf_cli.core import files
 from staf_cli.core.errors import OutputError, StafError
+from staf_cli.result import exports
 from staf_cli.result import folder as result_folder
 from tests.support import made_clips, measured_process
 from tests.support.staf_child import Child
@@ -170,6 +171,8 @@ def test_folders_behind_links_are_neither_emptied_nor_filled(run, tmp_path):
     assert outcome.code == 1 and outcome.err.count("\n") == 1
     assert "meshes: is a link to another folder" in outcome.err
     result_folder.remove_outdated(folder, ())
+    (folder / "exports.json").write_text('{"obj": ["meshes/person_1/000001.obj", "../x"]}')
+    exports.remove_all_but(folder, ())
     files.remove_leftovers(folder)
     with pytest.raises(OutputError, match="is a link"):
         files.check_links(folder)
