@@ -99,6 +99,6 @@ def view(result: Path, no_browser: bool) -> None:
 
     path = report.locate(result).absolute()
     if no_browser:
-        click.echo(path)
+        print_line(str(path))
     elif not webbrowser.open(path.as_uri()):
         raise MissingTool(f"{path}: there is no browser here; open the file yourself")

@@ -63,7 +63,7 @@ def path_of_weights(name: str) -> None:
     """Print where NAME lies."""
     from staf_cli.checkpoints.registry import locate
 
-    click.echo(locate(name))
+    print_line(str(locate(name)))
 
 
 @weights.command("import")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,3 +59,14 @@ def test_two_commands_never_fill_one_folder(tmp_path):
             pass
         with open_ledger(tmp_path / "other"):
             pass
+
+
+def test_a_name_that_is_not_utf8_is_a_row_like_others(tmp_path):
+    clip = tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    row = Row(str(clip), clip.stem, "done", message=f"{clip}: fine")
+    output = tmp_path / os.fsdecode(b"lot\xff")
+    with open_ledger(output) as book:
+        book.add(row)
+    with open_ledger(output) as book:
+        assert book.row(clip, clip.stem) == row
+    assert "caf\\udce9.mp4" in (output / "summary.csv").read_text(encoding="utf-8")

@@ -11,6 +11,7 @@ import re
 import shutil
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import av
@@ -187,6 +188,44 @@ def test_names_of_videos_are_escaped_where_all_goes_well(run, tmp_path):
     assert all(line.isprintable() for line in outcome.out.splitlines())
     assert "\\x1b[2J[red]\\u202e:smile:\\n" in outcome.out
     assert (tmp_path / "out" / video.stem / "run.json").is_file()
+
+
+CAFE, LOT = os.fsdecode(b"caf\xe9"), os.fsdecode(b"lot\xff")  # no UTF-8
+
+
+def run_under_names_that_are_not_utf8(run, root):
+    """In every place that a name takes; in text they are escaped."""
+    video = made_clips.make_clip(root / "v.mp4", range(30)).rename(made(root / LOT) / f"{CAFE}.mp4")
+    out = root / f"out-{LOT}"
+    commands = [
+        ("run", video, "-o", out),
+        ("render", out / CAFE, "--plain"),
+        ("export", out / CAFE, "--format", "bvh"),
+        ("tracks", out / CAFE, "--rename", "1=anna"),
+        ("view", out / CAFE, "--no-browser"),
+    ]
+    for command in commands:
+        outcome = run(*command)
+        assert (outcome.code, outcome.err) == (0, ""), command
+        assert "out-lot\\udcff/caf\\udce9" in outcome.out
+        assert all(line.isprintable() for line in outcome.out.splitlines())
+    assert (out / CAFE / "bvh" / "person_1.bvh").is_file()
+    missing = run("run", root / f"{LOT}.mp4", "-o", out)
+    assert missing.code == 1 and "lot\\udcff.mp4: no such file" in missing.err
+
+
+def test_names_that_are_not_utf8_are_names_like_others(run, tmp_path):
+    run_under_names_that_are_not_utf8(run, tmp_path)
+
+
+def test_names_that_are_not_utf8_in_an_ascii_locale(tmp_path, monkeypatch):
+    for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    child = Child()
+    try:
+        run_under_names_that_are_not_utf8(partial(child.run, limit=120), tmp_path)
+    finally:
+        child.close()
 
 
 def test_a_name_of_dots_does_not_climb_out(run, tmp_path):
