@@ -12,9 +12,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from staf_cli.core.files import atomic, locked, printable
+from staf_cli.core.files import atomic, printable
+from staf_cli.core.locks import locked
 from staf_cli.core.version import __version__
 
+LOCK = ".summary.lock"  # while a command fills the folder
 CSV, JSON = "summary.csv", "summary.json"
 DONE, DAMAGED, NOBODY, FAILED = STATUSES = ("done", "damaged", "nobody", "failed")
 COLUMNS = (
@@ -113,8 +115,7 @@ def open_ledger(output: Path) -> Iterator[Ledger]:
     Raises:
         OutputError: another command is filling the folder.
     """
-    busy = "another staf is filling this folder; wait for it, or choose another --output"
-    with locked(output, "staf-ledger", busy):
+    with locked(output, LOCK, "another staf is filling this folder"):
         yield Ledger(output, _read(output / JSON))
 
 

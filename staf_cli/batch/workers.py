@@ -19,9 +19,9 @@ from typing import Any
 
 from staf_cli.batch.events import Event, Finished, Note, Started, progress_callback
 from staf_cli.batch.task import LESS_MEMORY, LoadWorker, Task, failed_row
-from staf_cli.core import files
 from staf_cli.core.errors import DONE, INTERRUPTED, StafError, describe
 from staf_cli.core.interrupts import cleanup
+from staf_cli.result import journal
 
 GRACE = 0.7  # s for a worker to clean up before it is killed
 KILLED = -9  # the exit code of a process that the system, or a user, has killed
@@ -125,7 +125,7 @@ def _replace(
         return
     if worker.task is not None:
         job = worker.task.job
-        files.remove_leftovers(job.folder)
+        journal.tidy(job.folder)
         if worker.process.exitcode == KILLED and job.name not in killed:
             killed.add(job.name)
             queue.append(worker.task)
@@ -186,7 +186,7 @@ def _end(workers: Sequence[_Worker]) -> None:
             worker.process.kill()
             worker.process.join()
         if worker.task is not None:
-            files.remove_leftovers(worker.task.job.folder)
+            journal.tidy(worker.task.job.folder)
 
 
 def _main(pipe: "Connection[Any, Any]", load: LoadWorker) -> None:

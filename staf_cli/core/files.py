@@ -1,4 +1,4 @@
-"""Atomic writes, hashes, locks, and the folder of the user's own data."""
+"""Atomic writes, hashes, and the folder of the user's own data."""
 
 import errno
 import hashlib
@@ -135,36 +135,6 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         except OSError as error:
             raise OutputError(cannot_write(path, error)) from error
-
-
-@contextmanager
-def locked(folder: Path, lock: str, busy: str) -> Iterator[None]:
-    """Keep other processes of this machine out of a folder for the block.
-
-    The lock is a file in the system's temporary folder, named by a hash of the folder's path:
-    the folder itself stays clean, and need not exist.
-
-    Args:
-        folder: What is locked.
-        lock: How the lock file's name begins; locks of different names do not meet.
-        busy: The error's text after the folder's path, where another process has the lock.
-
-    Raises:
-        OutputError: Another process has the lock.
-    """
-    from filelock import FileLock, Timeout  # not on machines that only train
-
-    path = str(folder.resolve()).encode(errors="surrogateescape")
-    name = f"{lock}-{hashlib.sha256(path).hexdigest()[:16]}.lock"
-    held = FileLock(Path(tempfile.gettempdir()) / name, timeout=0)
-    try:
-        held.acquire()
-    except Timeout as error:
-        raise OutputError(f"{printable(folder)}: {busy}") from error
-    try:
-        yield
-    finally:
-        held.release()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ finished clip is part of its run.json; while a clip is computed, its folder has 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from staf_cli.core.files import (
     atomic,
     check_links,
     digest,
-    locked,
     printable,
     read_json,
     remove_leftovers,
 )
+from staf_cli.core.locks import locked
 from staf_cli.core.numbered import unpack
 from staf_cli.result.run_record import (
     Facts,
@@ -34,6 +34,7 @@ from staf_cli.result.run_record import (
 
 RUN = "run.json"  # written last: a folder without it is not finished
 UNFINISHED = "unfinished.json"
+LOCK = ".staf.lock"  # while a process works in the folder
 EXPORT = "export "  # how the names of passes begin that write a format
 
 
@@ -248,7 +249,7 @@ def opened(folder: Path) -> Iterator[Journal]:
     """Keep other processes out of a folder for the block, and remove what killed ones left.
 
     Args:
-        folder: of a clip's results; it is not made here, so that a failed run leaves none.
+        folder: of a clip's results; a failed run leaves none where there was none.
 
     Yields:
         The folder's journal.
@@ -257,8 +258,7 @@ def opened(folder: Path) -> Iterator[Journal]:
         OutputError: another process is working on the same clip.
         KeyboardInterrupt: that of the block, with a note of the passes that are done.
     """
-    busy = "another staf is at work on this clip; wait for it, or choose another --output"
-    with locked(folder, "staf", busy):
+    with locked(folder, LOCK, "another staf is at work on this clip"):
         check_links(folder)
         remove_leftovers(folder)
         log = read(folder)
@@ -268,3 +268,15 @@ def opened(folder: Path) -> Iterator[Journal]:
             if log.passes:
                 stop.add_note(f"{printable(folder)} keeps: {', '.join(log.passes)}")
             raise
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a killed process left in a clip's folder, unless another one is at work there.
+
+    Args:
+        folder: of the clip's results; it need not exist.
+    """
+    with suppress(OutputError), opened(folder):
+        pass
+    with suppress(OSError):
+        folder.rmdir()  # where the process had not written anything yet
