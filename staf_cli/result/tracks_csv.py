@@ -1,8 +1,10 @@
 """tracks.csv: a line for each person and frame, with box and keypoints."""
 
+import codecs
 import csv
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TextIO
 
@@ -26,6 +28,7 @@ ROW = np.dtype(
 )
 LONGEST_LINE = 2**16  # letters; ours have about 600
 COLUMNS = ["person", "frame", "time", "x1", "y1", "x2", "y2", "score", "interpolated"]
+SEPARATORS = ",;\t"
 NAME = "name"  # the last column; tables without it are as good
 
 
@@ -55,7 +58,10 @@ def save(path: Path, tracks: Sequence[Track]) -> None:
 
 
 def load(path: Path) -> list[Track]:
-    """Read what `save` wrote, also after it was edited by hand.
+    """Read what `save` wrote, also after it was edited by hand or saved by a spreadsheet.
+
+    Columns are separated by commas, semicolons or tabs, numbers have a decimal point or comma, the
+    text is UTF-8, UTF-16 or Latin-1; empty rows and empty columns are left out.
 
     Args:
         path: of the table.
@@ -69,42 +75,112 @@ def load(path: Path) -> list[Track]:
     """
     if path.exists() and not path.is_file():  # reading a pipe would wait
         raise TracksError(f"{path}: is no file, but a folder or a device; run the clip again")
+    try:
+        return [_track(path, *one) for one in _people(path)]
+    except OSError as error:
+        raise TracksError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+    except (csv.Error, UnicodeError) as error:
+        raise TracksError(f"{path}: is no table of tracks ({error})") from error
+    except _BadLine as error:
+        raise TracksError(f"{path}, line {error.line}: {error}") from error
+
+
+def _people(path: Path) -> Iterator[tuple[int, str, bytearray]]:
+    """Read everybody's number, name and packed rows; _BadLine names a line that cannot be meant."""
     rows: dict[int, bytearray] = {}
     last: dict[int, int] = {}
     called: dict[int, str] = {}
+    with path.open(newline="", encoding=_encoding(path)) as stream:
+        for line, fields in _rows(stream):
+            try:
+                person, frame, name, packed = _parse(fields)
+            except (ValueError, OverflowError, struct.error) as error:
+                raise _BadLine(line, f"{error!s:.200}") from error
+            if last.get(person, frame - 1) >= frame:
+                raise _BadLine(line, "frames of a person must ascend")
+            if called.setdefault(person, name) != name:
+                before = called[person]
+                raise _BadLine(line, f"person {person} is {name!r} here and {before!r} before")
+            last[person] = frame
+            rows.setdefault(person, bytearray()).extend(packed)
+    for person in list(rows):
+        yield person, called[person], rows.pop(person)
+
+
+class _BadLine(Exception):
+    """A line that cannot be meant."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def _parse(fields: Mapping[str, str]) -> tuple[int, int, str, bytes]:
+    """Read a row: person, frame, the person's name, and the rest packed. Raises ValueError."""
+    numbers = [_number(fields, name) for name in COLUMNS + KEYPOINT_COLUMNS]
+    person, frame = _whole(numbers[0]), _whole(numbers[1])
+    _check_box(numbers[3:7])
+    packed = PACKED.pack(frame, *numbers[2:8], numbers[8] != 0, *numbers[9:])
+    return person, frame, _name(fields.get(NAME)), packed
+
+
+def _encoding(path: Path) -> str:
+    """Tell in which encoding a table was saved. Raises OSError where it cannot be read."""
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if start[1:2] == b"\0" or start[:1] == b"\0":  # the header is ASCII
+        return "utf-16-le" if start[1:2] == b"\0" else "utf-16-be"
+    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:  # Excel writes a BOM
-            reader = csv.DictReader(_lines(stream))
-            columns = COLUMNS + KEYPOINT_COLUMNS
-            names = set(reader.fieldnames or ())
-            absent = [name for name in columns if name not in names]
-            if absent:
-                raise TracksError(f"{path}, line 1: has no column {absent[0]}")
-            for fields in reader:
-                try:
-                    numbers = [float(fields[name]) for name in columns]
-                    person, frame = _whole(numbers[0]), _whole(numbers[1])
-                    _check_box(numbers[3:7])
-                    name = _name(fields.get(NAME))
-                    line = PACKED.pack(frame, *numbers[2:8], numbers[8] != 0, *numbers[9:])
-                except (TypeError, ValueError, OverflowError, struct.error) as error:
-                    raise TracksError(f"{path}, line {reader.line_num}: {error!s:.100}") from error
-                if last.get(person, frame - 1) >= frame:
-                    raise TracksError(
-                        f"{path}, line {reader.line_num}: frames of a person must ascend"
-                    )
-                if called.setdefault(person, name) != name:
-                    raise TracksError(
-                        f"{path}, line {reader.line_num}: person {person} is {name!r} here and "
-                        f"{called[person]!r} before"
-                    )
-                last[person] = frame
-                rows.setdefault(person, bytearray()).extend(line)
-    except OSError as error:
-        raise TracksError(f"{path}: {(error.strerror or str(error)).lower()}") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise TracksError(f"{path}: is no table of tracks ({error})") from error
-    return [_track(path, person, called[person], rows.pop(person)) for person in list(rows)]
+        with path.open("rb") as stream:
+            while part := stream.read(2**20):
+                decoder.decode(part)
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return "cp1252" if b"\0" not in start else "utf-8"
+    return "utf-8-sig"
+
+
+def _rows(stream: TextIO) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield each row that is not empty, by column, with the number of its line.
+
+    Args:
+        stream: of the table.
+
+    Yields:
+        The line's number, from 1, and its fields.
+
+    Raises:
+        _BadLine: the header lacks a column, or a row has more fields than it.
+        csv.Error: it is no table.
+    """
+    before, lines = 0, _lines(stream)
+    for header in lines:  # spreadsheets may put empty rows, or "sep=;", before it
+        before += 1
+        separator = max(SEPARATORS, key=header.count)
+        if not header.lower().startswith("sep=") and header.strip(f' "\r\n{SEPARATORS}'):
+            break
+    else:
+        raise _BadLine(1, f"has no column {COLUMNS[0]}; it is empty")
+    names = [name.strip() for name in next(csv.reader([header], delimiter=separator))]
+    for name in COLUMNS + KEYPOINT_COLUMNS:
+        if names.count(name) != 1:
+            what = "more than one" if name in names else "no"
+            raise _BadLine(before, f"has {what} column {name}; found {', '.join(names)!r:.80}")
+    reader = csv.reader(lines, delimiter=separator)
+    for fields in reader:
+        line = before + reader.line_num
+        if not any(field.strip() for field in fields):
+            continue
+        if any(field.strip() for field in fields[len(names) :]):
+            raise _BadLine(
+                line,
+                f"has {len(fields)} fields, the first line {len(names)} columns; save it "
+                "with semicolons between columns if numbers have decimal commas",
+            )
+        yield line, dict(zip(names, fields, strict=False))
 
 
 def _lines(stream: TextIO) -> Iterator[str]:
@@ -113,6 +189,20 @@ def _lines(stream: TextIO) -> Iterator[str]:
         if len(line) == LONGEST_LINE:
             raise csv.Error("a line is too long")
         yield line
+
+
+def _number(fields: Mapping[str, str], name: str) -> float:
+    """A field's number, with decimal point or comma. Raises ValueError where it is none."""
+    text = fields.get(name, "").strip()
+    one_comma = text.count(",") == 1 and "." not in text
+    try:
+        number = float(text.replace(",", ".") if one_comma else text)
+    except ValueError as error:
+        found = f"could not convert {text!r:.40} to a number" if text else "nothing"
+        raise ValueError(f"{found} in column {name}") from error
+    if not isfinite(number):
+        raise ValueError(f"{text!r:.40} in column {name} is not finite")
+    return number
 
 
 def _whole(number: float) -> int:
