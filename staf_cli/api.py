@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain, islice
+from numbers import Real
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -91,6 +92,7 @@ __all__ = [
 PathLike = str | os.PathLike[str]
 DEFAULTS = Options()
 RECOVERY_DEFAULTS = RecoveryOptions()
+LARGEST_BOX = 20  # sides of the image
 TICK = Fraction(1, 90_000)  # s, of the clock on which frames given here are put
 GIVEN = "frames given in Python"  # in place of a video's path
 SAVED = "saved from Python"  # in place of the clip that a journal's passes are of
@@ -138,7 +140,11 @@ class Human:
         Raises:
             UsageError: the person is not in that frame.
         """
-        index, own = operator.index(frame), self.motion.frame
+        own = self.motion.frame
+        try:
+            index = operator.index(frame)
+        except TypeError as error:
+            raise UsageError(f"frame is {frame!r:.60}: give the frame's index") from error
         row = int(np.searchsorted(own, index))
         if row == len(own) or own[row] != index:
             raise UsageError(
@@ -164,7 +170,7 @@ class Human:
         mesh: NDArray[np.float32] = vertices(self.motion, self.body, slice(row, row + 1))[0]
         return mesh
 
-    def pixels(self, points: NDArray[np.floating[Any]]) -> Float:
+    def pixels(self, points: ArrayLike) -> Float:
         """Project points into the image.
 
         The camera is a pinhole with `motion.focal_length` px and its centre in the image's.
@@ -174,9 +180,15 @@ class Human:
 
         Returns:
             (..., 2) px.
+
+        Raises:
+            UsageError: these are no points.
         """
         width, height = self.motion.image_size
-        placed = torch.from_numpy(np.asarray(points, np.float64))
+        array = _array("points", points)
+        if array.shape[-1:] != (3,):
+            raise UsageError(f"points: shape {array.shape}, give (..., 3) m")
+        placed = torch.from_numpy(array.astype(np.float64))
         seen: Float = project(placed, self.motion.focal_length, (width / 2, height / 2)).numpy()
         return seen
 
@@ -225,7 +237,7 @@ class Result:
             UsageError: the folder holds what `staf run` made.
             OutputError: the folder cannot be written.
         """
-        target = Path(folder)
+        target = _path(folder)
         files.check_writable(target)
         with journal.opened(target) as log:
             saved_before = log.track_facts is not None and log.track_facts.of == SAVED
@@ -270,20 +282,23 @@ class Result:
             OutputError: the folder cannot be written.
         """
         check_exports([name])
+        target = _path(folder)
         tracks, people = [one.track for one in self.people], [one.motion for one in self.people]
         scene = Scene(tracks, people, self.people[0].body, self.frames)
-        return list(exports.write(Path(folder), name, scene))
+        return list(exports.write(target, name, scene))
 
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
     """Where one person is in a sequence of frames: what `recover` is given.
 
-    Boxes are used as they are: smooth ones make smooth people.
+    Boxes are used as they are: smooth ones make smooth people. Lists and torch tensors become
+    arrays.
 
     Raises:
         UsageError: arrays have other shapes or numbers that are not finite, a box has no area,
-            frames do not ascend, or the name cannot be shown on a line.
+            frames do not ascend, a confidence is not in [0, 1], or the name cannot be shown on a
+            line.
     """
 
     box: NDArray[Any]  # (F, 4) x1, y1, x2, y2 px, around all of the person
@@ -292,7 +307,10 @@ class Boxes:
     name: str = ""
 
     def __post_init__(self) -> None:
-        count = len(self.box)
+        for name in ("box", "frame", "kp2d"):
+            if name == "box" or getattr(self, name) is not None:
+                object.__setattr__(self, name, _array(f"Boxes.{name}", getattr(self, name)))
+        count = len(self.box) if self.box.ndim else 1
         shapes = {"box": (count, 4), "frame": (count,), "kp2d": (count, 17, 3)}
         for name, shape in shapes.items():
             array = getattr(self, name)
@@ -308,6 +326,13 @@ class Boxes:
             raise UsageError("Boxes.box: is empty; leave out who is nowhere")
         if not (self.box[:, :2] < self.box[:, 2:]).all():
             raise UsageError("Boxes.box: needs x1 < x2 and y1 < y2 in every row")
+        if (
+            self.kp2d is not None
+            and not ((self.kp2d[..., 2] >= 0) & (self.kp2d[..., 2] <= 1)).all()
+        ):
+            raise UsageError("Boxes.kp2d: needs confidences from 0 to 1 beside x and y")
+        if not isinstance(self.name, str):
+            raise UsageError(f"Boxes.name is {self.name!r:.60}: give text")
         if not self.name.isprintable() or len(self.name) > LONGEST_NAME:
             raise UsageError(f"Boxes.name: has up to {LONGEST_NAME} letters")
         if self.frame is not None:
@@ -392,9 +417,12 @@ def run(
         WeightsError: weights or detector are missing; also what else `prepare` raises.
     """
     _check_kind(options, Options)
-    summary, tools = run_single(Path(path), Path(output), options, watch, _warn, tools)
+    if tools is not None:
+        _check_tools(options.recovery, tools)
+    place = _path(path)
+    summary, tools = run_single(place, _path(output), options, watch, _warn, tools)
     if summary.damage:
-        _warn([f"{files.printable(Path(path))}: is damaged; everything readable was done"])
+        _warn([f"{files.printable(place)}: is damaged; everything readable was done"])
     return _loaded(summary.folder, tools.body)
 
 
@@ -411,7 +439,7 @@ def load(folder: PathLike) -> Result:
         TracksError: the folder is no result, or is damaged.
         BodyError: the result's body is not on this machine.
     """
-    return _loaded(Path(folder), None)
+    return _loaded(_path(folder), None)
 
 
 def _loaded(folder: Path, body: Body | None) -> Result:
@@ -446,7 +474,7 @@ def read_frames(path: PathLike, span: Span = WHOLE, fps: float | None = None) ->
         VideoError: it cannot be read.
         UsageError: `fps` is given for a video.
     """
-    clip = video.probe(Path(path), span, fps)
+    clip = video.probe(_path(path), span, _rate(fps))
     return video.frames(clip, video.inspect(clip))
 
 
@@ -467,8 +495,9 @@ def recover(
     whole image (recovery/placement.py).
 
     Args:
-        frames: images (H, W, 3) uint8 RGB, all of one size, looked at one by one and not kept;
-            those after the last box are not taken. The first has index 0.
+        frames: images (H, W, 3) uint8 RGB, all of one size: arrays, torch tensors or PIL pictures,
+            looked at one by one and not kept; those after the last box are not taken. The first
+            has index 0.
         boxes: one `Boxes` for each person; they become persons 1, 2, ... in this order.
         fps: frames a second; either this or times.
         times: (N,) s, ascending, one for each frame.
@@ -485,8 +514,9 @@ def recover(
         WeightsError: weights are missing or do not fit; also what `prepare_recovery` raises.
     """
     _check_kind(options, RecoveryOptions)
-    if not boxes:
-        raise UsageError("no boxes: give one Boxes for every person")
+    boxes = _people(boxes)
+    if tools is not None:
+        _check_tools(options, tools)
     count = 1 + max(int(one.indices[-1]) for one in boxes)
     time, rate = _clock(fps, times, count)
     tracks = [_track(number, one, time) for number, one in enumerate(boxes, 1)]
@@ -497,6 +527,8 @@ def recover(
     coming = _frames(frames, time)
     first = next(coming)
     height, width = first.image.shape[:2]
+    for number, one in enumerate(boxes, 1):
+        _check_place(number, one, width, height)
     clip = Clip(Path(GIVEN), width, height, rate, TICK, count, has_audio=False)
     source, spool = Source(clip, video.Damage(), ""), MemorySpool(len(tracks))
     passing: Iterable[Frame] = chain([first], coming)
@@ -524,11 +556,11 @@ def _clock(fps: float | None, times: ArrayLike | None, count: int) -> tuple[Floa
     """When each of so many frames is shown, (count,) s, and how many come a second."""
     if (fps is None) == (times is None):
         raise UsageError("give either fps or times")
-    if fps is not None:
+    if (fps := _rate(fps)) is not None:
         if not 0 < fps < math.inf:
             raise UsageError(f"fps is {fps}: give frames per second, above 0")
         return np.arange(count) / fps, float(fps)
-    time = np.asarray(times, np.float64)
+    time = _array("times", times).astype(np.float64)
     if time.ndim != 1 or len(time) < max(2, count):
         raise UsageError(
             f"times has shape {time.shape}: give ({max(2, count)},) seconds, one a frame"
@@ -556,7 +588,12 @@ def _track(number: int, boxes: Boxes, time: Float) -> Track:
 def _frames(images: Iterable[Image], time: Float) -> Iterator[Frame]:
     """As many images as there are times. Raises UsageError where they are none, or too few."""
     size, came = None, 0
-    for index, image in enumerate(islice(images, len(time))):
+    if isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable):
+        raise UsageError(
+            f"frames is {images!r:.60}: give images, such as (f.image for f in read_frames(path))"
+        )
+    for index, given in enumerate(islice(images, len(time))):
+        image = _image(index, given)
         size = size or image.shape
         if image.shape != size or image.ndim != 3 or size[2] != 3 or image.dtype != np.uint8:
             raise UsageError(
@@ -568,6 +605,93 @@ def _frames(images: Iterable[Image], time: Float) -> Iterator[Frame]:
         yield Frame(index, round(at / TICK), at, image)
     if came < len(time):
         raise UsageError(f"frames: only {came} came, and there is a box in frame {len(time) - 1}")
+
+
+def _image(index: int, given: Any) -> NDArray[Any]:
+    """An image as an array. Raises UsageError for what is none."""
+    if given is None:
+        raise UsageError(f"frame {index} is None: its picture could not be read; check its path")
+    if isinstance(given, str | bytes | os.PathLike):
+        raise UsageError(f"frame {index} is a file name, {given!r:.60}: give the picture itself")
+    if hasattr(given, "convert"):  # of PIL, which knows colours and transparency of its own
+        given = given.convert("RGB")
+    return _array(f"frame {index}", given.image if isinstance(given, Frame) else given)
+
+
+def _array(name: str, given: Any) -> NDArray[Any]:
+    """Numbers as an array: also lists and torch tensors. Raises UsageError for anything else."""
+    if isinstance(given, torch.Tensor):
+        given = given.detach().cpu().numpy()
+    try:
+        array = np.asarray(given)
+    except (TypeError, ValueError) as error:  # rows of different lengths
+        raise UsageError(f"{name}: no array can be made of it ({error!s:.100})") from error
+    if array.dtype.kind not in "biuf":
+        if isinstance(given, np.ndarray):
+            raise UsageError(f"{name}: shape {array.shape} {array.dtype}, give numbers")
+        raise UsageError(f"{name} is {given!r:.60}: give numbers")
+    return array
+
+
+def _rate(fps: Any) -> float | None:
+    if fps is not None and (isinstance(fps, bool) or not isinstance(fps, Real)):
+        raise UsageError(f"fps is {fps!r:.60}: give a number")
+    return fps  # type: ignore[return-value]  # numpy's numbers do as well
+
+
+def _path(given: Any) -> Path:
+    """A path. Raises UsageError for what is none, such as the number of a camera."""
+    try:
+        return Path(os.fsdecode(given))
+    except TypeError as error:
+        raise UsageError(f"{given!r:.60} is no path: give the name of a file or folder") from error
+
+
+def _people(boxes: Any) -> list[Boxes]:
+    """The boxes of all people, or of one. Raises UsageError for anything else."""
+    given = [boxes] if isinstance(boxes, Boxes) else boxes
+    if not isinstance(given, Iterable):
+        raise UsageError(f"boxes is {given!r:.60}: give one Boxes for every person")
+    people = list(given)
+    if not people:
+        raise UsageError("no boxes: give one Boxes for every person")
+    for number, one in enumerate(people):
+        if not isinstance(one, Boxes):
+            raise UsageError(f"boxes[{number}] is {type(one).__name__}: give Boxes(box) of it")
+    return people
+
+
+def _check_place(number: int, boxes: Boxes, width: int, height: int) -> None:
+    """Raise UsageError for boxes and keypoints that cannot be pixels of this image."""
+    image = f"the image has {width} x {height} px"
+    points = None if boxes.kp2d is None else boxes.kp2d[boxes.kp2d[..., 2] > 0, :2]
+    for name, values in (("box", boxes.box), ("kp2d", points)):
+        if values is not None and len(values) and values.min() >= 0 and values.max() <= 1:
+            raise UsageError(
+                f"person {number}: {name} is in 0..1, {image}; "
+                "multiply x by its width and y by its height"
+            )
+    x1, y1, x2, y2 = boxes.box.astype(np.float64).T
+    outside = (x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height)
+    huge = np.maximum(x2 - x1, y2 - y1) > LARGEST_BOX * max(width, height)
+    for wrong, what in ((outside, "wholly outside"), (huge, "far larger than the image")):
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise UsageError(
+                f"person {number}, frame {boxes.indices[row]}: the box {boxes.box[row].tolist()} "
+                f"is {what}, {image}"
+            )
+
+
+def _check_tools(options: RecoveryOptions, tools: Recovery) -> None:
+    """Raise UsageError where the options ask for other weights or another body than are loaded."""
+    loaded = {"weights": tools.weights.rsplit(maxsplit=1)[0], "body": tools.body.name}
+    for name, own in loaded.items():
+        wanted = getattr(options, name)
+        if wanted is not None and own not in (wanted, Path(wanted).stem):
+            raise UsageError(
+                f"options ask for {name} {wanted}, the tools have {own}; prepare them with the same"
+            )
 
 
 def _check_kind(options: object, kind: type[Options] | type[RecoveryOptions]) -> None:

@@ -14,6 +14,7 @@ records as they are.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from math import inf
+from numbers import Real
 from typing import Any, Literal
 
 from staf_cli.core.errors import UsageError
@@ -92,14 +93,16 @@ def check_options(record: Any) -> None:
         record: an instance of a dataclass with fields made by `option`.
 
     Raises:
-        UsageError: a number is out of range; the message names what to choose.
+        UsageError: a number is out of range, or none; the message names what to choose.
     """
     for one in fields(record):
         spec: OptionSpec | None = one.metadata.get(SPEC)
         value = getattr(record, one.name)
-        if spec and spec.valid and value is not None and value not in spec.valid:
+        if not spec or not spec.valid or value is None:
+            continue
+        if not isinstance(value, Real) or float(value) not in spec.valid:
             name = spec.name.removeprefix("--") or one.name.replace("_", "-")
-            raise UsageError(f"{name} is {value}: {spec.advice}")
+            raise UsageError(f"{name} is {value!s:.60}: {spec.advice}")
 
 
 def names(text: str) -> tuple[str, ...]:

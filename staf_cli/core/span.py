@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from math import inf
+from numbers import Real
 
 from staf_cli.core.errors import UsageError
 from staf_cli.core.options import option
@@ -51,6 +52,11 @@ class Span:
 
     def __post_init__(self) -> None:
         """Check both ends."""
+        for name, time in (("start", self.start), ("end", self.end)):
+            if time is not None and not isinstance(time, Real):
+                raise UsageError(f"{name} is {time!r:.60}: give a time in seconds")
+        if self.start is None:
+            raise UsageError("start is None: give a time in seconds, such as 0")
         if not 0 <= self.start < inf:
             raise UsageError(f"start is {self.start:g}: choose a time in seconds, 0 or later")
         if self.end is not None and not self.start < self.end < inf:

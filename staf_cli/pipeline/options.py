@@ -100,6 +100,11 @@ class Options:
 
     def __post_init__(self) -> None:
         check_options(self)
+        for name, kind in NESTED.items():
+            if not isinstance(getattr(self, name), kind):
+                raise UsageError(
+                    f"{name} is {getattr(self, name)!r:.60}: give {kind.__name__}(...)"
+                )
         check_exports(self.export)
 
     def to_json(self) -> dict[str, Any]:
@@ -140,6 +145,14 @@ class Options:
         return cls(**{**others, **nested})
 
 
+NESTED: Mapping[str, type] = {
+    "span": Span,
+    "tracks": TrackOptions,
+    "recovery": RecoveryOptions,
+    "look": Look,
+}
+
+
 def check_exports(formats: Sequence[str]) -> None:
     """Check that every format is one that `staf export` writes.
 
@@ -149,6 +162,6 @@ def check_exports(formats: Sequence[str]) -> None:
     Raises:
         UsageError: one is unknown.
     """
-    for name in formats:
+    for name in [formats] if isinstance(formats, str) else formats:
         if name not in EXPORT_FORMATS:
             raise UsageError(f"unknown format {name!r}; choose from {', '.join(EXPORT_FORMATS)}")
