@@ -311,3 +311,12 @@ def test_files_named_in_the_design_exist():
 
 def test_few_modules_are_at_the_package_root():
     assert len(list((ROOT / "staf_cli").glob("*.py"))) <= 6
+
+
+def test_start_frames_for_blender_keep_people_in_time():
+    """Blender's bvh importer takes a start frame below 1 for 1."""
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    found = re.search(r"\*Start Frame\* to the person's `first` \+ (\d+)", text)
+    assert found is not None
+    late = {max(1, first + int(found[1])) - first for first in (0, 1, 37)}
+    assert len(late) == 1
