@@ -30,6 +30,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from staf_cli import video
+from staf_cli.batch.clips import local_path
 from staf_cli.batch.single import run_single
 from staf_cli.body.posing import vertices
 from staf_cli.body.skinning import Body
@@ -474,7 +475,7 @@ def read_frames(path: PathLike, span: Span = WHOLE, fps: float | None = None) ->
         VideoError: it cannot be read.
         UsageError: `fps` is given for a video.
     """
-    clip = video.probe(_path(path), span, _rate(fps))
+    clip = video.probe(local_path(_path(path)), span, _rate(fps))
     return video.frames(clip, video.inspect(clip))
 
 

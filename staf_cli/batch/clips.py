@@ -9,11 +9,13 @@ OUT/x.mov/).
 
 import hashlib
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path, PurePath
+from urllib.parse import unquote_to_bytes
 
 from staf_cli.batch.options import Choice
 from staf_cli.core.errors import UsageError, VideoError, reason_of
@@ -28,6 +30,7 @@ VIDEOS = frozenset({
 })
 # fmt: on
 RESULTS = (RUN, UNFINISHED)  # a folder with one of these is an earlier result
+ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/{1,3}(.*)", re.DOTALL)  # Path takes slashes
 LEDGER = ("summary.csv", "summary.json")  # names in OUT that no clip may take
 
 
@@ -87,9 +90,10 @@ def gather(
         VideoError: no clip is found at all, or a folder cannot be read or has none.
     """
     notes: list[str] = []
-    found = [clip for path in arguments for clip in _expand(path, choice, output)]
+    found = [clip for path in arguments for clip in _expand(_noted(path, notes), choice, output)]
     for path in lists:
         for number, line in _lines(path):
+            line = _noted(line, notes)
             if not line.exists():
                 notes.append(f"{printable(path)}, line {number}: no such file {printable(line)}")
             found += _expand(line, choice, output)
@@ -113,6 +117,7 @@ def single_job(video: Path, output: Path) -> Job:
     Returns:
         The job, under its shortest name.
     """
+    video = local_path(video)
     path = _named(video, 0).path
     return Job(video, output / path, path.as_posix())
 
@@ -129,7 +134,41 @@ def is_single_clip(path: Path) -> bool:
     Raises:
         VideoError: the folder cannot be read.
     """
+    path = local_path(path)
     return not path.is_dir() or _is_picture_folder(path)
+
+
+def local_path(path: Path) -> Path:
+    """Make a path of what was given as a video: file:// is taken off.
+
+    Args:
+        path: the argument; an address in it may have lost one of its slashes.
+
+    Returns:
+        The path of a file or folder; it need not exist.
+
+    Raises:
+        VideoError: it is an address on the network, or the number of a camera.
+    """
+    text = str(path)
+    address = ADDRESS.fullmatch(text)
+    if (address is None and not text.isdigit()) or path.exists():
+        return path
+    if address is None:
+        raise VideoError(f"{text}: no such file; cameras are not read: record a video, and name it")
+    if address[1].lower() == "file":
+        place = "/" + address[2].removeprefix("localhost/")
+        return Path(os.fsdecode(unquote_to_bytes(os.fsencode(place))))
+    raise VideoError(f"{text}: is an address; download the video first, and name the file")
+
+
+def _noted(path: Path, notes: list[str]) -> Path:
+    """The same as `local_path`; what is no path is noted, and a clip that will fail."""
+    try:
+        return local_path(path)
+    except VideoError as error:
+        notes.append(str(error))
+        return path
 
 
 def _is_picture_folder(folder: Path) -> bool:
@@ -141,7 +180,7 @@ def _is_picture_folder(folder: Path) -> bool:
 
 def _expand(path: Path, choice: Choice, output: Path) -> Iterator[_NamedClip]:
     """Yield the clips of one argument."""
-    if is_single_clip(path):
+    if not path.is_dir() or _is_picture_folder(path):
         yield _named(path, 0)
         return
     found = False
@@ -202,10 +241,12 @@ def _lines(path: Path) -> Iterator[tuple[int, Path]]:
         raise UsageError(message) from error
     for number, line in enumerate(text.split("\n"), 1):
         name = line.strip()
+        if len(name) > 1 and name[0] == name[-1] and name[0] in "\"'":  # as a shell writes it
+            name = name if (path.parent / name).exists() else name[1:-1].strip()
         if "\0" in name:
             raise UsageError(f"{printable(path)}, line {number}: no path; is this a text file?")
         if name and not name.startswith("#"):
-            yield number, path.parent / name
+            yield number, Path(name) if ADDRESS.fullmatch(name) else path.parent / name
 
 
 def _named(video: Path, depth: int) -> _NamedClip:

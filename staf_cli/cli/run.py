@@ -9,7 +9,7 @@ import click
 from staf_cli.batch.options import Choice, PoolOptions
 from staf_cli.cli.options import FILE, FOLDER, quiet_option, record_options
 from staf_cli.cli.output import ERR, OUT, print_line, print_notes, print_warning, progress_watch
-from staf_cli.core.errors import DAMAGED, DONE, UsageError
+from staf_cli.core.errors import DAMAGED, DONE, UsageError, counted
 from staf_cli.pipeline.options import Options
 
 if TYPE_CHECKING:
@@ -95,8 +95,7 @@ def print_summary(summary: "Summary") -> None:
     """
     people = len(summary.people)
     print_line(
-        f"{people} {'person' if people == 1 else 'people'} in "
-        f"{summary.frames} {'frame' if summary.frames == 1 else 'frames'}"
+        f"{people} {'person' if people == 1 else 'people'} in {counted(summary.frames, 'frame')}"
     )
     for person in summary.people:
         gaps = f", {person.interpolated} interpolated" * bool(person.interpolated)
@@ -115,6 +114,8 @@ def _rates(seconds: Mapping[str, float], frames: int) -> str:
 
 
 def _warn_of_damage(damage: "Damage") -> None:
-    parts = [f"{damage.packets} damaged packets"] if damage.packets else []
-    parts += [f"about {damage.missing} packets missing at the end"] if damage.missing else []
+    parts = [counted(damage.packets, "damaged packet")] if damage.packets else []
+    parts += (
+        [f"about {counted(damage.missing, 'packet')} missing at the end"] if damage.missing else []
+    )
     print_warning(f"the video is damaged ({', '.join(parts)}); everything readable was done")

@@ -38,15 +38,33 @@ def choose_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    unusable = f"device {name!r} cannot be used here; try --device auto"
     if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
-        raise MissingTool(unusable)
+        raise MissingTool(
+            f"device {name!r} is unknown: choose auto, cpu, cuda, cuda:1 (the second card) or mps"
+        )
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise MissingTool(unusable) from error
+        reason = _why_unusable(name, error)
+        raise MissingTool(
+            f"device {name!r} cannot be used here: {reason}; try --device auto"
+        ) from error
     return device
+
+
+def _why_unusable(name: str, error: Exception) -> str:
+    """Say in a few words why a device that torch knows cannot be used."""
+    kind, _, number = name.partition(":")
+    if kind == "cuda" and torch.version.cuda is None and torch.version.hip is None:
+        return "the installed torch is for CPUs alone"
+    if kind == "cuda" and not torch.cuda.is_available():
+        return "no graphics card with a driver that torch can use is found"
+    if kind == "cuda" and number.isdigit() and int(number) >= torch.cuda.device_count():
+        return f"the cards here are numbered 0 to {torch.cuda.device_count() - 1}"
+    if kind == "mps" and not torch.backends.mps.is_available():
+        return "mps is for Macs with Apple's own processors"
+    return f"torch says {' '.join(str(error).split())[:150]}"
 
 
 def choose_dtype(device: torch.device, precision: Precision) -> torch.dtype:

@@ -27,6 +27,11 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def counted(number: int, what: str) -> str:
+    """Say how many there are: 1 frame, 2 frames."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 class StafError(Exception):
     """An error that is reported to the user in one line; the message names what to do next.
 

@@ -61,7 +61,8 @@ def watch(console: Console, what: str, items: Iterable[Item], total: int | None)
         for item in items:
             yield item
             count += 1
-        console.print(f"{what}: {count} {unit}")
+        one = {"stretches": "stretch"}.get(unit, unit.removesuffix("s"))
+        console.print(f"{what}: {count} {one if count == 1 else unit}")
         return
     columns = (
         TextColumn("{task.description:<10}"),

@@ -11,7 +11,7 @@ import numpy as np
 
 from staf_cli import video
 from staf_cli.body.skinning import Body
-from staf_cli.core.errors import one_line
+from staf_cli.core.errors import counted, one_line
 from staf_cli.core.records import Bools, Clip, Track, TrackRow
 from staf_cli.export.motion import JOINT_NAMES
 from staf_cli.rendering import person_colour
@@ -77,7 +77,7 @@ def gather(
 
 def _subtitle(people: int, frames: int, clip: Clip) -> str:
     who = "1 person" if people == 1 else f"{people} people"
-    return f"{who} in {frames} frames, {readable_time(frames / clip.fps)}"
+    return f"{who} in {counted(frames, 'frame')}, {readable_time(frames / clip.fps)}"
 
 
 def _pictures(
@@ -111,7 +111,7 @@ def _person(one: Measures, points: int) -> Json:
         "number": one.id,
         "name": one.name,
         "colour": f"#{red:02x}{green:02x}{blue:02x}",
-        "summary": f"in {len(one.frame)} frames{bridged}",
+        "summary": f"in {counted(len(one.frame), 'frame')}{bridged}",
         "there": list(_bars(one, there)),
         "bridged": list(_bars(one, one.interpolated)),
         "error": curve(one.time, one.error, most),
@@ -166,7 +166,8 @@ def _settings(record: RunRecord) -> Iterator[tuple[str, str]]:
     if source.start or source.end is not None:
         end = "its end" if source.end is None else f"{source.end} s"
         yield "Stretch", f"{source.start} s to {end}"
-    wrong = f"{damage.packets} damaged places, {damage.missing} pictures missing at the end"
+    missing = counted(damage.missing, "picture")
+    wrong = f"{counted(damage.packets, 'damaged place')}, {missing} missing at the end"
     yield "Damage", wrong if damage else "none found"
     if effect := record.smoothing:
         before, after = effect.acceleration_before, effect.acceleration_after

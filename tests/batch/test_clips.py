@@ -177,3 +177,24 @@ def test_a_folder_of_pictures_is_one_clip(put):
     assert single_job(Path("seq"), Path("out")).folder == Path("out/seq")
     assert single_job(Path("clips/x.mp4"), Path("out")).folder == Path("out/x")
     assert single_job(Path("...mp4"), Path("out")).folder == Path("out/...mp4")
+
+
+@pytest.mark.parametrize("path", ["https://example.com/a.mp4", "rtsp://10.0.0.1/live", "0"])
+def test_what_is_no_file_is_said_so_and_stops_no_other(put, path):
+    put("b.mp4")
+    with pytest.raises(VideoError, match=r"is an address; download|cameras are not read"):
+        single_job(Path(path), Path("out"))
+    jobs, notes = gather([Path(path), Path("b.mp4")], [], Choice(), Path("out"))
+    assert len(jobs) == 2 and len(notes) == 1
+
+
+def test_file_addresses_and_quoted_lines_are_paths(put):
+    folder = put("my clip.mp4", "0")
+    address = f"file://{folder}/my%20clip.mp4"
+    for given in (address, address.replace("file://", "file://localhost")):
+        assert single_job(Path(given), Path("out")).video == folder / "my clip.mp4"
+    assert single_job(Path("0"), Path("out")).video == Path("0")  # a file of that name
+    lines = ['"my clip.mp4"', f"'{folder}/my clip.mp4'", address]
+    (folder / "list.txt").write_text("\n".join(lines))
+    jobs, notes = gather([], [folder / "list.txt"], Choice(), Path("out"))
+    assert [job.name for job in jobs] == ["my clip"] and notes == []
