@@ -23,7 +23,7 @@ from fractions import Fraction
 from itertools import chain, islice
 from numbers import Real
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 import torch
@@ -637,7 +637,7 @@ def _array(name: str, given: Any) -> NDArray[Any]:
 def _rate(fps: Any) -> float | None:
     if fps is not None and (isinstance(fps, bool) or not isinstance(fps, Real)):
         raise UsageError(f"fps is {fps!r:.60}: give a number")
-    return fps  # type: ignore[return-value]  # numpy's numbers do as well
+    return cast("float | None", fps)  # numpy's numbers do as well
 
 
 def _path(given: Any) -> Path:

@@ -10,6 +10,7 @@ import sys
 import weakref
 from dataclasses import fields, replace
 from itertools import count
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -491,10 +492,12 @@ def test_the_other_record_of_options_is_refused(function, options):
 
 # ── what is accepted as it is, and what is refused in one line ────────────────────────────
 
+loose: Any = staf  # its arguments here are not of the types that it states
+
 
 def one_of(tools, frames, people=None, **more):
     how = {"fps": 30, "tools": tools} | more
-    return staf.recover(frames, people or [boxes(9)], **how).people[0]
+    return loose.recover(frames, people or [boxes(9)], **how).people[0]
 
 
 def test_what_is_unambiguous_is_accepted(mean_pose_tools):
@@ -502,8 +505,8 @@ def test_what_is_unambiguous_is_accepted(mean_pose_tools):
     pil = [PIL.Image.fromarray(image) for image in images(9)]
     for frames in (pil, [torch.from_numpy(one) for one in images(9)], np.stack(images(9))):
         assert same(one_of(mean_pose_tools, frames).motion, want.motion)
-    listed = staf.Boxes(boxes(9).box.tolist(), frame=list(range(9)))
-    tensors = staf.Boxes(torch.tensor(boxes(9).box), frame=torch.arange(9))
+    listed = loose.Boxes(boxes(9).box.tolist(), frame=list(range(9)))
+    tensors = loose.Boxes(torch.tensor(boxes(9).box), frame=torch.arange(9))
     for people in ([listed], [tensors], listed):
         assert same(one_of(mean_pose_tools, images(9), people).motion, want.motion)
     assert same(one_of(mean_pose_tools, images(9), fps=np.float32(30)).motion, want.motion)
@@ -526,37 +529,37 @@ def keypoints(xy, confidence):
         (lambda t: one_of(t, images(9), fps=None, times=["a"] * 9), "times is"),
         (lambda t: one_of(t, images(9), [boxes(9).box]), r"boxes\[0\] is ndarray: give Boxes"),
         (lambda t: one_of(t, images(9), 7), "give one Boxes for every person"),
-        (lambda t: one_of(t, images(9), [staf.Boxes([[0.2, 0.2, 0.4, 0.9]] * 9)]), "is in 0..1"),
+        (lambda t: one_of(t, images(9), [loose.Boxes([[0.2, 0.2, 0.4, 0.9]] * 9)]), "is in 0..1"),
         (
             lambda t: one_of(t, images(9), [boxes(9, left=500)]),
             "frame 0: .* wholly outside, the im",
         ),
         (lambda t: one_of(t, images(9), [boxes(9, left=-30)]), "wholly outside"),
-        (lambda t: one_of(t, images(9), [staf.Boxes([[-1e9, -1e9, 1e9, 1e9]] * 9)]), "far larger"),
+        (lambda t: one_of(t, images(9), [loose.Boxes([[-1e9, -1e9, 1e9, 1e9]] * 9)]), "far larger"),
         (lambda t: one_of(t, images(9), [boxes(9, kp2d=keypoints(0.5, 1))]), "kp2d is in 0..1"),
         (lambda _: boxes(9, kp2d=keypoints(20, 80)), "confidences from 0 to 1"),
-        (lambda _: staf.Boxes(None), "Boxes.box is None: give numbers"),
-        (lambda _: staf.Boxes([]), "Boxes.box: "),
-        (lambda _: staf.Boxes([["a"] * 4]), "give numbers"),
-        (lambda _: staf.Boxes([[1, 2, 3, 4], [1, 2]]), "Boxes.box: no array"),
-        (lambda _: staf.Boxes(3), "Boxes.box: shape"),
+        (lambda _: loose.Boxes(None), "Boxes.box is None: give numbers"),
+        (lambda _: loose.Boxes([]), "Boxes.box: "),
+        (lambda _: loose.Boxes([["a"] * 4]), "give numbers"),
+        (lambda _: loose.Boxes([[1, 2, 3, 4], [1, 2]]), "Boxes.box: no array"),
+        (lambda _: loose.Boxes(3), "Boxes.box: shape"),
         (lambda _: boxes(9, name=3), "Boxes.name is 3: give text"),
         (
-            lambda t: one_of(t, images(9), options=staf.RecoveryOptions(weights="x")),
+            lambda t: one_of(t, images(9), options=loose.RecoveryOptions(weights="x")),
             "weights x, the",
         ),
         (lambda t: one_of(t, images(9), options={"fps": 3}), "options is dict"),
         (lambda t: one_of(t, images(9)).vertices(3.0), "frame is 3.0"),
         (lambda t: one_of(t, images(9)).pixels(np.zeros((5, 2))), "points: shape"),
         (lambda t: one_of(t, images(9)).pixels("a"), "points is 'a'"),
-        (lambda _: staf.run(None), "None is no path"),
-        (lambda _: staf.load(1.5), "1.5 is no path"),
-        (lambda _: staf.read_frames(0), "0 is no path"),
-        (lambda _: staf.read_frames("a.mp4", fps="3"), "fps is '3'"),
-        (lambda _: staf.RecoveryOptions(focal="800"), "focal is 800"),
-        (lambda _: staf.Options(recovery={"focal": 3}), "recovery is"),
-        (lambda _: staf.Options(export=["fbx"]), "unknown format 'fbx'"),
-        (lambda _: staf.Span("1", 2), "start is '1'"),
+        (lambda _: loose.run(None), "None is no path"),
+        (lambda _: loose.load(1.5), "1.5 is no path"),
+        (lambda _: loose.read_frames(0), "0 is no path"),
+        (lambda _: loose.read_frames("a.mp4", fps="3"), "fps is '3'"),
+        (lambda _: loose.RecoveryOptions(focal="800"), "focal is 800"),
+        (lambda _: loose.Options(recovery={"focal": 3}), "recovery is"),
+        (lambda _: loose.Options(export=["fbx"]), "unknown format 'fbx'"),
+        (lambda _: loose.Span("1", 2), "start is '1'"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(mean_pose_tools, call, complaint):
@@ -566,7 +569,7 @@ def test_what_cannot_be_meant_is_one_line(mean_pose_tools, call, complaint):
 
 
 def test_an_export_that_is_no_name_is_one_line(mean_pose_tools, tmp_path):
-    result = staf.recover(images(9), [boxes(9)], fps=30, tools=mean_pose_tools)
+    result = loose.recover(images(9), [boxes(9)], fps=30, tools=mean_pose_tools)
     for name in (["glb"], None, 3, "GLB"):
         with pytest.raises(staf.UsageError, match="unknown format"):
             result.export(name, tmp_path)
