@@ -40,7 +40,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
         raise MissingTool(
-            f"device {name!r} is unknown: choose auto, cpu, cuda, cuda:1 (the second card) or mps"
+            f"device {name!r} is unknown: choose --device auto, cpu, cuda or mps"
         )
     try:
         device = torch.device(name)
