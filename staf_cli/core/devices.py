@@ -39,9 +39,7 @@ def choose_device(name: str) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
-        raise MissingTool(
-            f"device {name!r} is unknown: choose --device auto, cpu, cuda or mps"
-        )
+        raise MissingTool(f"device {name!r} is unknown: choose --device auto, cpu, cuda or mps")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
