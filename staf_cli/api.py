@@ -476,6 +476,7 @@ def read_frames(path: PathLike, span: Span = WHOLE, fps: float | None = None) ->
         UsageError: `fps` is given for a video.
     """
     clip = video.probe(local_path(_path(path)), span, _rate(fps))
+    _warn(video.remarks(clip))
     return video.frames(clip, video.inspect(clip))
 
 

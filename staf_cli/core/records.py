@@ -66,6 +66,16 @@ def _check_arrays(record: object, **shapes: tuple[int, ...]) -> None:
 
 
 @dataclass(frozen=True)
+class Jump:
+    """A place in a file where the times of a stream jump, as those of joined recordings do."""
+
+    stream: int  # index of the stream in the file
+    packet: int  # number among the stream's packets, from 0, from which on the shift holds
+    time: int  # ticks of the file's own times, from which on it holds
+    shift: Fraction  # s that are added to these times, so that they go on
+
+
+@dataclass(frozen=True)
 class Clip:
     """A video file's own description, upright: rotation metadata is already applied."""
 
@@ -77,6 +87,7 @@ class Clip:
     frames: int | None  # as the container states; None where it does not
     has_audio: bool
     span: Span = WHOLE  # the stretch of the file that the clip is
+    jumps: tuple[Jump, ...] = ()  # of pictures and sound, in the file's order
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -457,7 +457,8 @@ def write_report(
         VideoError: the overlay cannot be read.
         OutputError: the report cannot be written.
     """
-    key = key_of("report", __version__, log.passes["show"].key, asdict(record.damage))
+    read = [asdict(record.damage), record.video.remarks]
+    key = key_of("report", __version__, log.passes["show"].key, *read)
     if log.up_to_date("report", key):
         return
     start = time.perf_counter()
@@ -512,7 +513,7 @@ def _finish_run(
         frames=record.frames,
         damage=source.damage,
         seconds=dict(record.seconds),
-        notes=[*_left_out(log), *notes],
+        notes=[*record.video.remarks, *_left_out(log), *notes],
         reused=reused,
     )
 
@@ -571,7 +572,16 @@ def describe_run(
 def _describe_video(clip: Clip, sha256: str) -> VideoRecord:
     span = clip.span
     path = str(clip.path.absolute())
-    return VideoRecord(path, sha256, clip.width, clip.height, clip.fps, span.start, span.end)
+    return VideoRecord(
+        path=path,
+        sha256=sha256,
+        width=clip.width,
+        height=clip.height,
+        fps=clip.fps,
+        start=span.start,
+        end=span.end,
+        remarks=tuple(video.remarks(clip)),
+    )
 
 
 def _track_key(sha256: str, options: Options, tools: Tools) -> str:

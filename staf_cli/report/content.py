@@ -166,6 +166,8 @@ def _settings(record: RunRecord) -> Iterator[tuple[str, str]]:
     if source.start or source.end is not None:
         end = "its end" if source.end is None else f"{source.end} s"
         yield "Stretch", f"{source.start} s to {end}"
+    for line in source.remarks:
+        yield "Read otherwise", one_line(line)
     missing = counted(damage.missing, "picture")
     wrong = f"{counted(damage.packets, 'damaged place')}, {missing} missing at the end"
     yield "Damage", wrong if damage else "none found"

@@ -48,6 +48,11 @@ def _time(values: Mapping[str, Any], key: str) -> float:
     return value
 
 
+def _lines(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    lines = _value(values, key, list)
+    return tuple(_text({key: line}, key) for line in lines)
+
+
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
     return {key: _text(values, key) for key in values}
 
@@ -73,6 +78,7 @@ class VideoRecord:
     fps: float
     start: float  # s
     end: float | None  # s; None: to the end of the video
+    remarks: tuple[str, ...] = ()  # where it was not read just as the file has it
 
     @classmethod
     def from_json(cls, values: Json) -> "VideoRecord":
@@ -95,6 +101,7 @@ class VideoRecord:
             fps=_number(values, "fps"),
             start=_time(values, "start"),
             end=None if values.get("end") is None else _time(values, "end"),
+            remarks=_lines(values, "remarks") if "remarks" in values else (),
         )
 
 

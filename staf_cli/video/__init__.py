@@ -15,12 +15,15 @@ picture.py    a decoded picture made upright RGB; how large one may be
 seeking.py    where decoding may begin for a span of a clip
 sequence.py   a folder of pictures as a clip
 damage.py     strict decoding that counts what is damaged
+timeline.py   where a file's times jump
 reading.py    `probe` and `frames`
+remarks.py    `remarks`: what is not read just as the file has it
 writing.py    `write`; the user's own ffmpeg
 
 Times: a clip's clock starts where its file starts (0 is what a player shows as 0). Frame.pts
 counts ticks of Clip.time_base on that clock, exactly as in the file, so variable frame rates
-stay variable; audio is moved by the same start and stays in sync. A clip of a span has the
+stay variable; audio is moved by the same start and stays in sync. Where a file's own times jump
+(Clip.jumps), those of pictures and audio go on. A clip of a span has the
 same frames as the whole one, with the same index and time; what is written of it starts at 0.
 
 Pixels: RGB uint8, upright and square. A file's rotation or mirroring is applied, stretched
@@ -29,6 +32,7 @@ Pixels: RGB uint8, upright and square. A file's rotation or mirroring is applied
 
 from staf_cli.video.damage import Damage, inspect
 from staf_cli.video.reading import frames, probe
+from staf_cli.video.remarks import remarks
 from staf_cli.video.sequence import content_hash, is_sequence, pictures_in
 from staf_cli.video.writing import check_codec, suffix_for, write
 
@@ -41,6 +45,7 @@ __all__ = [
     "is_sequence",
     "pictures_in",
     "probe",
+    "remarks",
     "suffix_for",
     "write",
 ]

@@ -1,6 +1,6 @@
 """An open video file: its streams, its packets and what they decode to, damaged or not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -144,18 +144,18 @@ def decode(stream: Any, packet: Any) -> list[Any] | None:
     return pictures
 
 
-def decoded_pictures(container: Any, stream: Any, skipped: int = 0) -> Iterator[Any]:
+def decoded_pictures(packets: Iterable[Any], stream: Any, skipped: int = 0) -> Iterator[Any]:
     """Decode all pictures that can be decoded.
 
     Args:
-        container: The open file.
-        stream: One of its video streams.
+        packets: Those of the stream, None for each read error.
+        stream: The video stream.
         skipped: How many packets at the beginning are not decoded.
 
     Yields:
         PyAV's pictures, in presentation order.
     """
-    for number, packet in enumerate(packets_of(container, stream)):
+    for number, packet in enumerate(packets):
         if packet is not None and number >= skipped:
             yield from decode(stream, packet) or ()
     yield from decode(stream, None) or ()
@@ -176,7 +176,7 @@ def first_picture(container: Any, stream: Any, path: Path) -> Any:
         VideoError: Not one picture can be decoded.
     """
     stream.thread_type = "NONE"
-    for picture in decoded_pictures(container, stream):
+    for picture in decoded_pictures(packets_of(container, stream), stream):
         return picture
     if container.format.name == "webp_pipe":
         raise VideoError(

@@ -25,6 +25,7 @@ from staf_cli.video.container import (
 )
 from staf_cli.video.seeking import Entry, find_entry
 from staf_cli.video.sequence import count_damaged
+from staf_cli.video.timeline import continuous
 
 STATES_LENGTH = frozenset({"matroska,webm", "flv"})  # containers with a length but no full index
 LENGTH_TOLERANCE = 0.2  # s that an intact file's stated length may be off
@@ -76,7 +77,7 @@ def _count_container_errors(clip: Clip) -> int:
     with captured_errors() as messages, open_container(clip.path) as container:
         stream = video_stream(container, clip.path)
         start = start_of(container, stream)
-        for packet in packets_of(container, stream):
+        for packet in continuous(packets_of(container, stream), stream, clip.jumps):
             if packet is None or packet.pts is None or not packet.is_keyframe:
                 continue
             time = float((packet.pts - start) * clip.time_base)
@@ -150,7 +151,7 @@ def _decode_strictly(clip: Clip, thread_type: str, entry: Entry | None) -> Itera
         stream.thread_type = thread_type
         make_strict(stream.codec_context)
         start = start_of(container, stream)
-        for packet in packets_of(container):
+        for packet in continuous(packets_of(container), stream, clip.jumps):
             if packet is None:
                 yield _DecodedPacket(None, damaged=number >= skipped)
                 continue
@@ -207,7 +208,8 @@ def _count_missing(clip: Clip, end: Fraction) -> int:
         )
         if clip.span.end is None and is_truncated(container, clip.path):
             missing = max(1, missing)
-        if container.format.name not in STATES_LENGTH or container.duration is None:
+        stated_length = container.format.name in STATES_LENGTH and container.duration is not None
+        if not stated_length or clip.jumps:  # times that jump make a length of no meaning
             return missing
         stated = ((container.start_time or 0) + container.duration) / av.time_base
         wanted = float(start * clip.time_base) + (inf if clip.span.end is None else clip.span.end)

@@ -1,21 +1,23 @@
 """Reads videos and folders of pictures: their description, and their frames one by one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import av
 
 from staf_cli.core.errors import UsageError, VideoError
 from staf_cli.core.files import printable
-from staf_cli.core.records import Clip, Frame
+from staf_cli.core.records import Clip, Frame, Jump
 from staf_cli.core.span import WHOLE, Span
 from staf_cli.video.container import (
     audio_streams,
     decoded_pictures,
     first_picture,
     open_container,
+    packets_of,
     start_of,
     video_stream,
 )
@@ -29,6 +31,7 @@ from staf_cli.video.picture import (
 )
 from staf_cli.video.seeking import A_DAY, Entry, find_entry
 from staf_cli.video.sequence import probe_sequence, sequence_frames
+from staf_cli.video.timeline import continuous, find_jumps
 
 DEFAULT_FPS = 25.0  # where a file has none, as FFmpeg assumes
 
@@ -62,14 +65,16 @@ def probe(path: Path, span: Span = WHOLE, fps: float | None = None) -> Clip:
         matrix = display_matrix(first, path)
         width, height = upright_size(first, stream.sample_aspect_ratio, matrix)
         check_size(width, height, path)
+        jumps = find_jumps(path)
         clip = Clip(
             path=path,
             width=width,
             height=height,
-            fps=float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS),
+            fps=_rate(stream, jumps),
             time_base=stream.time_base,
             frames=stream.frames or None,
             has_audio=bool(audio_streams(container)),
+            jumps=jumps,
         )
         seconds = (container.duration or 0) / av.time_base
     if span == WHOLE:
@@ -81,14 +86,23 @@ def probe(path: Path, span: Span = WHOLE, fps: float | None = None) -> Clip:
     return clip
 
 
+def _rate(stream: Any, jumps: Sequence[Jump]) -> float:
+    """Return a stream's average rate, frames a second, without the time that it jumps over."""
+    rate = float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
+    added = [float(jump.shift) for jump in jumps if jump.stream == stream.index]
+    if not added or not stream.frames or not stream.average_rate:
+        return rate
+    return stream.frames / (stream.frames / rate + added[-1])  # the header has frames / duration
+
+
 def frames(clip: Clip, damage: Damage) -> Iterator[Frame]:
     """Decode a clip in presentation order, one frame at a time.
 
     Every pass over a clip yields the same frames: a clean clip is decoded by all cores, a damaged
     one by a single thread, because only that conceals errors the same way each time. Damaged
     frames are shown as well as possible. One that cannot be decoded at all leaves a gap in `pts`,
-    but none in `index`. A time that is missing or goes backwards is set to one frame after the
-    last one (a small step back: one tick).
+    but none in `index`. Where the file's times jump, they go on at the frame rate. A missing time
+    is set to one frame after the last one, one that is not after it to a tick after it.
 
     Of a span come exactly the frames that the whole clip has there, with the same index, time
     and pixels. Decoding of a clean clip begins at the last key frame before it (frames that were
@@ -135,7 +149,8 @@ def _frames_from(
         parallel = parallel and (entry is not None or clip.span.start == 0)
         stream.thread_type = "AUTO" if parallel else "NONE"
         start = start_of(container, stream)
-        for picture in decoded_pictures(container, stream, entry.packet if entry else 0):
+        packets = continuous(packets_of(container, stream), stream, clip.jumps)
+        for picture in decoded_pictures(packets, stream, entry.packet if entry else 0):
             if entry and picture.pts is not None and picture.pts < entry.pts:
                 continue
             image = upright_image(picture, clip.image_size, matrix)

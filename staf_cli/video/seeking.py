@@ -38,10 +38,10 @@ def find_entry(clip: Clip, first_picture: Any) -> Entry | None:
     Returns:
         None where decoding has to begin at the start of the file: because the span does, or
         because packets do not reliably count frames. That is so in damaged files, files that
-        begin between key frames or have no times, and with codecs whose pictures may be hidden
-        or consist of two fields.
+        begin between key frames, have no times or times that jump, and with codecs whose
+        pictures may be hidden or consist of two fields.
     """
-    if clip.span.start == 0 or first_picture.interlaced_frame:
+    if clip.span.start == 0 or clip.jumps or first_picture.interlaced_frame:
         return None
     with open_container(clip.path) as container:
         stream = video_stream(container, clip.path)

@@ -36,6 +36,7 @@ from staf_cli.video.container import (
     start_of,
     video_stream,
 )
+from staf_cli.video.timeline import continuous
 
 # Audio that players expect in these containers; any other is encoded again, as AAC.
 COPIED_AUDIO = {
@@ -346,7 +347,7 @@ def _copy_audio(
         # In ticks of 1 / rate s, which are fine enough for both times to be exact.
         numerator, rate = stream.time_base.as_integer_ratio()
         offset = round(start * rate)
-        for packet in packets_of(source, stream):
+        for packet in continuous(packets_of(source, stream), stream, clip.jumps):
             if packet is None or packet.dts is None:
                 continue
             packet.pts = (packet.dts if packet.pts is None else packet.pts) * numerator - offset
@@ -366,7 +367,8 @@ def _encode_audio(
     with open_container(clip.path) as source:
         stream = source.streams[index]
         offset = round(start / stream.time_base)
-        for packet in chain(filter(None, packets_of(source, stream)), [None]):
+        packets = continuous(packets_of(source, stream), stream, clip.jumps)
+        for packet in chain(filter(None, packets), [None]):
             for samples in decode(stream, packet) or ():
                 if samples.pts is not None:
                     samples.pts -= offset

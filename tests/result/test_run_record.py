@@ -15,6 +15,7 @@ from staf_cli.result.run_record import (
     Presence,
     RunRecord,
     TrackFacts,
+    VideoRecord,
     passes_from_json,
 )
 from staf_cli.tracking.options import TrackOptions
@@ -57,6 +58,7 @@ OLD = """
 
 def test_what_is_written_is_read_back():
     record = make_record(
+        video=VideoRecord("a.ts", "0", 320, 240, 30.0, 1.0, None, ("its times jump", "HDR")),
         people=(Presence(1, 20, 0, 19, 2), Presence(12, 3, 4, 6, 0)),
         seconds={"check": 0.1},
         versions={"python": "3"},
@@ -74,7 +76,7 @@ def test_a_record_of_version_0_1_0_is_read():
     values = json.loads(OLD)
     record = RunRecord.from_json(values)
     assert record.precision == "float32"  # it only wrote whether it was float16
-    now = {**values, "precision": "float32"}
+    now = {**values, "precision": "float32", "video": {**values["video"], "remarks": ()}}
     del now["half"]
     assert record.to_json() == now
     assert record.passes["track"].facts == TrackFacts(0, 20, "c")
@@ -105,6 +107,7 @@ def test_a_record_of_version_0_1_0_is_read():
         ((), []), (("staf",), 1), (("video",), None), (("video", "path"), 3),
         (("video", "path"), "x" * 5000), (("video", "fps"), "fast"), (("video", "start"), -1.0),
         (("video", "start"), "soon"), (("video", "end"), {}), (("video", "fps"), float("nan")),
+        (("video", "remarks"), [1]), (("video", "remarks"), "none"),
         (("video", "width"), True), (("frames",), -1), (("frames",), 2.5), (("frames",), 2**60),
         (("damage", "packets"), "0"), (("people",), {}), (("people", 0, "person"), None),
         (("options",), []), (("half",), 0), (("device",), None), (("detector",), "yolo"),

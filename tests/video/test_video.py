@@ -192,7 +192,7 @@ def test_a_stream_without_times_runs_at_its_rate(tmp_path):
 
 
 def test_times_that_run_backwards_are_repaired(tmp_path):
-    """A small step back becomes one tick forward, a large one (a joined recording) one frame."""
+    """After any step back, and a large one forward, the times go on at the frame rate."""
     path = tmp_path / "v.mkv"
     with av.open(str(path), "w") as output:
         video = output.add_stream("mjpeg", rate=25)
@@ -205,7 +205,7 @@ def test_times_that_run_backwards_are_repaired(tmp_path):
     clip, shown = all_frames(path)
     assert clip.fps == pytest.approx(25)
     times = [f.pts - shown[0].pts for f in shown]
-    assert times == [0, 40, 41, 120, 121, 160, 4990, 5030, 5070, 5110]
+    assert times == [0, 40, 41, 120, 160, 220, 260, 300, 340, 380]
 
 
 def test_frames_come_one_by_one(tmp_path):

@@ -1,0 +1,31 @@
+"""What users should know of how their video is read, in lines."""
+
+from staf_cli.core.records import Clip
+from staf_cli.video.timeline import ANY_TIME
+
+
+def remarks(clip: Clip) -> list[str]:
+    """Say where a clip is not read just as its file has it.
+
+    Args:
+        clip: From `probe`.
+
+    Returns:
+        Lines for the user; none for most clips.
+    """
+    lines = []
+    if jumps := _count_jumps(clip):
+        places = "one place" if jumps == 1 else f"{jumps} places"
+        lines.append(
+            f"the video's times jump in {places}, as in joined recordings; "
+            "there they go on at the frame rate"
+        )
+    return lines
+
+
+def _count_jumps(clip: Clip) -> int:
+    """Count the jumps of the pictures, which come first; one that moves all of them is none."""
+    return sum(
+        jump.stream == clip.jumps[0].stream and (jump.packet, jump.time) != (0, ANY_TIME)
+        for jump in clip.jumps
+    )
