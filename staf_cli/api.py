@@ -458,7 +458,9 @@ def _loaded(folder: Path, body: Body | None) -> Result:
     return Result(people, track.facts.indices, saved.record, folder)
 
 
-def read_frames(path: PathLike, span: Span = WHOLE, fps: float | None = None) -> Iterator[Frame]:
+def read_frames(
+    path: PathLike, span: Span = WHOLE, fps: float | None = None, deinterlace: bool = True
+) -> Iterator[Frame]:
     """Decode a video frame by frame, upright: exactly the frames that `run` sees.
 
     The file is checked for damage first.
@@ -467,6 +469,7 @@ def read_frames(path: PathLike, span: Span = WHOLE, fps: float | None = None) ->
         path: a video, or a folder of numbered pictures.
         span: the part that is wanted.
         fps: of a folder of pictures.
+        deinterlace: whether interlaced pictures are deinterlaced.
 
     Returns:
         The frames: index, time in s, image (H, W, 3) uint8 RGB.
@@ -475,9 +478,10 @@ def read_frames(path: PathLike, span: Span = WHOLE, fps: float | None = None) ->
         VideoError: it cannot be read.
         UsageError: `fps` is given for a video.
     """
-    clip = video.probe(local_path(_path(path)), span, _rate(fps))
-    _warn(video.remarks(clip))
-    return video.frames(clip, video.inspect(clip))
+    clip = video.probe(local_path(_path(path)), span, _rate(fps), deinterlace)
+    damage = video.inspect(clip)
+    _warn(video.remarks(clip, damage))
+    return video.frames(clip, damage)
 
 
 def recover(

@@ -40,7 +40,7 @@ def run_single(
     """
     job = single_job(video, output)
     # The likeliest mistakes are reported before the network is loaded.
-    probe(job.video, options.span, options.fps)
+    probe(job.video, options.span, options.fps, options.deinterlace)
     tracks = None if edited is None else tracks_csv.load(edited)
     if tools is None:
         tools, notes = prepare(options)

@@ -68,7 +68,7 @@ def _option(one: Field[Any], spec: OptionSpec, kind: Any, parameter: str) -> Cal
         more |= {"type": click.Choice(list(spec.choices)), "default": written[one.default]}
     elif get_origin(kind) is Literal:
         more["type"] = click.Choice(list(get_args(kind)))
-    elif kind is bool and optional:
+    elif kind is bool and (optional or one.default):
         name = f"{name}/--no-{name.removeprefix('--')}"
     elif kind is bool:
         more["is_flag"] = True

@@ -88,6 +88,7 @@ class Clip:
     has_audio: bool
     span: Span = WHOLE  # the stretch of the file that the clip is
     jumps: tuple[Jump, ...] = ()  # of pictures and sound, in the file's order
+    deinterlace: bool = True  # pictures that are flagged as interlaced
 
     @property
     def image_size(self) -> tuple[int, int]:

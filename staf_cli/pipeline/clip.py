@@ -19,7 +19,7 @@ from staf_cli.core.errors import TracksError
 from staf_cli.core.interrupts import cleanup
 from staf_cli.core.numbered import pack
 from staf_cli.core.progress import Watch
-from staf_cli.core.records import Clip, Track
+from staf_cli.core.records import Track
 from staf_cli.core.span import Span
 from staf_cli.core.version import __version__
 from staf_cli.export import FORMATS, Scene
@@ -97,7 +97,7 @@ def run_clip(
     with journal.opened(folder) as log:
         if options.force:
             log.forget()
-        source = check_source(path, options.span, options.fps, log)
+        source = check_source(path, options.span, options.fps, options.deinterlace, log)
         choose_cadence(source.clip.fps, options.recovery.every)  # raises before any work
         if edited is None:
             tracks = _track(source, options, tools, log, watch)
@@ -131,13 +131,16 @@ def tracking_key(path: Path, options: Options, tools: Tools) -> str:
     return _track_key(video.content_hash(path), options, tools)
 
 
-def check_source(path: Path, span: Span, fps: float | None, log: Journal) -> Source:
+def check_source(
+    path: Path, span: Span, fps: float | None, deinterlace: bool, log: Journal
+) -> Source:
     """Open a video and count its damage, unless the journal knows that.
 
     Args:
         path: a video file, or a folder of numbered pictures.
         span: the part of the video that is the clip.
         fps: of a folder of pictures.
+        deinterlace: whether interlaced pictures are deinterlaced.
         log: the clip's journal.
 
     Returns:
@@ -147,7 +150,7 @@ def check_source(path: Path, span: Span, fps: float | None, log: Journal) -> Sou
         VideoError: it cannot be read.
         UsageError: `fps` is given for a video.
     """
-    clip, sha256 = video.probe(path, span, fps), video.content_hash(path)
+    clip, sha256 = video.probe(path, span, fps, deinterlace), video.content_hash(path)
     key = key_of("check", __version__, sha256, asdict(span), clip.fps)
     known = log.up_to_date("check", key)
     if known and isinstance(known.facts, video.Damage):
@@ -289,7 +292,7 @@ def _read_landmarks(
             log.drop("landmarks")
         return
     paths = {one.id: landmarks_npz.path_of(log.folder, one.id) for one in tracks}
-    how = [source.sha256, tools.settings.device.type]
+    how = [source.sha256, source.clip.deinterlace, tools.settings.device.type]
     keys = {one.id: key_of("landmarks", __version__, one.digest, *how) for one in tracks}
     key = _key_of_all(keys)
     if log.up_to_date("landmarks", key):
@@ -551,7 +554,7 @@ def describe_run(
         body_file = str(Path(body_file).absolute())
     return RunRecord(
         staf=__version__,
-        video=_describe_video(clip, source.sha256),
+        video=_describe_video(source),
         frames=clip.frames,
         damage=source.damage,
         people=tuple(Presence.of(one) for one in tracks),
@@ -569,23 +572,22 @@ def describe_run(
     )
 
 
-def _describe_video(clip: Clip, sha256: str) -> VideoRecord:
-    span = clip.span
-    path = str(clip.path.absolute())
+def _describe_video(source: Source) -> VideoRecord:
+    clip, span = source.clip, source.clip.span
     return VideoRecord(
-        path=path,
-        sha256=sha256,
+        path=str(clip.path.absolute()),
+        sha256=source.sha256,
         width=clip.width,
         height=clip.height,
         fps=clip.fps,
         start=span.start,
         end=span.end,
-        remarks=tuple(video.remarks(clip)),
+        remarks=tuple(video.remarks(clip, source.damage)),
     )
 
 
 def _track_key(sha256: str, options: Options, tools: Tools) -> str:
-    what = [sha256, asdict(options.span), options.fps]
+    what = [sha256, asdict(options.span), options.fps, options.deinterlace]
     how = [tools.detector_sha256, options.detect_size, tools.settings.precision]
     who = [options.tracker, asdict(options.tracks)]
     return key_of("track", __version__, *what, *how, *who)
@@ -601,6 +603,7 @@ def _person_keys(
     """For every person a hash of everything that their parameters depend on."""
     how = [
         source.sha256,
+        source.clip.deinterlace,
         tools.weights,
         tools.body.identity,
         tools.settings.precision,

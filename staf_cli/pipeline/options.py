@@ -77,6 +77,9 @@ class Options:
 
     span: Span = WHOLE  # the part of the clip
     fps: float | None = option(None, "The rate of a folder of pictures.  [default: 25]")
+    deinterlace: bool = option(
+        True, "Make whole pictures of those that are flagged as interlaced; the default."
+    )
     detector: str = option(
         "yolo11n-pose",
         "A name from `staf weights list`, or a YOLO .pt file.",
@@ -132,6 +135,7 @@ class Options:
         if "half" in values:  # of version 0.1.0: None, False or True
             values["every"], values["landmarks"] = 1, False
             values["precision"] = {None: "auto", False: "full", True: "half"}[values.pop("half")]
+        values.setdefault("deinterlace", True)  # versions up to 0.2.0 had no such option
         recovery = {one.name: values[one.name] for one in fields(RecoveryOptions)}
         others = {name: value for name, value in values.items() if name not in recovery}
         tracks = {**values["tracks"], "person": tuple(values["tracks"]["person"])}

@@ -50,7 +50,8 @@ def render(folder: Path, moved_to: Path | None, look: Look, watch: Watch) -> tup
     with journal.opened(folder) as log:
         span = Span(record.video.start, record.video.end)
         fps = record.video.fps if path.is_dir() else None
-        source = clip_pipeline.check_source(path, span, fps, log)
+        deinterlace = record.options.get("deinterlace") is not False
+        source = clip_pipeline.check_source(path, span, fps, deinterlace, log)
         if source.sha256 != record.video.sha256:
             raise TracksError(
                 f"{files.printable(path)}: is not the video that {folder} was made of"

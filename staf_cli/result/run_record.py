@@ -279,7 +279,8 @@ def _facts(name: str, values: Json) -> Facts | None:
 
 
 def _damage(values: Json) -> Damage:
-    return Damage(_count(values, "packets"), _count(values, "missing"))
+    interlaced = _count(values, "interlaced") if "interlaced" in values else 0
+    return Damage(_count(values, "packets"), _count(values, "missing"), interlaced)
 
 
 def _smoothing(values: Any) -> Effect | None:

@@ -16,6 +16,7 @@ seeking.py    where decoding may begin for a span of a clip
 sequence.py   a folder of pictures as a clip
 damage.py     strict decoding that counts what is damaged
 timeline.py   where a file's times jump
+deinterlacing.py  whole pictures of interlaced ones
 reading.py    `probe` and `frames`
 remarks.py    `remarks`: what is not read just as the file has it
 writing.py    `write`; the user's own ffmpeg

@@ -34,10 +34,11 @@ THREADED = Capabilities.frame_threads | Capabilities.slice_threads
 
 @dataclass(frozen=True)
 class Damage:
-    """What is damaged in a clip's video stream, counted in packets (about one per frame)."""
+    """What a clip's decoder had to do: damage, in packets (about one a frame), and interlacing."""
 
     packets: int = 0  # in the file, but not to be decoded in full
     missing: int = 0  # promised by the container, but not in the file
+    interlaced: int = 0  # pictures that are flagged as interlaced, which is no damage
 
     def __bool__(self) -> bool:
         """Whether anything is damaged."""
@@ -67,7 +68,8 @@ def inspect(clip: Clip) -> Damage:
     errors = _count_container_errors(clip)
     # With many threads, the packet that fails first depends on their timing. So they only find
     # out whether there is damage; one thread counts it.
-    damage = Damage() if not errors and _decodes_cleanly(clip) else _count_damage(clip)
+    clean = None if errors else _decode_cleanly(clip)
+    damage = _count_damage(clip) if clean is None else clean
     return replace(damage, packets=max(damage.packets, errors))
 
 
@@ -89,31 +91,34 @@ def _count_container_errors(clip: Clip) -> int:
         return sum(source in sources for _, source, _ in messages)
 
 
-def _decodes_cleanly(clip: Clip) -> bool:
-    """Whether the span decodes without error, by all cores; False also where that is uncertain."""
+def _decode_cleanly(clip: Clip) -> Damage | None:
+    """Decode the span by all cores; None where there is an error, or where that is uncertain."""
     with open_container(clip.path) as container:
         stream = video_stream(container, clip.path)
         if not stream.codec.capabilities & THREADED:
-            return False
+            return None
         entry = find_entry(clip, first_picture(container, stream, clip.path))
     end = Fraction(0)
-    packets = pictures = 0
+    packets = pictures = interlaced = 0
     for decoded in _decode_strictly(clip, "AUTO", entry):
         if decoded.damaged:
-            return False
+            return None
         packets += decoded.counts
         pictures += decoded.pictures
+        interlaced += decoded.interlaced
         end = max(end, _end_of(decoded.packet))
     # Threads lose the errors of the last packets, but not that their pictures are missing.
-    return packets == pictures and not _count_missing(clip, end)
+    clean = packets == pictures and not _count_missing(clip, end)
+    return Damage(interlaced=interlaced) if clean else None
 
 
 def _count_damage(clip: Clip) -> Damage:
     """Count the damage among the packets that the clip's span is decoded from, in one thread."""
-    damaged = beyond = 0
+    damaged = beyond = interlaced = 0
     end = Fraction(0)
     for decoded in _decode_strictly(clip, "NONE", None):
         packet, time = decoded.packet, decoded.time
+        interlaced += decoded.interlaced
         end = max(end, _end_of(packet))
         if time is None:
             damaged += decoded.damaged
@@ -125,7 +130,7 @@ def _count_damage(clip: Clip) -> Damage:
             # Pictures after the span count if pictures of the span follow, decoded from them.
             damaged += decoded.damaged + beyond
             beyond = 0
-    return Damage(damaged, _count_missing(clip, end))
+    return Damage(damaged, _count_missing(clip, end), interlaced)
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,7 @@ class _DecodedPacket:
     counts: bool = False  # whether it was decoded and its picture is expected
     pictures: int = 0  # how many of the expected ones came out
     damaged: bool = False
+    interlaced: int = 0  # pictures
 
 
 def _decode_strictly(clip: Clip, thread_type: str, entry: Entry | None) -> Iterator[_DecodedPacket]:
@@ -168,19 +174,25 @@ def _decode_strictly(clip: Clip, thread_type: str, entry: Entry | None) -> Itera
                 pictures = decode(stream, packet)
             bad = packet.is_corrupt or not began or bool(messages) or _are_bad(pictures)
             counts = first_pts is None or packet.pts is None or packet.pts >= first_pts
-            yield _DecodedPacket(packet, time, counts, _count_from(pictures, first_pts), bad)
+            came, combed = _count_from(pictures, first_pts), _count_interlaced(pictures)
+            yield _DecodedPacket(packet, time, counts, came, bad, combed)
             keys_beyond += packet.is_keyframe and time is not None and clip.span.ended(time)
             if keys_beyond == 2:  # no picture of the span can follow
                 break
         with capture() as messages:
             pictures = decode(stream, None)
         bad = bool(messages) or _are_bad(pictures)
-        yield _DecodedPacket(None, None, False, _count_from(pictures, first_pts), bad)
+        came, combed = _count_from(pictures, first_pts), _count_interlaced(pictures)
+        yield _DecodedPacket(None, None, False, came, bad, combed)
 
 
 def _count_from(pictures: list[Any] | None, first_pts: int | None) -> int:
     """Count pictures from a time on; earlier ones are decoded from packets that were skipped."""
     return sum(first_pts is None or p.pts is None or p.pts >= first_pts for p in pictures or ())
+
+
+def _count_interlaced(pictures: list[Any] | None) -> int:
+    return sum(picture.interlaced_frame for picture in pictures or ())
 
 
 def _are_bad(pictures: list[Any] | None) -> bool:

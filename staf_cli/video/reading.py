@@ -22,6 +22,7 @@ from staf_cli.video.container import (
     video_stream,
 )
 from staf_cli.video.damage import Damage
+from staf_cli.video.deinterlacing import deinterlaced
 from staf_cli.video.picture import (
     Matrix,
     check_size,
@@ -36,13 +37,16 @@ from staf_cli.video.timeline import continuous, find_jumps
 DEFAULT_FPS = 25.0  # where a file has none, as FFmpeg assumes
 
 
-def probe(path: Path, span: Span = WHOLE, fps: float | None = None) -> Clip:
+def probe(
+    path: Path, span: Span = WHOLE, fps: float | None = None, deinterlace: bool = True
+) -> Clip:
     """Read a video's description, and decode its first frame to see that it can be decoded.
 
     Args:
         path: A video file, or a folder of pictures.
         span: The part of it that the clip is; all other functions keep to it.
         fps: Pictures per second of a folder; None: 25.
+        deinterlace: Whether all other functions deinterlace its interlaced pictures.
 
     Returns:
         The clip, upright.
@@ -75,6 +79,7 @@ def probe(path: Path, span: Span = WHOLE, fps: float | None = None) -> Clip:
             frames=stream.frames or None,
             has_audio=bool(audio_streams(container)),
             jumps=jumps,
+            deinterlace=deinterlace,
         )
         seconds = (container.duration or 0) / av.time_base
     if span == WHOLE:
@@ -150,7 +155,8 @@ def _frames_from(
         stream.thread_type = "AUTO" if parallel else "NONE"
         start = start_of(container, stream)
         packets = continuous(packets_of(container, stream), stream, clip.jumps)
-        for picture in decoded_pictures(packets, stream, entry.packet if entry else 0):
+        pictures = decoded_pictures(packets, stream, entry.packet if entry else 0)
+        for picture in deinterlaced(pictures) if clip.deinterlace else pictures:
             if entry and picture.pts is not None and picture.pts < entry.pts:
                 continue
             image = upright_image(picture, clip.image_size, matrix)

@@ -1,14 +1,16 @@
 """What users should know of how their video is read, in lines."""
 
 from staf_cli.core.records import Clip
+from staf_cli.video.damage import Damage
 from staf_cli.video.timeline import ANY_TIME
 
 
-def remarks(clip: Clip) -> list[str]:
+def remarks(clip: Clip, damage: Damage) -> list[str]:
     """Say where a clip is not read just as its file has it.
 
     Args:
         clip: From `probe`.
+        damage: From `inspect`.
 
     Returns:
         Lines for the user; none for most clips.
@@ -20,6 +22,10 @@ def remarks(clip: Clip) -> list[str]:
             f"the video's times jump in {places}, as in joined recordings; "
             "there they go on at the frame rate"
         )
+    if damage.interlaced and clip.deinterlace:
+        lines.append("the video is interlaced: deinterlaced; --no-deinterlace leaves it as it is")
+    elif damage.interlaced:
+        lines.append("the video is interlaced and left so: moving edges are combed")
     return lines
 
 

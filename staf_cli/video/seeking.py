@@ -78,7 +78,8 @@ def _entry(clip: Clip, ticks: Ints, shown: Bools, keys: list[int], start: int) -
     if first == len(order):
         return None
     latest = np.maximum.accumulate(ticks)
-    usable = [k for k in keys if k and ticks[k] > latest[k - 1] and ticks[k] <= order[first]]
+    # Earlier than the span's first picture, which may be deinterlaced with the one before it.
+    usable = [k for k in keys if k and ticks[k] > latest[k - 1] and ticks[k] < order[first]]
     if not usable:
         return None
     key = usable[-1]

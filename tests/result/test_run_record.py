@@ -77,6 +77,8 @@ def test_a_record_of_version_0_1_0_is_read():
     record = RunRecord.from_json(values)
     assert record.precision == "float32"  # it only wrote whether it was float16
     now = {**values, "precision": "float32", "video": {**values["video"], "remarks": ()}}
+    now["damage"] = {**values["damage"], "interlaced": 0}
+    now["passes"]["check"]["facts"]["interlaced"] = 0
     del now["half"]
     assert record.to_json() == now
     assert record.passes["track"].facts == TrackFacts(0, 20, "c")
@@ -95,7 +97,7 @@ def test_a_record_of_version_0_1_0_is_read():
         force=True,
     )  # fmt: skip
     now = {**values["options"], "precision": "auto", "detect_size": None, "every": 1}
-    now["landmarks"] = False
+    now["landmarks"], now["deinterlace"] = False, True
     now["tracks"] = {**now["tracks"], "main": None}
     del now["half"]
     assert json.loads(json.dumps(options.to_json())) == now

@@ -123,7 +123,7 @@ def test_prores_4444_is_laid_on_black(tmp_path):
 
 @pytest.mark.parametrize("codec", ["mpeg2video", "libx264"])
 def test_interlaced_pictures_stay_whole(tmp_path, codec):
-    """Both fields of a frame are in one picture; nothing is lost, nothing deinterlaced."""
+    """Both fields of a frame are in one picture; nothing is lost."""
     flags = av.codec.context.Flags.interlaced_dct | av.codec.context.Flags.interlaced_me
     options = {"x264-params": "interlaced=1"} if codec == "libx264" else {}
     made = []

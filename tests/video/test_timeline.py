@@ -47,7 +47,7 @@ def test_joined_recordings_go_on_at_the_frame_rate(tmp_path, suffix, codec, audi
     assert shown[0].time < 2 * STEP
     assert clip.fps == pytest.approx(25)
     places = "one place" if len(order) == 2 else "2 places"
-    assert [line for line in remarks(clip) if f"times jump in {places}" in line]
+    assert [line for line in remarks(clip, inspect(clip)) if f"times jump in {places}" in line]
 
 
 def test_sound_of_joined_recordings_stays_in_step(tmp_path):
@@ -78,23 +78,23 @@ def test_a_step_forward_is_closed_unless_sound_goes_on(tmp_path, name):
     steps = [*range(FRAMES), *range(FRAMES + 100, 2 * FRAMES + 100)]
     clip, shown = read(make_clip(tmp_path / name, steps))
     assert np.diff([f.time for f in shown]) == pytest.approx(STEP, abs=2e-5)
-    assert (clip.fps, len(remarks(clip))) == (pytest.approx(25), 1)
+    assert (clip.fps, len(remarks(clip, inspect(clip)))) == (pytest.approx(25), 1)
     clip, shown = read(make_clip(tmp_path / f"sound_{name}", steps, audio="aac"))
     assert np.diff([f.time for f in shown]).max() == pytest.approx(101 * STEP, abs=2e-5)
-    assert remarks(clip) == []
+    assert remarks(clip, inspect(clip)) == []
 
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.mkv", "v.ts"])
 def test_slow_and_uneven_videos_keep_their_times(tmp_path, name):
     clip, shown = read(make_clip(tmp_path / name, range(0, 1000, 50)))  # a picture each 2 s
     assert np.diff([f.time for f in shown]) == pytest.approx(2, abs=2e-5)
-    assert remarks(clip) == []
+    assert remarks(clip, inspect(clip)) == []
     uneven = [0, 1, 3, 10, 11, 30, 31, 33, 50]
     clip, shown = read(make_clip(tmp_path / f"uneven_{name}", uneven))
     assert [f.time - shown[0].time for f in shown] == pytest.approx(
         [STEP * k for k in uneven], abs=2e-5
     )
-    assert remarks(clip) == []
+    assert remarks(clip, inspect(clip)) == []
 
 
 def test_a_single_wrong_time_moves_nothing_else(tmp_path):
