@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,19 @@ class Jump:
     shift: Fraction  # s that are added to these times, so that they go on
 
 
+HdrCurve = Literal["PQ", "HLG"]
+HdrPrimaries = Literal["BT.2020", "P3", "BT.709"]
+
+
+@dataclass(frozen=True)
+class Hdr:
+    """What must be known of a video of high dynamic range to show it as SDR."""
+
+    curve: HdrCurve
+    peak: float  # cd/m2, the brightest light in it
+    primaries: HdrPrimaries = "BT.2020"
+
+
 @dataclass(frozen=True)
 class Clip:
     """A video file's own description, upright: rotation metadata is already applied."""
@@ -88,6 +101,7 @@ class Clip:
     has_audio: bool
     span: Span = WHOLE  # the stretch of the file that the clip is
     jumps: tuple[Jump, ...] = ()  # of pictures and sound, in the file's order
+    hdr: Hdr | None = None  # of high dynamic range; None: SDR
     deinterlace: bool = True  # pictures that are flagged as interlaced
 
     @property

@@ -17,6 +17,7 @@ sequence.py   a folder of pictures as a clip
 damage.py     strict decoding that counts what is damaged
 timeline.py   where a file's times jump
 deinterlacing.py  whole pictures of interlaced ones
+tonemapping.py  SDR of high dynamic range
 reading.py    `probe` and `frames`
 remarks.py    `remarks`: what is not read just as the file has it
 writing.py    `write`; the user's own ffmpeg
@@ -28,7 +29,8 @@ stay variable; audio is moved by the same start and stays in sync. Where a file'
 same frames as the whole one, with the same index and time; what is written of it starts at 0.
 
 Pixels: RGB uint8, upright and square. A file's rotation or mirroring is applied, stretched
-(anamorphic) pixels are widened, and transparent ones are blended with black.
+(anamorphic) pixels are widened, transparent ones are blended with black, interlaced pictures
+are made whole, and high dynamic range becomes SDR.
 """
 
 from staf_cli.video.damage import Damage, inspect

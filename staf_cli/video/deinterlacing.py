@@ -75,7 +75,7 @@ class _Bwdif:
         return self._complete()
 
     def _complete(self) -> list[Any]:
-        made = []
+        made: list[Any] = []
         while True:
             try:
                 picture: Any = self._graph.pull()

@@ -14,11 +14,20 @@ from av.video.reformatter import Colorspace, Interpolation
 from staf_cli.core.errors import VideoError
 from staf_cli.core.files import printable
 from staf_cli.core.records import Image
+from staf_cli.video.tonemapping import CURVES, ToneMap
 
 LONGEST_SIDE = 16384  # px
 MOST_PIXELS = 150_000_000  # four times 8K; 450 MB for each RGB frame
 # FFmpeg's fast path: nine times faster than accurate rounding, on average one level of 255 off.
 INTERPOLATION = Interpolation.BICUBIC
+
+WHITE_FROM_YUV = 65280 / 65535  # what FFmpeg makes of white, of what 16 bits hold
+RGB_FORMATS = {  # by whether it is of high dynamic range, and whether it has transparency
+    (False, False): "rgb24",
+    (False, True): "rgba",
+    (True, False): "rgb48le",
+    (True, True): "rgba64le",
+}
 
 Matrix = tuple[int, int, int, int]  # (a, b, c, d): x' = a x + c y, y' = b x + d y
 
@@ -101,13 +110,16 @@ def upright_size(picture: Any, aspect: Fraction | None, matrix: Matrix) -> tuple
     return (height, width) if _swaps_axes(matrix) else (width, height)
 
 
-def upright_image(picture: Any, size: tuple[int, int], matrix: Matrix) -> Image | None:
+def upright_image(
+    picture: Any, size: tuple[int, int], matrix: Matrix, tone_map: ToneMap | None = None
+) -> Image | None:
     """Convert a picture to an upright RGB image; transparent pixels are blended with black.
 
     Args:
         picture: A decoded PyAV picture.
         size: (width, height) px of the image.
         matrix: How the picture is rotated or mirrored.
+        tone_map: That of its film, where that has high dynamic range.
 
     Returns:
         (height, width, 3) RGB uint8, C-contiguous; None if FFmpeg cannot convert it.
@@ -118,10 +130,15 @@ def upright_image(picture: Any, size: tuple[int, int], matrix: Matrix) -> Image 
         pixels = picture.reformat(
             width=size[1] if swapped else size[0],
             height=size[0] if swapped else size[1],
-            format="rgba" if has_alpha else "rgb24",
+            format=RGB_FORMATS[tone_map is not None, has_alpha],
             src_colorspace=_colorspace(picture),
             interpolation=INTERPOLATION,
-        ).to_ndarray()
+        )
+        if tone_map is None:
+            pixels = pixels.to_ndarray()
+        else:
+            white = 1.0 if picture.format.is_rgb else WHITE_FROM_YUV
+            pixels = (tone_map(pixels, white).to_ndarray() >> 8).astype(np.uint8)
     except (av.FFmpegError, ValueError):
         return None
     if has_alpha:
@@ -142,8 +159,10 @@ def _swaps_axes(matrix: Matrix) -> bool:
 
 
 def _colorspace(picture: Any) -> int:
-    """Return the YUV matrix: the file's own, or as players assume BT.709 for HD, BT.601 below."""
+    """Return the YUV matrix: the file's own, or as players assume; of SDR BT.709 from HD on."""
     known = {space.value for space in Colorspace} | {6}  # 6: SMPTE 170M, the same as BT.601
     if picture.colorspace in known:
         return int(picture.colorspace)
+    if picture.color_trc in CURVES:
+        return Colorspace.BT2020
     return Colorspace.ITU709 if picture.width >= 1280 or picture.height > 576 else Colorspace.ITU601

@@ -33,6 +33,7 @@ from staf_cli.video.picture import (
 from staf_cli.video.seeking import A_DAY, Entry, find_entry
 from staf_cli.video.sequence import probe_sequence, sequence_frames
 from staf_cli.video.timeline import continuous, find_jumps
+from staf_cli.video.tonemapping import ToneMap, hdr_of
 
 DEFAULT_FPS = 25.0  # where a file has none, as FFmpeg assumes
 
@@ -79,6 +80,7 @@ def probe(
             frames=stream.frames or None,
             has_audio=bool(audio_streams(container)),
             jumps=jumps,
+            hdr=hdr_of(first),
             deinterlace=deinterlace,
         )
         seconds = (container.duration or 0) / av.time_base
@@ -97,7 +99,8 @@ def _rate(stream: Any, jumps: Sequence[Jump]) -> float:
     added = [float(jump.shift) for jump in jumps if jump.stream == stream.index]
     if not added or not stream.frames or not stream.average_rate:
         return rate
-    return stream.frames / (stream.frames / rate + added[-1])  # the header has frames / duration
+    count: int = stream.frames
+    return count / (count / rate + added[-1])  # the header has frames / duration
 
 
 def frames(clip: Clip, damage: Damage) -> Iterator[Frame]:
@@ -148,6 +151,7 @@ def _frames_from(
 ) -> Iterator[Frame]:
     """Yield the frames of the clip's span, decoded from an entry (None: from the beginning)."""
     index, last = (entry.index, None) if entry else (0, None)
+    tone_map = ToneMap(clip.hdr) if clip.hdr else None
     with open_container(clip.path) as container:
         stream = video_stream(container, clip.path)
         # What is before a span was not inspected: it may be damaged.
@@ -159,7 +163,7 @@ def _frames_from(
         for picture in deinterlaced(pictures) if clip.deinterlace else pictures:
             if entry and picture.pts is not None and picture.pts < entry.pts:
                 continue
-            image = upright_image(picture, clip.image_size, matrix)
+            image = upright_image(picture, clip.image_size, matrix, tone_map)
             if image is None:
                 continue
             pts = None if picture.pts is None else picture.pts - start

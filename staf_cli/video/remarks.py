@@ -26,6 +26,11 @@ def remarks(clip: Clip, damage: Damage) -> list[str]:
         lines.append("the video is interlaced: deinterlaced; --no-deinterlace leaves it as it is")
     elif damage.interlaced:
         lines.append("the video is interlaced and left so: moving edges are combed")
+    if clip.hdr is not None:
+        lines.append(
+            f"the video is HDR ({clip.hdr.curve}, up to {clip.hdr.peak:.0f} cd/m2): "
+            "shown and worked on as SDR (BT.709)"
+        )
     return lines
 
 

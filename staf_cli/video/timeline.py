@@ -90,8 +90,8 @@ def find_jumps(path: Path) -> tuple[Jump, ...]:
                 read[packet.stream_index].add(packet, place)
         video, *sounds = read.values()
         jumps = tuple(_jumps(video, sounds)) if video.number else ()
-        first = _first_shift(video, sounds, start_of(container, main)) if jumps else 0
-        if not first:
+        first = _first_shift(video, sounds, start_of(container, main)) if jumps else None
+        if first is None:
             return jumps
         whole = [Jump(one.index, 0, ANY_TIME, first) for one in streams]
         return (*whole, *(replace(jump, shift=jump.shift + first) for jump in jumps))
@@ -177,7 +177,8 @@ def _jumps_forward(
 ) -> list[int]:
     """Rows of presentation times (P,), ticks, after which they jump; heard: s, of the sounds."""
     steps = np.diff(times)
-    rows = np.flatnonzero(steps * float(tick) > max(LONGEST_STEP, SLOW_STEPS * usual * tick))
+    longest = max(LONGEST_STEP, SLOW_STEPS * usual * float(tick))
+    rows = np.flatnonzero(steps * float(tick) > longest)
     found = [
         row
         for row in rows.tolist()
@@ -212,7 +213,7 @@ def _jump_back_near(sound: _Stream, place: int) -> int | None:
     return sound.number[near]
 
 
-def _first_shift(video: _Stream, sounds: Sequence[_Stream], start: int) -> Fraction:
+def _first_shift(video: _Stream, sounds: Sequence[_Stream], start: int) -> Fraction | None:
     """What is added to all times, s, where the file's start is that of a later part."""
     until = video.place[video.backs[0]] if video.backs else video.place[-1] + 1
     first: Fraction = min(
@@ -221,4 +222,4 @@ def _first_shift(video: _Stream, sounds: Sequence[_Stream], start: int) -> Fract
         if len(one.place) and one.place[0] < until
     )
     begins: Fraction = start * video.stream.time_base
-    return begins - first if first - begins > LONGEST_STEP else Fraction(0)
+    return begins - first if first - begins > LONGEST_STEP else None

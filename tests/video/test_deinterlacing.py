@@ -1,8 +1,6 @@
 """Interlaced videos: each picture is woven from two moments, and comes out as one."""
 
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +27,7 @@ def woven(index: int, width: int, height: int) -> Image:
     return image
 
 
-def interlaced(path: Path, codec: str = "libx264", **more: Any) -> Path:
+def interlaced(path: Path, codec: str = "libx264") -> Path:
     """An interlaced video; its encoder writes that the lower field, of odd rows, is the first."""
     if codec == "libx264":
         options = {"x264-params": "bff=1", "crf": "8", "g": "4"}
@@ -37,7 +35,7 @@ def interlaced(path: Path, codec: str = "libx264", **more: Any) -> Path:
         options = {"flags": "+ildct+ilme", "b": "9M"}
     return make_clip(
         path, range(FRAMES), width=SIZE[0], height=SIZE[1], codec=codec, options=options,
-        picture=woven, **more,
+        picture=woven,
     )  # fmt: skip
 
 
@@ -88,9 +86,9 @@ def test_progressive_videos_are_left_alone(tmp_path):
 
 def mixed(path: Path) -> Path:
     """A recording that becomes interlaced on the way: two streams, one after the other."""
-    size = {"width": SIZE[0], "height": SIZE[1]}
-    make_clip(path.with_name("a.ts"), range(8), options={"g": "4", "bf": "0"}, **size)
-    interlaced(path.with_name("b.ts"), time_base=Fraction(1, 25))
+    options = {"g": "4", "bf": "0"}
+    make_clip(path.with_name("a.ts"), range(8), width=SIZE[0], height=SIZE[1], options=options)
+    interlaced(path.with_name("b.ts"))
     path.write_bytes(path.with_name("a.ts").read_bytes() + path.with_name("b.ts").read_bytes())
     return path
 

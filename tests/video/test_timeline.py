@@ -78,7 +78,8 @@ def test_a_step_forward_is_closed_unless_sound_goes_on(tmp_path, name):
     steps = [*range(FRAMES), *range(FRAMES + 100, 2 * FRAMES + 100)]
     clip, shown = read(make_clip(tmp_path / name, steps))
     assert np.diff([f.time for f in shown]) == pytest.approx(STEP, abs=2e-5)
-    assert (clip.fps, len(remarks(clip, inspect(clip)))) == (pytest.approx(25), 1)
+    assert clip.fps == pytest.approx(25)
+    assert len(remarks(clip, inspect(clip))) == 1
     clip, shown = read(make_clip(tmp_path / f"sound_{name}", steps, audio="aac"))
     assert np.diff([f.time for f in shown]).max() == pytest.approx(101 * STEP, abs=2e-5)
     assert remarks(clip, inspect(clip)) == []
