@@ -139,6 +139,8 @@ class Options:
         recovery = {one.name: values[one.name] for one in fields(RecoveryOptions)}
         others = {name: value for name, value in values.items() if name not in recovery}
         tracks = {**values["tracks"], "person": tuple(values["tracks"]["person"])}
+        if isinstance(tracks["min_track"], int):  # versions up to 0.2.0 counted frames
+            tracks["min_track"] = TrackOptions.min_track
         nested = {
             "span": Span(**values["span"]),
             "tracks": TrackOptions(**tracks),

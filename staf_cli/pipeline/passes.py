@@ -6,6 +6,7 @@ Each is a chain of generators over the clip's frames, so memory does not grow wi
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import floor
 from pathlib import Path
 
 import numpy as np
@@ -92,13 +93,20 @@ def track_people(
             frames = range(frames.start if frames else seen.frame, seen.frame + 1)
             yield seen
 
-    tracks, left_out = build_tracks(counted(), cuts, options.tracks)
-    if not tracks:
-        raise NobodyFound(
-            f"{files.printable(source.clip.path)}: nobody was seen for long enough in "
-            f"{len(frames)} frames; try --conf 0.1 or --min-track 5"
-        )
-    return frames, tracks, left_out
+    selected = build_tracks(counted(), cuts, options.tracks)
+    if not selected.tracks:
+        raise NobodyFound(_nobody(source.clip, len(frames), selected.longest))
+    return frames, selected.tracks, selected.left_out
+
+
+def _nobody(clip: Clip, frames: int, longest: float) -> str:
+    """The error where nobody is kept; longest: s, for which anybody was seen."""
+    seen = f"the longest was {longest:.2g} s" if longest else "nobody at all was seen"
+    shorter = f" or --min-track {floor(100 * longest) / 100:g}" if longest else ""
+    return (
+        f"{files.printable(clip.path)}: nobody was seen for long enough in {frames} frames "
+        f"({seen}); try --conf 0.1{shorter}"
+    )
 
 
 def read_landmarks(

@@ -17,7 +17,7 @@ from staf_cli.core.records import Bools, Detections, Float, Ints, Track, select_
 from staf_cli.tracking.appearance import difference
 from staf_cli.tracking.boxes import centre_and_size, smooth_boxes
 from staf_cli.tracking.options import TrackOptions
-from staf_cli.tracking.selection import select_people
+from staf_cli.tracking.selection import Selection, select_people
 from staf_cli.tracking.tracklets import (
     NOBODY,
     Table,
@@ -63,7 +63,7 @@ class _End:
 
 def build_tracks(
     detections: Iterable[Detections], cuts: Sequence[int], options: TrackOptions
-) -> tuple[list[Track], int]:
+) -> Selection:
     """Link a clip's detections to people.
 
     A person ends at a cut. Memory: a compact table with 364 bytes a detection.
@@ -74,21 +74,20 @@ def build_tracks(
         options: who is kept.
 
     Returns:
-        Tracks numbered from 1 by their first frame, then from left to right; `options.person`
-        selects among these numbers. Empty where nobody was seen for long enough. And how many
-        people were left out because the options limit their number.
+        Who is kept; `options.person` selects among their numbers. No tracks where nobody was
+        seen for long enough.
 
     Raises:
         UsageError: `options.person` has a number that no track has.
     """
     frame, time, table = collect(detections)
     if not len(frame):
-        return [], 0
+        return Selection([], 0, 0.0)
     tracklets = make_tracklets(table, one_of_each_body(table), cuts)
     people = [_bridge(tracklet, table, frame, time) for tracklet in _link(tracklets, table)]
     people = _without_hidden(people)
-    tracks, left_out = select_people(people, frame, cuts, options)
-    return [smooth_boxes(track) for track in tracks], left_out
+    selected = select_people(people, frame, time, cuts, options)
+    return selected._replace(tracks=[smooth_boxes(track) for track in selected.tracks])
 
 
 def _link(tracklets: Sequence[Tracklet], table: Table) -> list[Tracklet]:

@@ -1,6 +1,7 @@
 """Who is followed through a clip, and who is kept."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from staf_cli.core.options import Range, check_options, option
@@ -23,12 +24,13 @@ class TrackOptions:
         valid=Range(0, 1, open=True),
         advice="choose a score between 0 and 1, such as 0.25",
     )
-    min_track: int = option(
-        25,
-        "Drop who is seen in fewer frames (or in less than a whole, shorter shot).",
+    min_track: float = option(  # s; see tracking/selection.py
+        0.4,
+        "Drop who is seen for fewer seconds; a third of a short clip is enough.",
+        metavar="S",
         show_default=True,
-        valid=Range(1),
-        advice="choose 1 frame or more",
+        valid=Range(0, inf),
+        advice="choose seconds, such as 0.4; 0 keeps everybody",
     )
     max_people: int | None = option(  # None: no limit
         None,

@@ -3,48 +3,76 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from staf_cli.core.errors import UsageError
 from staf_cli.core.geometry import box_area
-from staf_cli.core.records import Ints, Track
+from staf_cli.core.records import Float, Ints, Track
 from staf_cli.tracking.options import TrackOptions
 from staf_cli.tracking.tracklets import SEEN
 
+LARGEST_SHARE = 1 / 3  # of a clip, for which nobody needs to be seen longer
+LONGEST_FRAME = 3  # times the usual frame, that one frame counts; what lies beyond was not seen
 FEWEST_SEEN = 3  # keypoints, on average over a track; a door frame has fewer
+ROUNDING = 1e-6  # s
+
+
+class Selection(NamedTuple):
+    """The people who are kept, and what is worth telling of the others."""
+
+    tracks: list[Track]  # numbered from 1 by their first frame, then from left to right
+    left_out: int  # people whom `max_people`, `main` or `person` leave out
+    longest: float  # s, for which anybody was seen, kept or not; 0 where nobody was
 
 
 def select_people(
-    people: Iterable[Track], frame: Ints, cuts: Sequence[int], options: TrackOptions
-) -> tuple[list[Track], int]:
+    people: Sequence[Track], frame: Ints, time: Float, cuts: Sequence[int], options: TrackOptions
+) -> Selection:
     """Keep the people that the options ask for, and number them.
 
     Args:
         people: tracks without numbers.
         frame: (T,) all frames of the clip.
+        time: (T,) s, of these frames.
         cuts: the first frame of every shot but the first.
         options: what to keep.
 
     Returns:
-        Tracks numbered from 1 by their first frame, then from left to right; and how many people
-        were left out because of `max_people`, `main` or `person`.
+        Who is kept.
 
     Raises:
         UsageError: `options.person` has a number that no track has.
     """
-    people = [track for track in people if _long_enough(track, frame, cuts, options.min_track)]
-    people = [track for track in people if _believable(track, options.conf)]
-    kept = _largest(people, options.max_people)[: options.main]
+    lasts = _durations(time)
+    seen = [float(lasts[np.searchsorted(frame, track.frame)].sum()) for track in people]
+    least = min(options.min_track, LARGEST_SHARE * float(lasts.sum()))
+    long = [
+        track
+        for track, seconds in zip(people, seen, strict=True)
+        if seconds > min(least, _shot_of(track, frame, lasts, cuts)) - ROUNDING
+    ]
+    believed = [track for track in long if _believable(track, options.conf)]
+    kept = _largest(believed, options.max_people)[: options.main]
     chosen = _chosen(_numbered(kept), options.person)
-    return chosen, len(people) - len(chosen)
+    return Selection(chosen, len(believed) - len(chosen), max(seen, default=0.0))
 
 
-def _long_enough(track: Track, frame: Ints, cuts: Sequence[int], min_track: int) -> bool:
-    """Whether the track has min_track frames, or lasts the whole shot where that is shorter."""
+def _durations(time: Float) -> Float:
+    """How long each frame is seen, s: (T,)."""
+    if len(time) == 1:
+        return np.ones(1)
+    steps = np.diff(time)
+    usual = float(np.median(steps))
+    return np.append(np.minimum(steps, LONGEST_FRAME * usual), usual)
+
+
+def _shot_of(track: Track, frame: Ints, lasts: Float, cuts: Sequence[int]) -> float:
+    """How long the shot lasts in which a track begins, s."""
     edges = [int(frame[0]), *sorted(cuts), int(frame[-1]) + 1]
-    shot = next(b - a for a, b in pairwise(edges) if a <= track.frame[0] < b)
-    return len(track.frame) >= min(min_track, shot)
+    first, end = next((a, b) for a, b in pairwise(edges) if a <= track.frame[0] < b)
+    return float(lasts[(frame >= first) & (frame < end)].sum())
 
 
 def _believable(track: Track, conf: float) -> bool:

@@ -100,7 +100,7 @@ def test_only_what_depends_on_a_change_is_done_again(again, tmp_path):
     _, passes = again(focal=900.0)
     assert passes == ["recover", "show"]
     assert not (first.folder / "meshes").exists()  # of the people as they were
-    _, passes = again(focal=900.0, tracks=TrackOptions(min_track=5))
+    _, passes = again(focal=900.0, tracks=TrackOptions(min_track=0.2))
     assert passes == ["track"]  # the tracks came out the same
     _, passes = again(force=True)
     assert passes == ["track", "recover", "show"]
@@ -152,7 +152,7 @@ def test_edited_tracks_are_kept_until_others_are_given(again):
     assert not (summary.folder / "meshes").exists()
     assert not (summary.folder / "person_2.npz").exists()
     with pytest.raises(TracksError, match="changed by hand"):
-        again(tracks=TrackOptions(min_track=5))
+        again(tracks=TrackOptions(min_track=0.2))
     assert len(tracks_csv.load(summary.folder / "tracks.csv")) == 1
     late = [replace(tracks[0], frame=tracks[0].frame + 1)]
     with pytest.raises(TracksError, match="frames 1 to 30, the video has 0 to 29"):
