@@ -1,7 +1,8 @@
 "use strict";
 
 /**
- * The one time that the whole page shows, in seconds of the clip's own clock.
+ * The time of the whole page, in seconds of the clip's own clock: `time` is asked for, `shown` is
+ * that of the picture, which is behind while the video seeks.
  *
  * The overlay video runs it, or a timer where the video cannot be played; the rest of the page
  * works all the same.
@@ -10,6 +11,7 @@ function makeClock(video, clip) {
   const listeners = [];
   const quarter = 0.25 / clip.fps; // s: seeks go a little into a frame, so that rounding hits it
   let time = clip.start;
+  let shown = clip.start;
   let timer = null; // ms, the timer's last tick, where it runs the clock
   let playing = false;
   let withoutVideo = false; // the timer runs the clock
@@ -19,8 +21,20 @@ function makeClock(video, clip) {
     listeners.forEach((listen) => listen(clock));
   }
 
+  function within(seconds) {
+    return Math.min(clip.end, Math.max(clip.start, seconds));
+  }
+
   function moveTo(next) {
-    time = Math.min(clip.end, Math.max(clip.start, next));
+    time = within(next);
+    if (withoutVideo) shown = time;
+    notify();
+  }
+
+  /** The picture is that of another moment now. */
+  function pictureIsOf(seconds) {
+    shown = within(seconds);
+    if (!video.seeking && wanted === null) time = shown;
     notify();
   }
 
@@ -33,11 +47,14 @@ function makeClock(video, clip) {
   function followFrames() {
     if (video.requestVideoFrameCallback) {
       video.requestVideoFrameCallback((_, frame) => {
-        if (!video.seeking) moveTo(frame.mediaTime + clip.offset); // else it is an older frame
+        pictureIsOf(frame.mediaTime + clip.offset);
         followFrames();
       });
     } else {
-      video.addEventListener("timeupdate", () => moveTo(video.currentTime + clip.offset));
+      requestAnimationFrame(() => {
+        if (playing && !video.seeking) pictureIsOf(video.currentTime + clip.offset);
+        followFrames();
+      });
     }
   }
 
@@ -54,6 +71,9 @@ function makeClock(video, clip) {
     get time() {
       return time;
     },
+    get shown() {
+      return shown;
+    },
     get playing() {
       return playing;
     },
@@ -61,7 +81,7 @@ function makeClock(video, clip) {
       listeners.push(listener);
     },
     seek(to) {
-      const next = Math.min(clip.end, Math.max(clip.start, to));
+      const next = within(to);
       if (!withoutVideo) show(next - clip.offset + quarter);
       moveTo(next);
     },
@@ -93,11 +113,13 @@ function makeClock(video, clip) {
     },
     runWithoutVideo() {
       withoutVideo = true;
+      shown = time;
       clock.pause();
     },
   };
 
   video.addEventListener("seeked", () => {
+    pictureIsOf(video.currentTime - quarter + clip.offset);
     if (wanted !== null) video.currentTime = wanted;
     wanted = null;
   });

@@ -64,6 +64,9 @@ video.addEventListener("error", () => {
 video.addEventListener("loadedmetadata", () => {
   at("overlay").style.setProperty("--aspect", `${video.videoWidth} / ${video.videoHeight}`);
 });
+for (const event of ["seeking", "seeked"]) {
+  video.addEventListener(event, () => at("overlay").classList.toggle("seeking", video.seeking));
+}
 video.addEventListener("click", () => (clock.playing ? clock.pause() : clock.play()));
 video.src = clip.overlay;
 
@@ -87,7 +90,7 @@ function noSpace(reason) {
 try {
   space = makeSpace(at("canvas"), report.space, colours, () => markView());
   space.loaded.then(markView).catch((error) => noSpace(error.message));
-  clock.listen(() => space?.setTime(clock.time));
+  clock.listen(() => space?.setTime(clock.shown)); // never another moment than the picture's
 } catch (error) {
   noSpace(error.message); // no WebGL
 }

@@ -15,6 +15,7 @@ from typing import Any
 import av
 import ffmpeg
 import numpy as np
+from av.video.frame import PictureType
 from av.video.reformatter import (
     ColorPrimaries,
     ColorRange,
@@ -46,8 +47,10 @@ COPIED_AUDIO = {
 AAC_RATE = 48000  # Hz
 ENCODER = "libx264"
 # Visually lossless at the size at which people view an overlay; "fast" keeps up with the network.
+# 19 is as faithful with a key frame each half second as 18 is with one each ten.
 # Without B-frames packets are in the order of their times, so that the last one ends the track.
-ENCODER_OPTIONS = {"crf": "18", "preset": "fast", "bf": "0"}
+ENCODER_OPTIONS = {"crf": "19", "preset": "fast", "bf": "0"}
+KEY_FRAMES_EVERY = Fraction(1, 2)  # s: a player decodes from the last one to show a moment
 NUT_DELAY = 10  # s
 BITS_PER_PIXEL = 0.2  # for the user's own encoders: 12 Mbit/s for 1080p at 30 frames per second
 INTERPOLATION = (
@@ -131,7 +134,7 @@ def write(path: Path, clip: Clip, frames: Iterable[Frame], codec: str | None = N
             encoder, options, pixel_format = "rawvideo", {}, _pixel_format(codec)
             delay = NUT_DELAY * clip.time_base.numerator
             bits = round(BITS_PER_PIXEL * width * height * clip.fps)
-            opened = _own_ffmpeg(temporary, path, codec, clip.time_base, delay, bits)
+            opened = _own_ffmpeg(temporary, path, codec, clip, delay, bits)
         with opened as output:
             video = output.add_stream(encoder, options=options, rate=_rate(clip))
             video.width, video.height = width + width % 2, height + height % 2
@@ -172,7 +175,7 @@ def _container(temporary: Path, path: Path, time_base: Fraction) -> Iterator[Any
 
 @contextmanager
 def _own_ffmpeg(
-    temporary: Path, path: Path, codec: str, time_base: Fraction, delay: int, bits: int
+    temporary: Path, path: Path, codec: str, clip: Clip, delay: int, bits: int
 ) -> Iterator[Any]:
     """Open an output container (NUT) whose video the user's own ffmpeg encodes into `temporary`."""
     if shutil.which("ffmpeg") is None:
@@ -180,7 +183,7 @@ def _own_ffmpeg(
             f"--codec {codec} needs the program ffmpeg, which is not in PATH; install it, "
             "or leave --codec out for the built-in H.264 encoder"
         )
-    command = _ffmpeg_command(temporary, codec, time_base, delay, bits)
+    command = _ffmpeg_command(temporary, codec, clip, delay, bits)
     # Messages go to a file, as nothing would empty a pipe while frames are written. A process
     # group of its own keeps the terminal's Ctrl-C for us, and then we end ffmpeg.
     with tempfile.TemporaryFile() as messages:
@@ -212,10 +215,9 @@ def _own_ffmpeg(
             raise OutputError(f"ffmpeg cannot write {name} with {codec}: {reason}")
 
 
-def _ffmpeg_command(
-    temporary: Path, codec: str, time_base: Fraction, delay: int, bits: int
-) -> list[str]:
+def _ffmpeg_command(temporary: Path, codec: str, clip: Clip, delay: int, bits: int) -> list[str]:
     """Return the command that encodes NUT from its standard input; bits: bit rate per second."""
+    time_base = clip.time_base
     # NUT has the times of frames and audio, and ffmpeg keeps both. As NUT has no time below 0,
     # where audio may begin, everything in it is `delay` s late, and ffmpeg moves it back.
     source = {
@@ -230,10 +232,13 @@ def _ffmpeg_command(
         "c:a": "copy",
         "b:v": bits,  # for encoders without a good default
         "bf": 0,
+        "force_key_frames": _key_frames(1 / clip.fps),
         "enc_time_base": f"{time_base.numerator}/{time_base.denominator}",
         "movflags": "+faststart",
         **_keep_times(time_base),
     }
+    if "nvenc" in codec or codec in ("libx265", "hevc"):
+        target["forced-idr"] = 1  # else a forced picture is none to begin with
     if "hevc" in codec or "265" in codec:
         target["tag:v"] = "hvc1"  # the only one that QuickTime and Finder show
     command: list[str] = (
@@ -244,6 +249,12 @@ def _ffmpeg_command(
         .compile()
     )
     return command
+
+
+def _key_frames(frame: float) -> str:
+    """Return FFmpeg's expression for a key frame each half second; frame: s that one lasts."""
+    later = max(0.0, float(KEY_FRAMES_EVERY) - frame) + 0.001  # half a second is not exceeded
+    return f"expr:if(isnan(prev_forced_t),1,gte(t,prev_forced_t+{later:.4f}))"
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -270,12 +281,15 @@ def _encode(
 ) -> Iterator[Any]:
     """Yield the packets of the frames, `origin` ticks earlier."""
     usual = max(1, round(1 / (clip.fps * clip.time_base)))  # ticks that the last frame lasts
+    key = 0  # ticks, of the last key frame
     for frame, after in pairwise(chain(frames, [None])):
         assert frame is not None
         picture = _picture(frame.image, pixel_format)
         picture.time_base = clip.time_base
         picture.pts = frame.pts - origin
         picture.duration = usual if after is None else after.pts - frame.pts
+        if picture.pts + picture.duration > key + KEY_FRAMES_EVERY / clip.time_base:
+            picture.pict_type, key = PictureType.I, picture.pts
         yield from video.encode(picture)
     yield from video.encode(None)
 

@@ -424,6 +424,19 @@ def test_report_shows_the_people_in_3d(opened):
 
 
 @pytest.mark.full
+def test_report_shows_picture_and_bodies_of_one_moment(opened):
+    moments = opened.evaluate("""() => {
+        const pairs = [];
+        clock.listen(() => pairs.push([clock.shown, video.seeking]));
+        clock.seek(1); clock.seek(0.2); clock.seek(0.8);
+        return [clock.shown, document.getElementById("overlay").className, pairs.length];
+    }""")
+    assert moments[0] == 0  # the picture has not come yet
+    until(opened, "Math.abs(clock.shown - 0.8) < 0.05 && !video.seeking")
+    until(opened, "document.getElementById('overlay').className === ''")
+
+
+@pytest.mark.full
 def test_report_leads_to_the_places_it_names(opened):
     opened.locator("#worst button").last.click()
     time = opened.evaluate("report.worst.at(-1).time")

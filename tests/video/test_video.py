@@ -19,6 +19,7 @@ import pytest
 from staf_cli.core.errors import MissingTool, OutputError, VideoError
 from staf_cli.core.files import printable
 from staf_cli.core.records import Clip, Frame
+from staf_cli.core.span import Span
 from staf_cli.video import (
     Damage,
     check_codec,
@@ -394,6 +395,29 @@ def test_sound_that_mp4_cannot_hold_becomes_aac_and_is_reported(tmp_path):
     assert len(tone) / rate == pytest.approx(0.96, abs=0.1)
 
 
+def key_frames(path: Path) -> list[float]:
+    """When each key frame is shown, s."""
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        return [float(packet_time(p)) for p in container.demux(video) if p.is_keyframe and p.size]
+
+
+@pytest.mark.parametrize("step", [0.04, 0.16, 0.48, 2.0])
+def test_a_key_frame_comes_every_half_second(tmp_path, step):
+    ticks = round(step / 0.04)
+    clip, shown = all_frames(make_clip(tmp_path / "v.mp4", range(0, 60 * ticks, ticks)))
+    write(tmp_path / "o.mp4", clip, shown)
+    found = np.diff(key_frames(tmp_path / "o.mp4"))
+    assert found.max() <= max(0.5, step) + 1e-6
+    assert np.median(found) > 0.5 - step  # and not more often
+
+
+def test_a_span_begins_with_a_key_frame(tmp_path):
+    clip = probe(make_clip(tmp_path / "v.mp4", range(60)), Span(0.7))
+    write(tmp_path / "o.mp4", clip, frames(clip, Damage()))
+    assert key_frames(tmp_path / "o.mp4")[:3] == pytest.approx([0, 0.48, 0.96])
+
+
 @pytest.mark.parametrize(("width", "height"), [(321, 241), (320, 241), (1, 1)])
 def test_odd_sizes_double_the_last_line(tmp_path, width, height):
     clip = Clip(tmp_path / "x", width, height, 25.0, Fraction(1, 25), 3, has_audio=False)
@@ -553,6 +577,7 @@ def test_the_users_ffmpeg_is_given_times_and_sound(tmp_path, fake_ffmpeg):
     assert options["-c:v"] == "libx265" and options["-c:a"] == "copy"
     assert options["-tag:v"] == "hvc1" and options["-fps_mode"] == "passthrough"
     assert options["-enc_time_base"] == "1/1000" and "-copyts" in arguments
+    assert "gte(t,prev_forced_t+" in options["-force_key_frames"]
     assert (tmp_path / "o.mp4").read_bytes() == b"encoded"
 
 
@@ -615,5 +640,6 @@ def test_a_real_ffmpeg_keeps_times_and_sound(tmp_path, codec):
     write(path, clip, shown, codec)
     assert times(path) == [t * MILLISECONDS for t in UNEVEN]
     assert [b for _, b in audio_packets(path)] == [b for _, b in audio_packets(source)]
+    assert key_frames(path)[:2] == ([0.0, 0.9] if codec == "mpeg4" else [0.0, 0.04])
     for frame in all_frames(path)[1]:
         assert difference(frame.image, pattern(frame.index, 128, 96)) < 8
