@@ -459,7 +459,11 @@ def _loaded(folder: Path, body: Body | None) -> Result:
 
 
 def read_frames(
-    path: PathLike, span: Span = WHOLE, fps: float | None = None, deinterlace: bool = True
+    path: PathLike,
+    span: Span = WHOLE,
+    fps: float | None = None,
+    deinterlace: bool = True,
+    fit: bool = False,
 ) -> Iterator[Frame]:
     """Decode a video frame by frame, upright: exactly the frames that `run` sees.
 
@@ -470,6 +474,7 @@ def read_frames(
         span: the part that is wanted.
         fps: of a folder of pictures.
         deinterlace: whether interlaced pictures are deinterlaced.
+        fit: whether pictures of a folder are fitted that have another size than most.
 
     Returns:
         The frames: index, time in s, image (H, W, 3) uint8 RGB.
@@ -478,7 +483,7 @@ def read_frames(
         VideoError: it cannot be read.
         UsageError: `fps` is given for a video.
     """
-    clip = video.probe(local_path(_path(path)), span, _rate(fps), deinterlace)
+    clip = video.probe(local_path(_path(path)), span, _rate(fps), deinterlace, fit)
     damage = video.inspect(clip)
     _warn(video.remarks(clip, damage))
     return video.frames(clip, damage)

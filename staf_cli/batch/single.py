@@ -5,11 +5,10 @@ from pathlib import Path
 
 from staf_cli.batch.clips import single_job
 from staf_cli.core.progress import Watch
-from staf_cli.pipeline.clip import Summary, run_clip
+from staf_cli.pipeline.clip import Summary, open_clip, run_clip
 from staf_cli.pipeline.loading import Tools, prepare
 from staf_cli.pipeline.options import Options
 from staf_cli.result import tracks_csv
-from staf_cli.video import probe
 
 
 def run_single(
@@ -40,7 +39,7 @@ def run_single(
     """
     job = single_job(video, output)
     # The likeliest mistakes are reported before the network is loaded.
-    probe(job.video, options.span, options.fps, options.deinterlace)
+    open_clip(job.video, options)
     tracks = None if edited is None else tracks_csv.load(edited)
     if tools is None:
         tools, notes = prepare(options)

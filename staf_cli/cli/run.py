@@ -114,8 +114,9 @@ def _rates(seconds: Mapping[str, float], frames: int) -> str:
 
 
 def _warn_of_damage(damage: "Damage") -> None:
-    parts = [counted(damage.packets, "damaged packet")] if damage.packets else []
-    parts += (
-        [f"about {counted(damage.missing, 'packet')} missing at the end"] if damage.missing else []
-    )
+    packets = counted(damage.packets, "damaged packet")
+    if damage.pictures:
+        packets = f"{counted(damage.packets, 'picture')} not readable in full"
+    missing = f"about {counted(damage.missing, 'packet')} missing at the end"
+    parts = [packets] * bool(damage.packets) + [missing] * bool(damage.missing)
     print_warning(f"the video is damaged ({', '.join(parts)}); everything readable was done")

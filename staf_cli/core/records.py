@@ -103,6 +103,7 @@ class Clip:
     jumps: tuple[Jump, ...] = ()  # of pictures and sound, in the file's order
     hdr: Hdr | None = None  # of high dynamic range; None: SDR
     deinterlace: bool = True  # pictures that are flagged as interlaced
+    fit: bool = False  # pictures of a folder that have another size
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -19,8 +19,7 @@ from staf_cli.core.errors import TracksError
 from staf_cli.core.interrupts import cleanup
 from staf_cli.core.numbered import pack
 from staf_cli.core.progress import Watch
-from staf_cli.core.records import Track
-from staf_cli.core.span import Span
+from staf_cli.core.records import Clip, Track
 from staf_cli.core.version import __version__
 from staf_cli.export import FORMATS, Scene
 from staf_cli.pipeline import passes
@@ -97,7 +96,7 @@ def run_clip(
     with journal.opened(folder) as log:
         if options.force:
             log.forget()
-        source = check_source(path, options.span, options.fps, options.deinterlace, log)
+        source = check_source(open_clip(path, options), log)
         choose_cadence(source.clip.fps, options.recovery.every)  # raises before any work
         if edited is None:
             tracks = _track(source, options, tools, log, watch)
@@ -131,16 +130,28 @@ def tracking_key(path: Path, options: Options, tools: Tools) -> str:
     return _track_key(video.content_hash(path), options, tools)
 
 
-def check_source(
-    path: Path, span: Span, fps: float | None, deinterlace: bool, log: Journal
-) -> Source:
-    """Open a video and count its damage, unless the journal knows that.
+def open_clip(path: Path, options: Options) -> Clip:
+    """Read a video's description.
 
     Args:
         path: a video file, or a folder of numbered pictures.
-        span: the part of the video that is the clip.
-        fps: of a folder of pictures.
-        deinterlace: whether interlaced pictures are deinterlaced.
+        options: how it is read.
+
+    Returns:
+        The clip.
+
+    Raises:
+        VideoError: it cannot be read.
+        UsageError: `fps` is given for a video.
+    """
+    return video.probe(path, options.span, options.fps, options.deinterlace, options.fit)
+
+
+def check_source(clip: Clip, log: Journal) -> Source:
+    """Count a video's damage, unless the journal knows it.
+
+    Args:
+        clip: the video's description.
         log: the clip's journal.
 
     Returns:
@@ -148,10 +159,9 @@ def check_source(
 
     Raises:
         VideoError: it cannot be read.
-        UsageError: `fps` is given for a video.
     """
-    clip, sha256 = video.probe(path, span, fps, deinterlace), video.content_hash(path)
-    key = key_of("check", __version__, sha256, asdict(span), clip.fps)
+    sha256 = video.content_hash(clip.path)
+    key = key_of("check", __version__, sha256, asdict(clip.span), clip.fps, clip.fit)
     known = log.up_to_date("check", key)
     if known and isinstance(known.facts, video.Damage):
         return Source(clip, known.facts, sha256)
@@ -292,7 +302,7 @@ def _read_landmarks(
             log.drop("landmarks")
         return
     paths = {one.id: landmarks_npz.path_of(log.folder, one.id) for one in tracks}
-    how = [source.sha256, source.clip.deinterlace, tools.settings.device.type]
+    how = [*source.pictures, tools.settings.device.type]
     keys = {one.id: key_of("landmarks", __version__, one.digest, *how) for one in tracks}
     key = _key_of_all(keys)
     if log.up_to_date("landmarks", key):
@@ -587,7 +597,7 @@ def _describe_video(source: Source) -> VideoRecord:
 
 
 def _track_key(sha256: str, options: Options, tools: Tools) -> str:
-    what = [sha256, asdict(options.span), options.fps, options.deinterlace]
+    what = [sha256, asdict(options.span), options.fps, options.deinterlace, options.fit]
     how = [tools.detector_sha256, options.detect_size, tools.settings.precision]
     who = [options.tracker, asdict(options.tracks)]
     return key_of("track", __version__, *what, *how, *who)
@@ -602,8 +612,7 @@ def _person_keys(
 ) -> dict[int, str]:
     """For every person a hash of everything that their parameters depend on."""
     how = [
-        source.sha256,
-        source.clip.deinterlace,
+        *source.pictures,
         tools.weights,
         tools.body.identity,
         tools.settings.precision,

@@ -80,6 +80,7 @@ class Options:
     deinterlace: bool = option(
         True, "Make whole pictures of those that are flagged as interlaced; the default."
     )
+    fit: bool = option(False, "Fit pictures of a folder whose size is another than most have.")
     detector: str = option(
         "yolo11n-pose",
         "A name from `staf weights list`, or a YOLO .pt file.",
@@ -135,7 +136,7 @@ class Options:
         if "half" in values:  # of version 0.1.0: None, False or True
             values["every"], values["landmarks"] = 1, False
             values["precision"] = {None: "auto", False: "full", True: "half"}[values.pop("half")]
-        values.setdefault("deinterlace", True)  # versions up to 0.2.0 had no such option
+        values = {"deinterlace": True, "fit": False, **values}  # new after version 0.2.0
         recovery = {one.name: values[one.name] for one in fields(RecoveryOptions)}
         others = {name: value for name, value in values.items() if name not in recovery}
         tracks = {**values["tracks"], "person": tuple(values["tracks"]["person"])}

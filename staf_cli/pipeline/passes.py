@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import floor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,11 @@ class Source:
     clip: Clip
     damage: video.Damage
     sha256: str  # of the video's content
+
+    @property
+    def pictures(self) -> list[Any]:
+        """All that decides what the frames look like, for keys."""
+        return [self.sha256, self.clip.deinterlace, self.clip.fit]
 
     def decode(self) -> Iterator[Frame]:
         """Yield all frames in order, decoded in a thread a little ahead of their use."""

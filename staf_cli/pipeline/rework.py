@@ -51,7 +51,9 @@ def render(folder: Path, moved_to: Path | None, look: Look, watch: Watch) -> tup
         span = Span(record.video.start, record.video.end)
         fps = record.video.fps if path.is_dir() else None
         deinterlace = record.options.get("deinterlace") is not False
-        source = clip_pipeline.check_source(path, span, fps, deinterlace, log)
+        fit = record.options.get("fit") is True
+        clip = video.probe(path, span, fps, deinterlace, fit)
+        source = clip_pipeline.check_source(clip, log)
         if source.sha256 != record.video.sha256:
             raise TracksError(
                 f"{files.printable(path)}: is not the video that {folder} was made of"

@@ -50,7 +50,8 @@ def gather(
     origin, found = _pictures(clip, people, chosen, frames, record.video.start)
     last = max(float(one.time[-1]) for one in people)
     shown = animate(folder, tracks, frames, body)
-    verdict = judge(people, record.damage.packets, record.damage.missing)
+    damage = record.damage
+    verdict = judge(people, damage.packets, damage.missing, damage.pictures)
     median = curve(*median_error(people), LONGEST_CURVE)
     return {
         "title": one_line(Path(record.video.path).name),
@@ -170,6 +171,8 @@ def _settings(record: RunRecord) -> Iterator[tuple[str, str]]:
         yield "Read otherwise", one_line(line)
     missing = counted(damage.missing, "picture")
     wrong = f"{counted(damage.packets, 'damaged place')}, {missing} missing at the end"
+    if damage.pictures:
+        wrong = f"{counted(damage.packets, 'picture')} not readable in full"
     yield "Damage", wrong if damage else "none found"
     if effect := record.smoothing:
         before, after = effect.acceleration_before, effect.acceleration_after

@@ -21,6 +21,7 @@ SHORTEST = 0.2  # s: an interval that is shorter is not reported
 LONGEST_BREAK = 0.2  # s: two intervals closer than this are one
 GOOD, FAIR = 0.95, 0.8  # shares of poses that agree
 LONGEST_LIST = 200  # remarks
+MOST_PICTURES = 10  # that one remark names
 JUMP_WEIGHT = 1.0  # s that a jump counts for beyond its length
 
 
@@ -46,13 +47,16 @@ class Verdict:
     omitted: int  # doubts left out because they are too many
 
 
-def judge(people: Sequence[Measures], packets: int, missing: int) -> Verdict:
+def judge(
+    people: Sequence[Measures], packets: int, missing: int, pictures: Sequence[str] = ()
+) -> Verdict:
     """Judge a result.
 
     Args:
         people: all of a clip.
         packets: of the video that are damaged.
         missing: of the video's packets, how many the file lacks at its end.
+        pictures: of a folder, which ones are damaged and why.
 
     Returns:
         The verdict.
@@ -67,7 +71,7 @@ def judge(people: Sequence[Measures], packets: int, missing: int) -> Verdict:
         words = {"good": "Good", "fair": "Mostly good", "poor": "To be looked at closely"}[grade]
         # Never rounded up: 100 % means all.
         headline = f"{words}: {int(100 * share)} % of {poses} poses agree with the picture"
-    doubts = [*_damage(people, packets, missing)]
+    doubts = [*_damage(people, packets, missing, pictures)]
     for one in people:
         doubts += [*_gaps(one), *_doubtful_intervals(one)]
     longest = sorted(doubts, key=lambda doubt: doubt.start - doubt.end - doubt.extra)
@@ -105,11 +109,17 @@ def _praise(people: Sequence[Measures]) -> Iterator[str]:
         yield "Nobody jumps: all accelerations are such as bodies make."
 
 
-def _damage(people: Sequence[Measures], packets: int, missing: int) -> Iterator[Remark]:
-    """Damage of the video file itself."""
+def _damage(
+    people: Sequence[Measures], packets: int, missing: int, pictures: Sequence[str]
+) -> Iterator[Remark]:
+    """Damage of the video file itself, or of the pictures of its folder."""
     start = min((float(one.time[0]) for one in people), default=0.0)
     end = max((float(one.time[-1]) for one in people), default=0.0)
-    if packets:
+    if pictures:
+        names = ", ".join(pictures[:MOST_PICTURES]) + ", ..." * (len(pictures) > MOST_PICTURES)
+        text = f"Pictures that cannot be read in full are missing or incomplete: {names}."
+        yield Remark(None, start, end, text)
+    elif packets:
         yield Remark(
             None,
             start,

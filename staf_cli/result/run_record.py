@@ -280,7 +280,8 @@ def _facts(name: str, values: Json) -> Facts | None:
 
 def _damage(values: Json) -> Damage:
     interlaced = _count(values, "interlaced") if "interlaced" in values else 0
-    return Damage(_count(values, "packets"), _count(values, "missing"), interlaced)
+    pictures = _lines(values, "pictures") if "pictures" in values else ()
+    return Damage(_count(values, "packets"), _count(values, "missing"), interlaced, pictures)
 
 
 def _smoothing(values: Any) -> Effect | None:

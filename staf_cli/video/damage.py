@@ -24,7 +24,7 @@ from staf_cli.video.container import (
     video_stream,
 )
 from staf_cli.video.seeking import Entry, find_entry
-from staf_cli.video.sequence import count_damaged
+from staf_cli.video.sequence import unreadable
 from staf_cli.video.timeline import continuous
 
 STATES_LENGTH = frozenset({"matroska,webm", "flv"})  # containers with a length but no full index
@@ -39,6 +39,7 @@ class Damage:
     packets: int = 0  # in the file, but not to be decoded in full
     missing: int = 0  # promised by the container, but not in the file
     interlaced: int = 0  # pictures that are flagged as interlaced, which is no damage
+    pictures: tuple[str, ...] = ()  # of a folder: names and reasons of the damaged ones
 
     def __bool__(self) -> bool:
         """Whether anything is damaged."""
@@ -64,7 +65,8 @@ def inspect(clip: Clip) -> Damage:
         VideoError: The file can no longer be opened.
     """
     if clip.path.is_dir():
-        return Damage(packets=count_damaged(clip))
+        damaged = unreadable(clip)
+        return Damage(packets=len(damaged), pictures=damaged)
     errors = _count_container_errors(clip)
     # With many threads, the packet that fails first depends on their timing. So they only find
     # out whether there is damage; one thread counts it.

@@ -106,7 +106,11 @@ def upright_size(picture: Any, aspect: Fraction | None, matrix: Matrix) -> tuple
         (width, height) px.
     """
     stretch = aspect if aspect and Fraction(1, 4) <= aspect <= 4 else 1
-    width, height = max(1, round(picture.width * stretch)), picture.height
+    return turned_size(max(1, round(picture.width * stretch)), picture.height, matrix)
+
+
+def turned_size(width: int, height: int, matrix: Matrix) -> tuple[int, int]:
+    """Return the size (width, height), px, of a picture that is rotated or mirrored."""
     return (height, width) if _swaps_axes(matrix) else (width, height)
 
 

@@ -39,7 +39,11 @@ DEFAULT_FPS = 25.0  # where a file has none, as FFmpeg assumes
 
 
 def probe(
-    path: Path, span: Span = WHOLE, fps: float | None = None, deinterlace: bool = True
+    path: Path,
+    span: Span = WHOLE,
+    fps: float | None = None,
+    deinterlace: bool = True,
+    fit: bool = False,
 ) -> Clip:
     """Read a video's description, and decode its first frame to see that it can be decoded.
 
@@ -48,17 +52,19 @@ def probe(
         span: The part of it that the clip is; all other functions keep to it.
         fps: Pictures per second of a folder; None: 25.
         deinterlace: Whether all other functions deinterlace its interlaced pictures.
+        fit: Whether they fit pictures of a folder that have another size than most.
 
     Returns:
         The clip, upright.
 
     Raises:
         VideoError: In one line, where there is no such file or folder, or it is no video, has no
-            frame that can be decoded, is too large, or has no frame in the span.
+            frame that can be decoded, is too large, or has no frame in the span; or where the
+            pictures of a folder differ in size.
         UsageError: fps is given for a video, which has its own times.
     """
     if path.is_dir():
-        return probe_sequence(path, span, fps)
+        return probe_sequence(path, span, fps, fit)
     if fps is not None:
         raise UsageError(
             f"{printable(path)}: fps is for folders of pictures; a video has its own times"

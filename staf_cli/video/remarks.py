@@ -1,7 +1,10 @@
 """What users should know of how their video is read, in lines."""
 
+from collections.abc import Iterator
+
 from staf_cli.core.records import Clip
 from staf_cli.video.damage import Damage
+from staf_cli.video.sequence import listed, missing_names
 from staf_cli.video.timeline import ANY_TIME
 
 
@@ -31,7 +34,17 @@ def remarks(clip: Clip, damage: Damage) -> list[str]:
             f"the video is HDR ({clip.hdr.curve}, up to {clip.hdr.peak:.0f} cd/m2): "
             "shown and worked on as SDR (BT.709)"
         )
+    if clip.path.is_dir():
+        lines += _of_folder(clip, damage)
     return lines
+
+
+def _of_folder(clip: Clip, damage: Damage) -> Iterator[str]:
+    """Lines about the pictures of a folder that are not there, or not all there."""
+    if names := missing_names(clip):
+        yield f"the numbers of the pictures have gaps, which are gaps in time: {listed(names)}"
+    if damage.pictures:
+        yield f"pictures that cannot be read in full: {listed(damage.pictures)}"
 
 
 def _count_jumps(clip: Clip) -> int:

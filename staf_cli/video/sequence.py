@@ -1,26 +1,33 @@
-"""A folder of pictures as a clip: in natural order, one tick of its clock for each picture."""
+"""A folder of pictures as a clip: in natural order, one tick of its clock for each number."""
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
-from math import inf
+from itertools import pairwise
+from math import gcd, inf
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import av
+import numpy as np
+import PIL.Image
 
 from staf_cli.core import files
 from staf_cli.core.errors import UsageError, VideoError
 from staf_cli.core.files import printable
-from staf_cli.core.records import Clip, Frame
+from staf_cli.core.records import Clip, Frame, Image
 from staf_cli.core.span import Span
 from staf_cli.video.container import DECODER_LIMITS, make_strict
 from staf_cli.video.picture import (
     LONGEST_SIDE,
     MOST_PIXELS,
+    Matrix,
     check_size,
     exif_matrix,
+    turned_size,
     upright_image,
     upright_size,
 )
@@ -37,6 +44,7 @@ DECODERS = {  # by a file's first bytes, as its name may be wrong
     b"RIFF": "webp",
 }
 LARGEST_FILE = 2**30  # bytes
+MOST_NAMES = 10  # of pictures that one line lists
 
 
 def is_sequence(path: Path) -> bool:
@@ -79,20 +87,22 @@ def content_hash(path: Path) -> str:
     return total.hexdigest()
 
 
-def probe_sequence(folder: Path, span: Span, fps: float | None) -> Clip:
-    """Describe a folder of pictures as a clip, of the size of the first one that can be read.
+def probe_sequence(folder: Path, span: Span, fps: float | None, fit: bool) -> Clip:
+    """Describe a folder of pictures as a clip, of the size that most of them have.
 
     Args:
         folder: The folder.
         span: The part of it that the clip is.
         fps: Pictures per second; None: 25.
+        fit: Whether pictures of another size are fitted.
 
     Returns:
         The clip.
 
     Raises:
         UsageError: The rate is impossible.
-        VideoError: No picture can be read, or there is none in the span.
+        VideoError: No picture can be read, there is none in the span, or their sizes differ and
+            are not to be fitted.
     """
     rate = DEFAULT_RATE if fps is None else fps
     if not 1 / LARGEST_DENOMINATOR <= rate < inf:
@@ -104,64 +114,192 @@ def probe_sequence(folder: Path, span: Span, fps: float | None) -> Clip:
             f"or a folder of {', '.join(sorted(SUFFIXES))}"
         )
     time_base = 1 / Fraction(rate).limit_denominator(LARGEST_DENOMINATOR)
-    wanted = [k for k in range(len(pictures)) if float(k * time_base) in span]
+    places = _places(pictures)
+    wanted = [k for k, place in enumerate(places) if float(place * time_base) in span]
     if not wanted:
         raise VideoError(
             f"{printable(folder)}: nothing from {span}; its {len(pictures)} pictures at "
-            f"{rate:g} a second last {float(len(pictures) * time_base):g} s"
+            f"{rate:g} a second last {float((places[-1] + 1) * time_base):g} s"
         )
-    for path in pictures:
-        if (picture := _decode(path, strict=False)) is not None:
-            width, height = upright_size(picture, None, exif_matrix(path))
-            check_size(width, height, path)
-            return Clip(folder, width, height, rate, time_base, len(wanted), False, span)
-    raise VideoError(
-        f"{printable(folder)}: not one of its {len(pictures)} pictures can be read "
-        f"(damaged, or larger than {MOST_PIXELS // 10**6} million pixels); save them again as PNG"
+    sizes = {pictures[k]: size for k in wanted if (size := _size_of(pictures[k]))}
+    if not sizes:
+        raise VideoError(
+            f"{printable(folder)}: not one of its {len(pictures)} pictures can be read "
+            f"(damaged, or larger than {MOST_PIXELS // 10**6} million pixels); "
+            "save them again as PNG"
+        )
+    (size, _), *others = Counter(sizes.values()).most_common()
+    if others and not fit:
+        raise VideoError(f"{printable(folder)}: {_differing(sizes, size)}")
+    check_size(*size, folder)
+    return Clip(folder, *size, rate, time_base, len(wanted), False, span, fit=fit)
+
+
+def unreadable(clip: Clip) -> tuple[str, ...]:
+    """Name the pictures of the clip's span that are damaged, each with the reason."""
+    return tuple(
+        f"{printable(path.name)} ({reason})"
+        for _, _, path in _pictures_in_span(clip)
+        if (reason := _reason(path, clip))
     )
 
 
-def count_damaged(clip: Clip) -> int:
-    """Count the pictures of the clip's span that are damaged or of another size."""
-    return sum(
-        picture is None or upright_size(picture, None, exif_matrix(path)) != clip.image_size
-        for _, path in _pictures_in_span(clip)
-        for picture in [_decode(path, strict=True)]
-    )
+def missing_names(clip: Clip) -> list[str]:
+    """Name the pictures of the clip's span that are missing between its numbers."""
+    pictures = [(place, path) for _, place, path in _pictures_in_span(clip)]
+    names = []
+    for (before, path), (after, following) in pairwise(pictures):
+        if (lacking := after - before - 1) > 0:
+            first, last = (_between(path, following, lacking, k) for k in (1, lacking))
+            names.append(first if lacking == 1 else f"{first} to {last}")
+    return names
 
 
 def sequence_frames(clip: Clip, damaged: bool) -> Iterator[Frame]:
-    """Decode the pictures of the clip's span that can be read and have its size.
+    """Decode the pictures of the clip's span that can be read.
 
     Args:
         clip: From `probe_sequence`.
-        damaged: Whether `count_damaged` found any; all pictures are then decoded from the first
-            on, because those that cannot be read do not count in the index.
+        damaged: Whether any is `unreadable`; all pictures are then decoded from the first on,
+            because those that cannot be read do not count in the index.
 
     Yields:
         Frames in order.
     """
     index = -1
-    pictures = enumerate(pictures_in(clip.path)) if damaged else _pictures_in_span(clip)
-    for pts, path in pictures:
+    for number, pts, path in _all_pictures(clip) if damaged else _pictures_in_span(clip):
         time = float(pts * clip.time_base)
         if clip.span.ended(time):
             return
-        picture, matrix = _decode(path, strict=False), exif_matrix(path)
-        if picture is None or upright_size(picture, None, matrix) != clip.image_size:
-            continue
-        image = upright_image(picture, clip.image_size, matrix)
+        picture = _decode(path, strict=False)
+        image = None if picture is None else _image(picture, exif_matrix(path), clip)
         if image is None:
             continue
-        index = index + 1 if damaged else pts
+        index = index + 1 if damaged else number
         if time in clip.span:
             yield Frame(index, pts, time, image)
 
 
-def _pictures_in_span(clip: Clip) -> Iterator[tuple[int, Path]]:
-    for pts, path in enumerate(pictures_in(clip.path)):
-        if float(pts * clip.time_base) in clip.span:
-            yield pts, path
+def _image(picture: Any, matrix: Matrix, clip: Clip) -> Image | None:
+    """Convert a picture to the clip's size: another one is fitted, on black, or is no frame."""
+    width, height = upright_size(picture, None, matrix)
+    if (width, height) == clip.image_size:
+        return upright_image(picture, clip.image_size, matrix)
+    if not clip.fit:
+        return None
+    scale = min(clip.width / width, clip.height / height)
+    inner = max(1, round(scale * width)), max(1, round(scale * height))
+    image = upright_image(picture, inner, matrix)
+    if image is None:
+        return None
+    left, top = (clip.width - inner[0]) // 2, (clip.height - inner[1]) // 2
+    whole = np.zeros((clip.height, clip.width, 3), np.uint8)
+    whole[top : top + inner[1], left : left + inner[0]] = image
+    return whole
+
+
+def _all_pictures(clip: Clip) -> Iterator[tuple[int, int, Path]]:
+    """Yield each picture's number, its place in time in ticks, and its path."""
+    pictures = pictures_in(clip.path)
+    for number, (place, path) in enumerate(zip(_places(pictures), pictures, strict=True)):
+        yield number, place, path
+
+
+def _pictures_in_span(clip: Clip) -> Iterator[tuple[int, int, Path]]:
+    for number, place, path in _all_pictures(clip):
+        if float(place * clip.time_base) in clip.span:
+            yield number, place, path
+
+
+def _places(pictures: Sequence[Path]) -> list[int]:
+    """Return when each picture is shown, in ticks: by its number, where that counts pictures.
+
+    A number that is missing is a gap. Numbers do not count pictures where several in a name
+    differ, one comes twice, or more than half of them are missing.
+    """
+    in_a_row = list(range(len(pictures)))
+    numbers = _numbers(pictures)
+    steps = [b - a for a, b in pairwise(numbers)]
+    if not steps or min(steps) <= 0:
+        return in_a_row
+    step = gcd(*steps)
+    places = [(number - numbers[0]) // step for number in numbers]
+    return places if places[-1] < 2 * len(places) else in_a_row
+
+
+def _numbers(pictures: Sequence[Path]) -> list[int]:
+    """Return the number in each name, the only one that differs; empty if there is no such."""
+    split = [re.split(r"(\d+)", picture.stem.lower()) for picture in pictures]
+    if any(len(parts) != len(split[0]) for parts in split):
+        return []
+    differing = [k for k, parts in enumerate(zip(*split, strict=True)) if len(set(parts)) > 1]
+    if len(differing) != 1 or differing[0] % 2 == 0:
+        return []
+    return [int(parts[differing[0]]) for parts in split]
+
+
+def _between(before: Path, after: Path, lacking: int, k: int) -> str:
+    """Name the k-th of the pictures that are lacking between two."""
+    first, second = _numbers([before, after])
+    number = first + k * (second - first) // (lacking + 1)
+    *_, digits = (m for m in re.finditer(r"\d+", before.stem) if int(m[0]) == first)
+    stem = before.stem[: digits.start()] + f"{number:0{len(digits[0])}}"
+    return printable(stem + before.stem[digits.end() :] + before.suffix)
+
+
+def _differing(sizes: Mapping[Path, tuple[int, int]], usual: tuple[int, int]) -> str:
+    """Describe pictures whose size is not the usual one, for an error."""
+    others = [f"{path.name} ({w} x {h})" for path, (w, h) in sizes.items() if (w, h) != usual]
+    return (
+        f"{len(others)} of {len(sizes)} pictures are not {usual[0]} x {usual[1]} pixels large as "
+        f"most are: {printable(listed(others))}; --fit fits them in, or take them out"
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """List names in a line, the first ones of many."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _size_of(path: Path) -> tuple[int, int] | None:
+    """Return the upright size of a picture, from its header if possible; None: unreadable."""
+    try:
+        with catch_warnings():
+            simplefilter("ignore")  # of large pictures, and of broken EXIF data
+            with PIL.Image.open(path) as header:
+                width, height = header.size
+                if header.format == "TIFF":  # the size of which Pillow turns, not so its pixels
+                    width, height = header.tag_v2[256], header.tag_v2[257]
+    except Exception:  # an untrusted file can make the reader fail in any way
+        picture = _decode(path, strict=False)
+        return None if picture is None else upright_size(picture, None, exif_matrix(path))
+    if width * height > MOST_PIXELS or max(width, height) > LONGEST_SIDE:
+        return None
+    return turned_size(width, height, exif_matrix(path))
+
+
+def _reason(path: Path, clip: Clip) -> str:
+    """Say why a picture cannot be read in full; empty if it can."""
+    picture = _decode(path, strict=True)
+    if picture is not None:
+        same = upright_size(picture, None, exif_matrix(path)) == clip.image_size
+        return "" if same or clip.fit else "another size"
+    try:
+        content = path.read_bytes()[:16]
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    if not content:
+        return "empty"
+    if _codec_of(content) is None:
+        return "no picture"
+    if _decode(path, strict=False) is not None:
+        return "damaged, shown as far as it can be read"
+    return "damaged or too large"
+
+
+def _codec_of(content: bytes) -> str | None:
+    return next((name for start, name in DECODERS.items() if content.startswith(start)), None)
 
 
 def _decode(path: Path, strict: bool) -> Any:
@@ -174,7 +312,7 @@ def _decode(path: Path, strict: bool) -> Any:
         content = path.read_bytes()
     except OSError:
         return None
-    codec = next((name for start, name in DECODERS.items() if content.startswith(start)), None)
+    codec = _codec_of(content)
     if codec is None:
         return None
     decoder: Any = av.CodecContext.create(codec, "r")

@@ -24,7 +24,7 @@ from tests.support.made_records import make_record
 
 EFFECT = Effect(20, 43.5, 13.6, 800.0, 90.0, 0.5)
 PASSES = {
-    "check": PassRecord("c", {}, Damage(2, 1), {"check": 0.1}),
+    "check": PassRecord("c", {}, Damage(2, 1, 3, ("a.png (empty)",)), {"check": 0.1}),
     "track": PassRecord("t", {"tracks.csv": "0"}, TrackFacts(3, 20, "c", "found", 4)),
     "recover": PassRecord("r", {"person_1.npz": "1"}, PeopleFacts({1: "k", 12: "l"}, EFFECT)),
     "export glb": PassRecord("g", {"people.glb": "2"}, None, {"export glb": 1.5}),
@@ -77,8 +77,8 @@ def test_a_record_of_version_0_1_0_is_read():
     record = RunRecord.from_json(values)
     assert record.precision == "float32"  # it only wrote whether it was float16
     now = {**values, "precision": "float32", "video": {**values["video"], "remarks": ()}}
-    now["damage"] = {**values["damage"], "interlaced": 0}
-    now["passes"]["check"]["facts"]["interlaced"] = 0
+    now["damage"] = {**values["damage"], "interlaced": 0, "pictures": ()}
+    now["passes"]["check"]["facts"] |= {"interlaced": 0, "pictures": ()}
     del now["half"]
     assert record.to_json() == now
     assert record.passes["track"].facts == TrackFacts(0, 20, "c")
@@ -97,7 +97,7 @@ def test_a_record_of_version_0_1_0_is_read():
         force=True,
     )  # fmt: skip
     now = {**values["options"], "precision": "auto", "detect_size": None, "every": 1}
-    now["landmarks"], now["deinterlace"] = False, True
+    now |= {"landmarks": False, "deinterlace": True, "fit": False}
     now["tracks"] = {**now["tracks"], "main": None, "min_track": 0.4}  # it counted frames
     del now["half"]
     assert json.loads(json.dumps(options.to_json())) == now

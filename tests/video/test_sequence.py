@@ -21,6 +21,7 @@ from staf_cli.video import (
     is_sequence,
     pictures_in,
     probe,
+    remarks,
     write,
 )
 from tests.support.made_clips import make_clip, pattern
@@ -166,23 +167,24 @@ def test_what_cannot_be_read_is_counted_and_left_out(tmp_path):
     folder = make_pictures(tmp_path / "shot", 10)
     (folder / "frame2.png").write_bytes(b"")
     (folder / "frame3.png").write_text("ffconcat version 1.0\nfile frame1.png\n")
-    picture(4).resize((64, 48)).save(folder / "frame4.png")
     (folder / "frame6.png").unlink()
-    (folder / "frame6.png").mkdir()  # no picture at all: the next one takes its place
+    (folder / "frame6.png").mkdir()  # no picture at all: a gap
     clip = probe(folder)
     damage = inspect(clip)
     assert clip.frames == 9
-    assert (damage.packets, damage.missing) == (3, 0)
+    assert (damage.packets, damage.missing) == (2, 0)
+    assert damage.pictures == ("frame2.png (empty)", "frame3.png (no picture)")
+    assert remarks(clip, damage) == [
+        "the numbers of the pictures have gaps, which are gaps in time: frame6.png",
+        "pictures that cannot be read in full: frame2.png (empty), frame3.png (no picture)",
+    ]
     shown = list(frames(clip, damage))
-    assert [f.pts for f in shown] == [0, 1, 5, 6, 7, 8]
-    assert [f.index for f in shown] == list(range(6))
-    expected = [0, 1, 5, 7, 8, 9]
-    assert all(
-        np.array_equal(f.image, pattern(k, *SIZE)) for f, k in zip(shown, expected, strict=True)
-    )
-    later = [(f.index, f.pts) for f in read(folder, Span(0.16))]
-    assert later == [(f.index, f.pts) for f in shown if f.time >= 0.16]
-    assert not inspect(probe(folder, Span(0.2)))
+    assert [f.pts for f in shown] == [0, 1, 4, 5, 7, 8, 9]
+    assert [f.index for f in shown] == list(range(7))
+    assert all(np.array_equal(f.image, pattern(f.pts, *SIZE)) for f in shown)
+    later = [(f.index, f.pts) for f in read(folder, Span(0.12))]
+    assert later == [(f.index, f.pts) for f in shown if f.time >= 0.12]
+    assert not inspect(probe(folder, Span(0.16)))
 
 
 @pytest.mark.parametrize("name", ["frame{}.png", "frame{}.jpg", "frame{}.webp", "frame{}.tif"])
@@ -192,9 +194,80 @@ def test_a_picture_cut_off_is_damage(tmp_path, name):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     clip = probe(folder)
     assert inspect(clip).packets == 1
+    assert inspect(clip).pictures[0].startswith(f"{path.name} (damaged")
     shown = list(frames(clip, inspect(clip)))
     assert [f.pts for f in shown if f.pts != 2] == [0, 1, 3]
     assert [f.index for f in shown] == list(range(len(shown)))
+
+
+def test_missing_numbers_are_gaps_in_time(tmp_path):
+    folder = make_pictures(tmp_path / "shot", 12, "f_{:04}.png")
+    for lacking in (3, 4, 8):
+        (folder / f"f_{lacking:04}.png").unlink()
+    here = [0, 1, 2, 5, 6, 7, 9, 10, 11]
+    shown = read(folder, fps=10)
+    assert [(f.index, f.pts, f.time) for f in shown] == [(n, k, k / 10) for n, k in enumerate(here)]
+    assert all(np.array_equal(f.image, pattern(f.pts, *SIZE)) for f in shown)
+    clip = probe(folder)
+    assert not inspect(clip)
+    assert remarks(clip, inspect(clip)) == [
+        "the numbers of the pictures have gaps, which are gaps in time: "
+        "f_0003.png to f_0004.png, f_0008.png"
+    ]
+    part = read(folder, Span(0.5, 1.0), fps=10)
+    assert [(f.index, f.pts) for f in part] == [(3, 5), (4, 6), (5, 7), (6, 9)]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a10", "a20", "a30", "a40"],  # every tenth
+        ["1", "1000", "3000"],  # numbers of something else
+        ["shot1_take3", "shot2_take1", "shot2_take2"],
+        ["a", "b", "c"],
+        ["a1", "a01", "a3"],
+        ["left", "1", "2", "4"],
+    ],
+)
+def test_other_numbers_do_not_count_pictures(tmp_path, names):
+    for number, name in enumerate(names):
+        picture(number).save(tmp_path / f"{name}.png")
+    clip = probe(tmp_path)
+    assert [f.pts for f in read(tmp_path)] == list(range(len(names)))
+    assert remarks(clip, inspect(clip)) == []
+
+
+def with_other_sizes(folder: Path) -> Path:
+    make_pictures(folder, 8)
+    picture(2).resize((64, 48)).save(folder / "frame2.png")
+    picture(5).rotate(90, expand=True).save(folder / "frame5.png")
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    turned = picture(6).rotate(90, expand=True)  # lies on its side, as its header says
+    turned.save(folder / "frame6.png", exif=exif)
+    return folder
+
+
+def test_sizes_that_differ_are_refused_with_the_list(tmp_path):
+    folder = with_other_sizes(tmp_path / "shot")
+    listed = r"2 of 8 pictures are not 128 x 96 .*: frame2.png \(64 x 48\), frame5.png \(96 x 128\)"
+    with pytest.raises(VideoError, match=listed + "; --fit") as refused:
+        probe(folder)
+    assert "\n" not in str(refused.value)
+    assert probe(folder, Span(0, 0.08)).frames == 2  # what is not looked at may be of any size
+
+
+def test_sizes_that_differ_are_fitted_if_that_is_wanted(tmp_path):
+    clip = probe(with_other_sizes(tmp_path / "shot"), fit=True)
+    damage = inspect(clip)
+    assert not damage and clip.image_size == SIZE
+    shown = list(frames(clip, damage))
+    assert [f.pts for f in shown] == list(range(8))
+    assert np.abs(shown[2].image.astype(int) - pattern(2, *SIZE)).mean() < 8
+    assert not shown[5].image[:, :28].any() and not shown[5].image[:, 100:].any()
+    fitted = picture(5).rotate(90, expand=True).resize((72, 96))
+    assert np.abs(shown[5].image[:, 28:100].astype(int) - np.asarray(fitted)).mean() < 5
+    assert np.abs(shown[6].image.astype(int) - pattern(6, *SIZE)).mean() < 1
 
 
 def test_names_may_lie_and_may_look_like_patterns(tmp_path):
