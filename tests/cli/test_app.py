@@ -132,7 +132,8 @@ def test_nobody_in_the_video_is_one_line(staf, detector, clip_without_people, tm
     code, _, err = staf("run", clip_without_people, "-o", tmp_path / "out", "-q")
     assert code == 1
     assert err.count("\n") == 1
-    assert "nobody was seen" in err
+    assert "nobody was seen for long enough" in err
+    assert "(nobody at all was seen); try --conf 0.1" in err or "(the longest was " in err
     assert not (tmp_path / "out").exists()
 
 
