@@ -101,14 +101,15 @@ def track_people(
 
     selected = build_tracks(counted(), cuts, options.tracks)
     if not selected.tracks:
-        raise NobodyFound(_nobody(source.clip, len(frames), selected.longest))
+        raise NobodyFound(_nobody(source.clip, len(frames), selected.longest, options))
     return frames, selected.tracks, selected.left_out
 
 
-def _nobody(clip: Clip, frames: int, longest: float) -> str:
+def _nobody(clip: Clip, frames: int, longest: float, options: Options) -> str:
     """The error where nobody is kept; longest: s, for which anybody was seen."""
     seen = f"the longest was {longest:.2g} s" if longest else "nobody at all was seen"
-    shorter = f" or --min-track {floor(100 * longest) / 100:g}" if longest else ""
+    too_short = 0 < longest < options.tracks.min_track
+    shorter = f" or --min-track {floor(1000 * longest) / 1000:g}" if too_short else ""
     return (
         f"{files.printable(clip.path)}: nobody was seen for long enough in {frames} frames "
         f"({seen}); try --conf 0.1{shorter}"

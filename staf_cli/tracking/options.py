@@ -29,8 +29,8 @@ class TrackOptions:
         "Drop who is seen for fewer seconds; a third of a short clip is enough.",
         metavar="S",
         show_default=True,
-        valid=Range(0, inf),
-        advice="choose seconds, such as 0.4; 0 keeps everybody",
+        valid=Range(0, inf, open=True),
+        advice="choose seconds above 0, such as 0.4",
     )
     max_people: int | None = option(  # None: no limit
         None,

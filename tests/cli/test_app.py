@@ -117,7 +117,7 @@ def test_run_prints_a_summary_and_quiet_prints_nothing(staf, walking, detector, 
     assert "frames/s" in out
     assert str(tmp_path / "walk" / "overlay.mp4") in out
     assert len(list((tmp_path / "walk" / "meshes" / "person_1").iterdir())) == FRAMES
-    code, out, err = staf("run", walking, "-o", tmp_path, "-q", "--min-track", 5, "--no-refine")
+    code, out, err = staf("run", walking, "-o", tmp_path, "-q", "--min-track", 0.2, "--no-refine")
     assert (code, out, err) == (0, "", "")
     run = json.loads((tmp_path / "walk" / "run.json").read_text())
     assert "refine" not in run["seconds"]
@@ -163,7 +163,7 @@ def test_a_damaged_video_is_finished_with_code_3(staf, walking, detector, tmp_pa
     path = tmp_path / "torn.mp4"
     path.write_bytes(walking.read_bytes())
     made_clips.overwrite(path, 40, seed=1)
-    code, _, err = staf("run", path, "-o", tmp_path, "--min-track", 5)
+    code, _, err = staf("run", path, "-o", tmp_path, "--min-track", 0.2)
     assert code == 3, err
     assert "damaged" in err
     assert (tmp_path / "torn" / "run.json").exists()

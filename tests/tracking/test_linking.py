@@ -352,7 +352,7 @@ def test_main_people_are_those_large_and_long_in_the_picture_and_the_rest_is_cou
         assert left_out == 3 - len(kept)
 
 
-@pytest.mark.parametrize("wrong", [{"min_track": -1}, {"max_people": 0}, {"main": 0}])
+@pytest.mark.parametrize("wrong", [{"min_track": 0}, {"max_people": 0}, {"main": 0}])
 def test_options_that_cannot_be_meant(wrong):
     with pytest.raises(UsageError):
         TrackOptions(**wrong)

@@ -145,7 +145,7 @@ def test_no_command_reaches_for_the_network_or_for_home(detector, tmp_path, home
     (tmp_path / "truth").mkdir()
     write_clip(tmp_path / "truth", walk_truth(open_body(), FRAMES))
     commands = [
-        ["run", walk, "-o", tmp_path / "out", "--min-track", "5"],
+        ["run", walk, "-o", tmp_path / "out", "--min-track", "0.2"],
         ["render", tmp_path / "out" / "walk", "--side-view", "--boxes"],
         ["export", tmp_path / "out" / "walk", "--format", "obj"],
         ["eval", tmp_path / "truth", "--method", "mean"],
