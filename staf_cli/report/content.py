@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def gather(
         measure(track, person_npz.stretches(person_npz.path_of(folder, track.id)))
         for track in tracks
     ]
-    clip = video.probe(overlay)
+    clip = open_overlay(overlay)
     chosen = worst(people, WORST, APART)
     origin, found = _pictures(clip, people, chosen, frames, record.video.start)
     last = max(float(one.time[-1]) for one in people)
@@ -74,6 +75,21 @@ def gather(
         "record": _record(record),
         "notes": list(_notes(overlay, shown, people)),
     }
+
+
+def open_overlay(path: Path) -> Clip:
+    """Describe an overlay, whose own times are right: none of its steps is a jump.
+
+    Args:
+        path: the overlay's.
+
+    Returns:
+        The clip.
+
+    Raises:
+        VideoError: it cannot be read.
+    """
+    return replace(video.probe(path), jumps=())
 
 
 def _subtitle(people: int, frames: int, clip: Clip) -> str:

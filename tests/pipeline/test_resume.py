@@ -102,6 +102,8 @@ def test_only_what_depends_on_a_change_is_done_again(again, tmp_path):
     assert not (first.folder / "meshes").exists()  # of the people as they were
     _, passes = again(focal=900.0, tracks=TrackOptions(min_track=0.2))
     assert passes == ["track"]  # the tracks came out the same
+    _, passes = again(focal=900.0, deinterlace=False)  # other pictures, as far as staf knows
+    assert passes == ["track", "recover", "show"]
     _, passes = again(force=True)
     assert passes == ["track", "recover", "show"]
     assert content(first.folder) == before

@@ -24,7 +24,7 @@ from staf_cli.core.records import Clip, Frame
 from staf_cli.core.span import Span
 from staf_cli.fitting.smoothing import Effect
 from staf_cli.report import bodies, pictures, three
-from staf_cli.report.content import WORST, gather
+from staf_cli.report.content import WORST, gather, open_overlay
 from staf_cli.report.curves import curve
 from staf_cli.result import person_npz
 from staf_cli.result.run_record import DetectorRecord
@@ -157,6 +157,16 @@ def test_pictures_are_the_frames_asked_for(folder):
             np.abs(image - made_clips.pattern(number + off, *SIZE)).mean() for off in (0, -1, 1)
         )
         assert right < min(before, after)
+
+
+def test_a_gap_in_time_stays_one_in_the_overlay(tmp_path):
+    """As a folder of pictures has where numbers are missing."""
+    clip = Clip(tmp_path, *SIZE, 25.0, Fraction(1, 25), 20, False)
+    ticks = [*range(10), *range(60, 70)]
+    made = (Frame(n, k, k / 25, made_clips.pattern(n, *SIZE)) for n, k in enumerate(ticks))
+    video.write(tmp_path / "overlay.mp4", clip, made)
+    found = pictures.extract(open_overlay(tmp_path / "overlay.mp4"), {12: ticks[12] / 25})
+    assert found[12].time == pytest.approx(ticks[12] / 25)
 
 
 def test_pictures_far_from_each_other_are_looked_up_apart(folder, monkeypatch):
