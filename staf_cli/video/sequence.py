@@ -14,6 +14,7 @@ from warnings import catch_warnings, simplefilter
 import av
 import numpy as np
 import PIL.Image
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from staf_cli.core import files
 from staf_cli.core.errors import UsageError, VideoError
@@ -269,8 +270,8 @@ def _size_of(path: Path) -> tuple[int, int] | None:
             simplefilter("ignore")  # of large pictures, and of broken EXIF data
             with PIL.Image.open(path) as header:
                 width, height = header.size
-                if header.format == "TIFF":  # the size of which Pillow turns, not so its pixels
-                    width, height = header.tag_v2[256], header.tag_v2[257]
+                if isinstance(header, TiffImageFile):  # which may say its size once upright
+                    width, height = header.tag_v2[IMAGEWIDTH], header.tag_v2[IMAGELENGTH]
     except Exception:  # an untrusted file can make the reader fail in any way
         picture = _decode(path, strict=False)
         return None if picture is None else upright_size(picture, None, exif_matrix(path))

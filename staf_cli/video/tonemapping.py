@@ -188,8 +188,8 @@ def hlg_scene(signal: Float) -> Float:
 
 def compressed(light: Float, peak: float) -> Float:
     """Compress light, cd/m2, of 0..`peak` into 0..`WHITE` (BT.2390, the EETF)."""
-    most = pq_signal(np.array(peak))
-    e1, top = np.minimum(pq_signal(light) / most, 1), pq_signal(np.array(WHITE)) / most
+    most = float(pq_signal(np.array(peak)))
+    e1, top = np.minimum(pq_signal(light) / most, 1), float(pq_signal(np.array(WHITE))) / most
     knee = 1.5 * top - 0.5
     t = (e1 - knee) / max(1e-9, 1 - knee)
     spline = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee)
