@@ -1,5 +1,6 @@
 """High dynamic range: what the ITU's closed formulas say, computed here by plain numbers."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -72,18 +73,20 @@ def ten_bit(rgb: tuple[float, ...]) -> tuple[int, int, int]:
 def film(path: Path, colours: tuple[tuple[float, ...], ...], trc: int, params: str = "") -> Path:
     """A lossless video in which each picture has one colour, R'G'B' of BT.2020 in 0..1."""
     with av.open(str(path), "w") as output:
-        options = {"x265-params": f"log-level=none:lossless=1{params}"}
+        options = {"x265-params": f"log-level=none:lossless=1:bframes=0{params}"}
         video = output.add_stream("libx265", rate=25, options=options)
         assert isinstance(video, av.VideoStream)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p10le"
         context = video.codec_context
         context.colorspace, context.color_primaries = Colorspace.BT2020, ColorPrimaries.BT2020
         context.color_trc, context.color_range = trc, ColorRange.MPEG
-        for colour in colours:
+        for number, colour in enumerate(colours):
             y, cb, cr = ten_bit(colour)
             planes = np.full((48 * 3 // 2, 64), y, np.uint16)
             planes[48:60], planes[60:] = cb, cr
-            output.mux(video.encode(av.VideoFrame.from_ndarray(planes, "yuv420p10le")))
+            made = av.VideoFrame.from_ndarray(planes, "yuv420p10le")
+            made.pts, made.time_base = number, Fraction(1, 25)
+            output.mux(video.encode(made))
         output.mux(video.encode(None))
     return path
 
