@@ -4,13 +4,14 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+from staf_cli.body.format import JOINT_COUNT
 from staf_cli.core.files import atomic
 from staf_cli.core.records import Person
 from staf_cli.export.motion import JOINT_NAMES
 from staf_cli.export.scene import Scene
 
 FILES = "joints.csv"
-COLUMNS = ["person", "frame", "time", "joint", "x", "y", "z", "u", "v", "score"]
+COLUMNS = ["person", "frame", "time", "joint", "x", "y", "z", "u", "v", "score", "sigma"]
 
 
 def names(_: Scene) -> list[str]:
@@ -22,7 +23,8 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
     """Write all joints of all people, sorted by person, frame and SMPL's order of joints.
 
     Columns: time in s; x, y, z in m, camera frame (x right, y down, z forward); u, v in px;
-    score is that of the person's detection, 0 where there was none.
+    score is that of the person's detection, 0 where there was none; sigma in m is empty where
+    the person was not fitted.
 
     Args:
         folder: The result folder.
@@ -44,8 +46,9 @@ def _rows(person: Person) -> Iterator[list[str]]:
     for row, frame in enumerate(person.frame.tolist()):
         start = [str(person.id), str(frame), f"{person.time[row]:.6f}"]
         score = f"{person.score[row]:.3f}"
-        joints = zip(JOINT_NAMES, person.joints3d[row], person.joints2d[row], strict=True)
-        for name, point, pixel in joints:
-            x, y, z = point
-            u, v = pixel
-            yield [*start, name, f"{x:.5f}", f"{y:.5f}", f"{z:.5f}", f"{u:.3f}", f"{v:.3f}", score]
+        known = person.joint_sigma
+        sigmas = [""] * JOINT_COUNT if known is None else [f"{sigma:.4f}" for sigma in known[row]]
+        joints = zip(JOINT_NAMES, person.joints3d[row], person.joints2d[row], sigmas, strict=True)
+        for name, point, pixel, sigma in joints:
+            place = [f"{value:.5f}" for value in point] + [f"{value:.3f}" for value in pixel]
+            yield [*start, name, *place, score, sigma]

@@ -36,6 +36,7 @@ from staf_cli.fitting.motion import Motion, motion_of
 from staf_cli.fitting.observations import Observations, observe
 from staf_cli.fitting.prior import Prior, continued, near_start, relaxed_at, turned_to
 from staf_cli.fitting.skeleton import Skeleton, reduce_body, relaxed_keypoints
+from staf_cli.fitting.uncertainty import joint_sigma, network_sigma
 
 STEPS = 200  # of Adam
 RATE = 0.05  # rad, Adam's first step of an angle
@@ -64,13 +65,11 @@ def refine(
 
     Returns:
         The person with one shape for the whole track, joints within JOINT_RANGES and smooth
-        motion in each run of frames, never across a gap. Unchanged where no keypoint was seen,
-        and where the fit is no closer to the keypoints than the start was.
+        motion in each run of frames, never across a gap, and with `joint_sigma`. The motion is
+        unchanged where no keypoint was seen, and where the fit is no closer to the keypoints than
+        the start was.
     """
     firsts = range(0, len(person.frame), STRETCH_FRAMES)
-    if len(firsts) == 1:
-        cue = None if landmarks is None else landmark_cue(landmarks, track)
-        return _refined(person, track, cue, body, 0)
     stretches = (select_rows(person, slice(first, first + STRETCH_FRAMES)) for first in firsts)
     return join_rows(list(refine_stretches(stretches, track, landmarks, body)))
 
@@ -94,7 +93,7 @@ def refine_stretches(
         Each stretch, refined.
     """
     cue = None if landmarks is None else landmark_cue(landmarks, track)
-    coming = iter(stretches)
+    coming = (replace(one, joint_sigma=network_sigma(len(one.frame))) for one in stretches)
     now, first, before = next(coming, None), 0, None
     while now is not None:
         after = next(coming, None)
@@ -142,7 +141,8 @@ def _refined(
     if not _error(skeleton, fitted.rows(new), observed.rows(new)) < before:
         return person
     betas = fitted.betas.expand(len(person.frame), -1)
-    return with_parameters(person, body, fitted.rotmats, betas, fitted.trans)
+    moved = with_parameters(person, body, fitted.rotmats, betas, fitted.trans)
+    return replace(moved, joint_sigma=joint_sigma(person, moved, track, cue, skeleton))
 
 
 def _error(skeleton: Skeleton, motion: Motion, observed: Observations) -> float:

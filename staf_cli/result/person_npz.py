@@ -27,6 +27,7 @@ CONSTANT = (
     *("id", "focal_length", "image_size", "fps", "gender", "body", "weights"),
     *("damaged_packets", "missing_packets"),
 )
+OPTIONAL = ("joint_sigma",)  # absent where Person has None, as in files of version 0.2.0
 MOST_BYTES = 2048  # of a frame, all in float64; also of all headers together
 FRAMES_IN_MEMORY = 250  # of a person whose file is read in stretches, about 400 kB
 LARGEST_CONSTANTS = 2**16  # bytes
@@ -62,7 +63,8 @@ def save(path: Path, person: Person) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    arrays = {_key(name): np.asarray(getattr(person, name)) for name in FIELDS}
+    known = [name for name in FIELDS if getattr(person, name) is not None]
+    arrays = {_key(name): np.asarray(getattr(person, name)) for name in known}
     with atomic(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
 
@@ -84,7 +86,8 @@ def load(path: Path, frames: int | None = None) -> Person:
     with _naming(path):
         found = _read(path, FIELDS, sys.maxsize if frames is None else MOST_BYTES * (frames + 32))
         plain: dict[str, Any] = {
-            name: found[name] if found[name].ndim else found[name].item() for name in FIELDS
+            name: array if array.ndim or name in COLUMNS else array.item()
+            for name, array in found.items()
         }
         return Person(**{**plain, "image_size": tuple(found["image_size"].tolist())})
 
@@ -115,7 +118,7 @@ def join(path: Path, parts: Sequence[Path]) -> None:
         OutputError: the file cannot be written.
     """
     with atomic(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as out:
-        for name in FIELDS:
+        for name in list(_read(parts[0], FIELDS)):
             arrays = (_array(part, name) for part in (parts if name in COLUMNS else parts[:1]))
             first = next(arrays)
             shape = first.shape
@@ -130,9 +133,10 @@ def join(path: Path, parts: Sequence[Path]) -> None:
 
 
 def _read(path: Path, names: Sequence[str], limit: int = sys.maxsize) -> dict[str, NDArray[Any]]:
-    """Arrays of a person's file under the names of Person's fields."""
+    """Arrays of a person's file under the names of Person's fields; optional ones may lack."""
     found = read_npz(path, [_key(name) for name in names], limit)
-    return {name: found[_key(name)] for name in names}
+    absent = [name for name in names if name in OPTIONAL and _key(name) not in found]
+    return {name: found[_key(name)] for name in names if name not in absent}
 
 
 def _array(path: Path, name: str) -> NDArray[np.generic]:
@@ -155,9 +159,11 @@ def stretches(path: Path) -> Iterator[Person]:
     with _naming(path):
         constant = _constant(path)
         with open_zip(path) as archive, ExitStack() as stack:
+            present = archive.namelist()
             columns = {
                 name: _Column.opened(stack.enter_context(archive.open(f"{_key(name)}.npy")))
                 for name in COLUMNS
+                if name not in OPTIONAL or f"{_key(name)}.npy" in present
             }
             frames = columns["frame"].shape[0]
             if any(column.shape[0] != frames for column in columns.values()):

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from staf_cli.body.posing import vertices
 from staf_cli.core.errors import TracksError
-from staf_cli.core.records import Clip
+from staf_cli.core.records import Clip, join_rows, select_rows
 from staf_cli.export import Scene, obj
 from staf_cli.result import exports, journal, person_npz, tracks_csv
 from staf_cli.result import folder as result_folder
@@ -70,6 +70,40 @@ def test_person_comes_back_without_pickles(tmp_path, people):
     for field in fields(back):
         have, want = getattr(back, field.name), getattr(people[0], field.name)
         assert np.array_equal(have, want), field.name
+
+
+def test_how_sure_the_fit_is_comes_back_and_may_be_missing(tmp_path, people):
+    """Files of version 0.2.0, and people who were not fitted, have no joint_sigma."""
+    path = tmp_path / "person_1.npz"
+    rows = [slice(0, 2), slice(2, None)]
+    without = replace(people[0], joint_sigma=None)
+    sigma = np.linspace(0, 1, len(without.frame) * 24, dtype=np.float32).reshape(-1, 24)
+    for person in (without, replace(without, joint_sigma=sigma)):
+        parts = [tmp_path / "a.npz", tmp_path / "b.npz"]
+        for part, own in zip(parts, rows, strict=True):
+            person_npz.save(part, select_rows(person, own))
+        person_npz.join(path, parts)
+        for back in (person_npz.load(path), join_rows(list(person_npz.stretches(path)))):
+            if person is without:
+                assert back.joint_sigma is None
+            else:
+                assert back.joint_sigma.dtype == np.float32
+                assert np.array_equal(back.joint_sigma, sigma)
+        with np.load(path) as archive:
+            assert ("joint_sigma" in archive.files) == (person is not without)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (5, 23)])
+def test_a_sigma_of_another_shape_is_refused(tmp_path, people, shape):
+    path = tmp_path / "person_1.npz"
+    person_npz.save(path, people[0])
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    np.savez(path, **{**arrays, "joint_sigma": np.zeros(shape, np.float32)})
+    with pytest.raises(TracksError, match=re.escape(str(path))):
+        person_npz.load(path)
+    with pytest.raises(TracksError, match=re.escape(str(path))):
+        list(person_npz.stretches(path))
 
 
 def test_damaged_and_foreign_persons_are_refused(tmp_path, people):
