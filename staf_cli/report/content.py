@@ -64,7 +64,7 @@ def gather(
             "offset": origin,
             "fps": clip.fps,
         },
-        "people": [_person(one, MOST_POINTS // (3 * len(people))) for one in people],
+        "people": [_person(one, MOST_POINTS // (4 * len(people))) for one in people],
         "median": median if len(people) > 1 else None,
         "limits": [CLOSE, FAR],
         "joints": JOINT_NAMES,
@@ -132,6 +132,7 @@ def _person(one: Measures, points: int) -> Json:
         "there": list(_bars(one, there)),
         "bridged": list(_bars(one, one.interpolated)),
         "error": curve(one.time, one.error, most),
+        "sigma": curve(one.time, one.sigma, most),
         "speed": curve(one.time, one.speed, most, one.fastest),
         "acceleration": curve(one.time, one.acceleration, most, one.most_abrupt),
     }

@@ -1,7 +1,7 @@
 """What is measured of a result, frame by frame: no truth is needed.
 
-How far the body's joints are from the keypoints that the detector saw, how fast joints move,
-how abruptly, and what was not seen at all.
+How far the body's joints are from the keypoints that the detector saw, how far the fit says that
+they may be off in space, how fast joints move, how abruptly, and what was not seen at all.
 """
 
 from collections.abc import Iterable, Sequence
@@ -56,6 +56,7 @@ class Measures:
     acceleration: Float32  # (F,) m/s^2, of the joint where it is largest
     most_abrupt: Shorts  # (F,) which one
     mean_acceleration: Float32  # (F,) m/s^2, of all joints
+    sigma: Float32  # (F,) m, mean of the person's joint_sigma, the pelvis aside
 
     @property
     def subject(self) -> str:
@@ -77,7 +78,7 @@ def measure(track: Track, stretches: Iterable[Person]) -> Measures:
         TracksError: the stretches do not have the track's frames.
     """
     n = len(track.frame)
-    error, speed, acceleration, mean_acceleration = np.full((4, n), np.nan, np.float32)
+    error, speed, acceleration, mean_acceleration, sigma = np.full((5, n), np.nan, np.float32)
     limb_error = np.full((n, len(LIMBS)), np.nan, np.float32)
     hidden, outside = np.zeros((2, n, len(LIMBS)), bool)
     fastest, most_abrupt = np.zeros((2, n), np.int8)
@@ -91,6 +92,8 @@ def measure(track: Track, stretches: Iterable[Person]) -> Measures:
         error[rows], limb_error[rows] = reprojection_error(stretch.joints2d, own)
         outside[rows] = _outside(stretch)
         hidden[rows] = _hidden(own) & ~outside[rows]
+        if stretch.joint_sigma is not None:
+            sigma[rows] = stretch.joint_sigma[:, 1:].mean(1)
         near = stretch if before is None else join_rows([before, stretch])
         inner = slice(end - len(near.frame) + 1, end - 1)  # both neighbours are in `near`
         fast, abrupt = motion(near.joints3d, near.time, near.frame)
@@ -117,6 +120,7 @@ def measure(track: Track, stretches: Iterable[Person]) -> Measures:
         acceleration,
         most_abrupt,
         mean_acceleration,
+        sigma,
     )
 
 

@@ -183,6 +183,13 @@ const MEASURES = [
     median: report.median,
   },
   {
+    name: "sigma",
+    title: "May be off in space",
+    note: "counted from the pelvis; true of two joints in three, mean of the joints",
+    unit: "cm",
+    factor: 100,
+  },
+  {
     name: "speed",
     title: "Speed",
     note: "of the fastest joint",

@@ -1,7 +1,7 @@
 """How far a result can be trusted: what is good and what to distrust, and where, in words.
 
-All of it is about the picture's plane or about motion (measures.py). Depth, which one camera
-cannot see, is not judged.
+Nearly all of it is about the picture's plane or about motion (measures.py). Depth, which one
+camera cannot see, is judged only by how far the fit says that joints may be off.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +16,7 @@ from staf_cli.report.measures import LIMBS, Measures
 PAIRS = (("left arm", "right arm", "arms"), ("left leg", "right leg", "legs"))
 CLOSE = 0.03  # sides of the box: what the detector itself is off by now and then
 FAR = 0.06  # sides of the box, about 10 cm on an upright person: not the pose that was seen
+UNSURE = 0.2  # m, mean of the joints' sigma: about twice the usual
 ABRUPT = 60.0  # m/s^2, mean over the joints: a body that does this is thrown, or jumps in error
 SHORTEST = 0.2  # s: an interval that is shorter is not reported
 LONGEST_BREAK = 0.2  # s: two intervals closer than this are one
@@ -147,6 +148,10 @@ def _doubtful_intervals(one: Measures) -> Iterator[Remark]:
     for start, end, _ in _intervals(one.interpolated, one.time):
         where = _where(start, end)
         text = f"{who} was not detected {where}: the place is bridged, the pose is a guess."
+        yield Remark(one.id, start, end, text)
+    for start, end, rows in _intervals((one.sigma > UNSURE) & ~one.interpolated, one.time):
+        off = 100 * np.nanmax(one.sigma[rows])
+        text = f"{who}'s pose is unsure {_where(start, end)}: joints may be off by {off:.0f} cm."
         yield Remark(one.id, start, end, text)
     for start, end, rows in _intervals(one.mean_acceleration > ABRUPT, one.time, shortest=0.0):
         peak = np.nanmax(one.mean_acceleration[rows])

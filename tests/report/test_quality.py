@@ -37,6 +37,7 @@ def flawless(frames=150, person=1, fps=30.0):
         acceleration=np.ones(n, np.float32),
         most_abrupt=np.zeros(n, np.int8),
         mean_acceleration=np.ones(n, np.float32),
+        sigma=np.full(n, 0.08, np.float32),
     )
 
 
@@ -217,6 +218,10 @@ def test_where_nothing_is_wrong_nothing_is_doubted():
             {"interpolated": np.arange(150) // 30 == 2},
             "Person 1 was not detected from 2.0 s to 3.0 s: the place is bridged, "
             "the pose is a guess.",
+        ),
+        (
+            {"sigma": np.where(np.arange(150) // 30 == 2, 0.31, 0.1)},
+            "Person 1's pose is unsure from 2.0 s to 3.0 s: joints may be off by 31 cm.",
         ),
         (
             {"mean_acceleration": np.where(np.arange(150) == 90, 200.0, 1)},
