@@ -39,7 +39,7 @@ def test_half_is_not_for_cpus():
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("gpu", "is unknown: choose auto, cpu, cuda"),
+        ("gpu", "is unknown: choose --device auto, cpu"),
         ("cuda", "the installed torch is for CPUs alone"),
         ("cuda:0", "the installed torch is for CPUs alone"),
         ("mps", "mps is for Macs"),
