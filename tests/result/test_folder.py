@@ -87,7 +87,7 @@ def test_how_sure_the_fit_is_comes_back_and_may_be_missing(tmp_path, people):
             if person is without:
                 assert back.joint_sigma is None
             else:
-                assert back.joint_sigma.dtype == np.float32
+                assert back.joint_sigma is not None and back.joint_sigma.dtype == np.float32
                 assert np.array_equal(back.joint_sigma, sigma)
         with np.load(path) as archive:
             assert ("joint_sigma" in archive.files) == (person is not without)
