@@ -72,7 +72,7 @@ def test_parameters_lie_on_the_walking_person(finished):
 def test_run_json_records_what_was_done(walking, finished):
     run = json.loads((finished.folder / "run.json").read_text())
     assert run["frames"] == FRAMES
-    assert run["damage"] == {"packets": 0, "missing": 0}
+    assert run["damage"] == {"packets": 0, "missing": 0, "interlaced": 0, "pictures": []}
     assert run["people"][0]["frames"] == FRAMES
     assert run["video"]["path"] == str(walking)
     assert set(run["seconds"]) == {

@@ -428,9 +428,10 @@ def test_frames_that_come_evenly_are_kept(scene):
 
 
 def test_joints_table_says_how_sure_the_fit_is(tmp_path, scene):
-    sure, unfitted = scene.people[0], replace(scene.people[1], joint_sigma=None)
+    sure, unfitted, *others = scene.people
+    unfitted = replace(unfitted, joint_sigma=None)
     sigma = np.linspace(0, 1, len(sure.frame) * 24, dtype=np.float32).reshape(-1, 24)
-    people = [replace(sure, joint_sigma=sigma), unfitted]
+    people = [replace(sure, joint_sigma=sigma), unfitted, *others]
     list(FORMATS["csv"].write(tmp_path, replace(scene, people=people)))
     with (tmp_path / "joints.csv").open(newline="") as stream:
         column = [line["sigma"] for line in csv.DictReader(stream)]
