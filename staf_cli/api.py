@@ -30,7 +30,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from staf_cli import video
-from staf_cli.batch.clips import local_path
+from staf_cli.batch.naming import local_path
 from staf_cli.batch.single import run_single
 from staf_cli.body.posing import vertices
 from staf_cli.body.skinning import Body

@@ -4,6 +4,7 @@ run.py       a whole batch on one screen: jobs -> worker pool -> rows -> ledger 
 single.py    a single clip, in this process and without a ledger
 options.py   what can be chosen about a batch: which files of a folder, how many workers
 clips.py     files, folders and lists -> jobs, each with its result folder
+naming.py    the name of each result folder
 task.py      one clip processed; whatever happens becomes one row
 ledger.py    the rows, in summary.csv and summary.json
 events.py    what a worker pool reports while it works

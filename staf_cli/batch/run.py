@@ -10,9 +10,9 @@ import torch
 from rich.console import Console
 
 from staf_cli.batch import cluster, display, ledger
-from staf_cli.batch.clips import Job
 from staf_cli.batch.events import Finished
 from staf_cli.batch.ledger import Row
+from staf_cli.batch.naming import Job
 from staf_cli.batch.options import PoolOptions
 from staf_cli.batch.task import Task, WorkerPool, load_worker
 from staf_cli.batch.workers import ProcessPool

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from staf_cli.batch.clips import single_job
+from staf_cli.batch.naming import single_job
 from staf_cli.core.progress import Watch
 from staf_cli.pipeline.clip import Summary, open_clip, run_clip
 from staf_cli.pipeline.loading import Tools, prepare

@@ -7,9 +7,9 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from staf_cli.batch.clips import Job
 from staf_cli.batch.events import Event
 from staf_cli.batch.ledger import DAMAGED, DONE, FAILED, NOBODY, Row
+from staf_cli.batch.naming import Job
 from staf_cli.core.errors import NobodyFound, describe
 from staf_cli.core.files import printable
 

@@ -1,11 +1,12 @@
 """`staf run`: videos in, overlays, parameters and tracks out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from staf_cli.batch.naming import LEDGER, single_job
 from staf_cli.batch.options import Choice, PoolOptions
 from staf_cli.cli.options import FILE, FOLDER, quiet_option, record_options
 from staf_cli.cli.output import ERR, OUT, print_line, print_notes, print_warning, progress_watch
@@ -59,12 +60,14 @@ def run(
     clips none stops the others: 1 says that any failed, else 3 that any was damaged; one in which
     nobody is to be seen is no failure then.
     """
+    if not videos and not lists:
+        raise UsageError("nothing to do: name a video, a folder of videos, or a --list")
+    if not quiet:  # at once: the imports below take seconds
+        _announce(videos, output, alone=len(videos) == 1 and not lists and pool == PoolOptions())
     from staf_cli.batch.clips import gather, is_single_clip
     from staf_cli.batch.run import create_pool, run_batch
     from staf_cli.batch.single import run_single
 
-    if not videos and not lists:
-        raise UsageError("nothing to do: name a video, a folder of videos, or a --list")
     if len(videos) != 1 or lists or pool != PoolOptions() or not is_single_clip(videos[0]):
         if tracks is not None:
             raise UsageError("--tracks is for one video; name that one alone")
@@ -85,6 +88,19 @@ def run(
         _warn_of_damage(summary.damage)
         return DAMAGED
     return DONE
+
+
+def _announce(videos: Sequence[Path], output: Path, alone: bool) -> None:
+    """Say where the results of a command will be; nothing where its only video does not exist."""
+    if not alone:
+        print_line(f"the results will be in {output}: a folder for each clip, and {LEDGER[0]}")
+        return
+    job = single_job(videos[0], output)
+    if job.video.is_dir():
+        print_line(f"{job.video}: the results will be in {output}")
+    elif job.video.exists():
+        what = "the video with the bodies drawn on it, a report, each person's motion"
+        print_line(f"{job.video}: the results will be in {job.folder} ({what})")
 
 
 def print_summary(summary: "Summary") -> None:

@@ -6,7 +6,8 @@ from unicodedata import normalize
 
 import pytest
 
-from staf_cli.batch.clips import gather, is_single_clip, single_job
+from staf_cli.batch.clips import gather, is_single_clip
+from staf_cli.batch.naming import single_job
 from staf_cli.batch.options import Choice
 from staf_cli.core.errors import UsageError, VideoError
 

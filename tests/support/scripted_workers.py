@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from staf_cli import video
-from staf_cli.batch.clips import Job
 from staf_cli.batch.ledger import Row
+from staf_cli.batch.naming import Job
 from staf_cli.batch.task import Task, failed_row
 from staf_cli.core import files
 from staf_cli.core.errors import WeightsError
