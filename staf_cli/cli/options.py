@@ -17,6 +17,9 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(path_type=Path)
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, help="Print how long each part took as well."
+)
 
 
 def record_options(parameter: str, record: type[Any]) -> Callable[[Command], Command]:

@@ -1,7 +1,13 @@
 """What commands print: results on standard output, errors and warnings on standard error."""
 
+import os
+import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 
@@ -20,6 +26,24 @@ def print_line(text: str) -> None:
         text: the line; control characters are escaped.
     """
     OUT.print(one_line(text), soft_wrap=True, markup=False)
+
+
+def written_command(*words: str) -> str:
+    """Write a command of staf as the user can type it here.
+
+    Args:
+        words: what follows `staf`.
+
+    Returns:
+        The line; it names the program as it was called where `staf` alone would not be found.
+    """
+    program = ["staf"]
+    if shutil.which("staf") is None:
+        called = sys.argv[0]
+        is_module = Path(called).name == "__main__.py"
+        program = [sys.executable, "-m", "staf_cli"] if is_module else [called]
+    line = [*program, *words]
+    return subprocess.list2cmdline(line) if os.name == "nt" else shlex.join(line)
 
 
 def print_notes(notes: Iterable[str]) -> None:

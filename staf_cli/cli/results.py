@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from staf_cli.cli.options import FILE, FOLDER, quiet_option, record_options
+from staf_cli.cli.options import FILE, FOLDER, quiet_option, record_options, verbose_option
 from staf_cli.cli.output import print_line, print_notes, progress_watch
 from staf_cli.cli.run import print_summary
 from staf_cli.core.errors import MissingTool, UsageError
@@ -36,6 +36,7 @@ def render(result: Path, video: Path | None, look: Look, quiet: bool) -> None:
 @click.option("--drop", multiple=True, metavar="A", help="Leave A out.")
 @click.option("--rename", multiple=True, metavar="A=NAME", help="Call A by a name.")
 @video_option
+@verbose_option
 @quiet_option
 def tracks(
     result: Path,
@@ -44,6 +45,7 @@ def tracks(
     drop: tuple[str, ...],
     rename: tuple[str, ...],
     video: Path | None,
+    verbose: bool,
     quiet: bool,
 ) -> None:
     """Merge, split, drop and rename the people of a RESULT folder.
@@ -60,7 +62,7 @@ def tracks(
     summary = rework.edit_tracks(result, edits, video, progress_watch(quiet))
     if not quiet:
         print_notes(summary.notes)
-        print_summary(summary)
+        print_summary(summary, verbose)
 
 
 @click.command(short_help="Write a result in formats that open elsewhere.")

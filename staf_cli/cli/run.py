@@ -8,8 +8,16 @@ import click
 
 from staf_cli.batch.naming import LEDGER, single_job
 from staf_cli.batch.options import Choice, PoolOptions
-from staf_cli.cli.options import FILE, FOLDER, quiet_option, record_options
-from staf_cli.cli.output import ERR, OUT, print_line, print_notes, print_warning, progress_watch
+from staf_cli.cli.options import FILE, FOLDER, quiet_option, record_options, verbose_option
+from staf_cli.cli.output import (
+    ERR,
+    OUT,
+    print_line,
+    print_notes,
+    print_warning,
+    progress_watch,
+    written_command,
+)
 from staf_cli.core.errors import DAMAGED, DONE, UsageError, counted
 from staf_cli.pipeline.options import Options
 
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
 @record_options("pool", PoolOptions)
 @click.option("--tracks", type=FILE, help="Take the people from this table, corrected by hand.")
 @record_options("options", Options)
+@verbose_option
 @quiet_option
 def run(
     videos: tuple[Path, ...],
@@ -48,6 +57,7 @@ def run(
     pool: PoolOptions,
     tracks: Path | None,
     options: Options,
+    verbose: bool,
     quiet: bool,
 ) -> int:
     """Recover the people of a VIDEO, or of all the videos of a FOLDER or list.
@@ -83,7 +93,7 @@ def run(
         edited=tracks,
     )
     if not quiet:
-        print_summary(summary)
+        print_summary(summary, verbose)
     if summary.damage:
         _warn_of_damage(summary.damage)
         return DAMAGED
@@ -103,12 +113,15 @@ def _announce(videos: Sequence[Path], output: Path, alone: bool) -> None:
         print_line(f"{job.video}: the results will be in {job.folder} ({what})")
 
 
-def print_summary(summary: "Summary") -> None:
-    """Print who was found, how long it took, and where the results are.
+def print_summary(summary: "Summary", verbose: bool) -> None:
+    """Print who was found, where the results are, and how to look at them.
 
     Args:
         summary: of a finished run.
+        verbose: say how long each part took as well.
     """
+    from staf_cli import report
+
     people = len(summary.people)
     print_line(
         f"{people} {'person' if people == 1 else 'people'} in {counted(summary.frames, 'frame')}"
@@ -116,9 +129,12 @@ def print_summary(summary: "Summary") -> None:
     for person in summary.people:
         gaps = f", {person.interpolated} interpolated" * bool(person.interpolated)
         print_line(f"  person {person.id}: frames {person.first} to {person.last}{gaps}")
-    print_line(f"time:    {_rates(summary.seconds, summary.frames)}")
+    if verbose:
+        print_line(f"time:    {_rates(summary.seconds, summary.frames)}")
     print_line(f"overlay: {summary.overlay}")
-    print_line(f"results: {summary.folder}")
+    print_line(f"report:  {report.locate(summary.folder)}")
+    print_line("To see the people in 3D, and which parts of the motion to check by eye, type:")
+    print_line(f"  {written_command('view', str(summary.folder))}")
 
 
 def _rates(seconds: Mapping[str, float], frames: int) -> str:

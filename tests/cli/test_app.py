@@ -1,6 +1,7 @@
 """The command line from end to end: a made-up walk in, results out; bad input, one clear line."""
 
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from itertools import pairwise
@@ -109,13 +110,17 @@ def test_render_and_export_recompute_nothing(staf, finished):
 
 
 def test_run_prints_a_summary_and_quiet_prints_nothing(staf, walking, detector, tmp_path):
-    code, out, err = staf("run", walking, "-o", tmp_path, "--batch", 4, "--export", "obj")
+    code, out, err = staf("run", walking, "-o", tmp_path, "--batch", 4, "--export", "obj", "-v")
     assert code == 0, err
     assert "no trained weights" not in out
     assert "1 person in 30 frames" in out
     assert "refine" in out  # the open weights' answer is fitted to the keypoints
     assert "frames/s" in out
     assert str(tmp_path / "walk" / "overlay.mp4") in out
+    assert str(tmp_path / "walk" / "report.html") in out
+    assert out.endswith(f" view {shlex.quote(str(tmp_path / 'walk'))}\n")
+    code, out, err = staf("run", walking, "-o", tmp_path, "--batch", 4, "--export", "obj")
+    assert code == 0 and "frames/s" not in out
     assert len(list((tmp_path / "walk" / "meshes" / "person_1").iterdir())) == FRAMES
     code, out, err = staf("run", walking, "-o", tmp_path, "-q", "--min-track", 0.2, "--no-refine")
     assert (code, out, err) == (0, "", "")
