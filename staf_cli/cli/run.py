@@ -19,6 +19,7 @@ from staf_cli.cli.output import (
     written_command,
 )
 from staf_cli.core.errors import DAMAGED, DONE, UsageError, counted
+from staf_cli.core.files import PICTURES
 from staf_cli.pipeline.options import Options
 
 if TYPE_CHECKING:
@@ -109,8 +110,11 @@ def _announce(videos: Sequence[Path], output: Path, alone: bool) -> None:
     if job.video.is_dir():
         print_line(f"{job.video}: the results will be in {output}")
     elif job.video.exists():
-        what = "the video with the bodies drawn on it, a report, each person's motion"
-        print_line(f"{job.video}: the results will be in {job.folder} ({what})")
+        what = "video", "motion"
+        if job.video.suffix.lower() in PICTURES:
+            what = "picture", "pose"
+        contents = f"the {what[0]} with the bodies drawn on it, a report, each person's {what[1]}"
+        print_line(f"{job.video}: the results will be in {job.folder} ({contents})")
 
 
 def print_summary(summary: "Summary", verbose: bool) -> None:
@@ -123,17 +127,16 @@ def print_summary(summary: "Summary", verbose: bool) -> None:
     from staf_cli import report
 
     people = len(summary.people)
-    print_line(
-        f"{people} {'person' if people == 1 else 'people'} in {counted(summary.frames, 'frame')}"
-    )
-    for person in summary.people:
+    where = "one picture" if summary.still else counted(summary.frames, "frame")
+    print_line(f"{people} {'person' if people == 1 else 'people'} in {where}")
+    for person in () if summary.still else summary.people:
         gaps = f", {person.interpolated} interpolated" * bool(person.interpolated)
         print_line(f"  person {person.id}: frames {person.first} to {person.last}{gaps}")
     if verbose:
         print_line(f"time:    {_rates(summary.seconds, summary.frames)}")
     print_line(f"overlay: {summary.overlay}")
     print_line(f"report:  {report.locate(summary.folder)}")
-    print_line("To see the people in 3D, and which parts of the motion to check by eye, type:")
+    print_line("To see the people in 3D, and what of it to check by eye, type:")
     print_line(f"  {written_command('view', str(summary.folder))}")
 
 

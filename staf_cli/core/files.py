@@ -16,6 +16,8 @@ from staf_cli.core.errors import OutputError, one_line, reason_of
 from staf_cli.core.interrupts import cleanup
 from staf_cli.core.numbered import unpack
 
+# The pictures of a folder that is one clip.
+PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LARGEST_JSON = 8 * 2**20  # bytes, an untrusted file can take forty times as many in memory
 TEMPORARY = ".staf-"  # how the names of unfinished files start; a kill leaves them behind

@@ -104,6 +104,12 @@ class Clip:
     hdr: Hdr | None = None  # of high dynamic range; None: SDR
     deinterlace: bool = True  # pictures that are flagged as interlaced
     fit: bool = False  # pictures of a folder that have another size
+    pictures: bool = False  # a picture file, or a folder of them
+
+    @property
+    def still(self) -> bool:
+        """Whether it is known to be a single picture."""
+        return self.pictures and self.frames == 1
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -53,6 +53,7 @@ class Summary:
     overlay: Path
     people: list[Presence]
     frames: int
+    still: bool  # the clip is one picture
     damage: video.Damage
     seconds: dict[str, float]  # by part of every pass, whenever it was done
     notes: list[str]  # lines for the user
@@ -400,9 +401,9 @@ def show(
         MissingTool: renderer or encoder are not there.
         OutputError: the overlay cannot be written.
     """
-    path = (log.folder / "overlay").with_suffix(video.suffix_for(look.codec))
+    path = (log.folder / "overlay").with_suffix(video.suffix_for(look.codec, source.clip.still))
     names = [one.name for one in tracks]
-    key = key_of("show", __version__, log.passes["recover"].key, names, asdict(look))
+    key = key_of("show", __version__, log.passes["recover"].key, names, asdict(look), path.name)
     if log.up_to_date("show", key):
         return path, []
     start = time.perf_counter()
@@ -524,6 +525,7 @@ def _finish_run(
         overlay=overlay,
         people=list(record.people),
         frames=record.frames,
+        still=source.clip.still,
         damage=source.damage,
         seconds=dict(record.seconds),
         notes=[*record.video.remarks, *_left_out(log), *notes],

@@ -219,6 +219,9 @@ def draw_overlay(
         side = side_view(result_folder.sample_joints(folder, tracks), source.clip.image_size)
     drawn = _drawn(source.decode(), folder, tracks, body, look, side)
     shown = watch("show", in_thread(drawn), source.clip.frames)
+    if source.clip.still and look.codec is None:
+        video.write_picture(path, source.clip, shown)
+        return []
     note = video.write(path, source.clip, shown, look.codec)
     return [note] if note else []
 

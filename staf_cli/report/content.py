@@ -59,6 +59,7 @@ def gather(
         "subtitle": _subtitle(len(people), len(frames), clip),
         "clip": {
             "overlay": overlay.name,
+            "still": clip.pictures,
             "start": origin,
             "end": max(last, origin + (len(frames) - 1) / clip.fps),
             "offset": origin,
@@ -94,6 +95,8 @@ def open_overlay(path: Path) -> Clip:
 
 def _subtitle(people: int, frames: int, clip: Clip) -> str:
     who = "1 person" if people == 1 else f"{people} people"
+    if clip.pictures:
+        return f"{who} in one picture"
     return f"{who} in {counted(frames, 'frame')}, {readable_time(frames / clip.fps)}"
 
 
@@ -212,7 +215,7 @@ def _record(record: RunRecord) -> str:
 def _notes(overlay: Path, shown: Bodies, people: Sequence[Measures]) -> Iterator[str]:
     """What the reader must know of the page itself."""
     yield (
-        f"Keep {overlay.name} beside this page: the video is played from there. "
+        f"Keep {overlay.name} beside this page: it is shown from there. "
         "Everything else is in the page, and nothing is loaded from anywhere."
     )
     if shown.step > 1:

@@ -54,13 +54,30 @@ at("theme").addEventListener("click", () => {
 
 // ── overlay and 3D ──────────────────────────────────────────────────────────────────────────
 
-video.addEventListener("error", () => {
+function noOverlay() {
   at("no-video").textContent =
-    `${clip.overlay} cannot be played here: it belongs beside this page, ` +
+    `${clip.overlay} cannot be shown here: it belongs beside this page, ` +
     "in a format that your browser knows. Everything else works without it.";
   at("no-video").hidden = false;
   clock.runWithoutVideo();
-});
+}
+
+function showStill() {
+  const picture = make("img");
+  picture.id = "still";
+  picture.alt = "The picture with the bodies drawn on it";
+  picture.addEventListener("error", noOverlay);
+  picture.addEventListener("load", () => {
+    at("overlay").style.setProperty("--aspect", `${picture.naturalWidth} / ${picture.naturalHeight}`);
+  });
+  picture.src = clip.overlay;
+  video.replaceWith(picture);
+  for (const id of ["scrub", "back", "play", "forth", "now"]) at(id).hidden = true;
+  at("rate").parentElement.hidden = true;
+  clock.runWithoutVideo();
+}
+
+video.addEventListener("error", noOverlay);
 video.addEventListener("loadedmetadata", () => {
   at("overlay").style.setProperty("--aspect", `${video.videoWidth} / ${video.videoHeight}`);
 });
@@ -68,7 +85,8 @@ for (const event of ["seeking", "seeked"]) {
   video.addEventListener(event, () => at("overlay").classList.toggle("seeking", video.seeking));
 }
 video.addEventListener("click", () => (clock.playing ? clock.pause() : clock.play()));
-video.src = clip.overlay;
+if (clip.still) showStill();
+else video.src = clip.overlay;
 
 function markView() {
   for (const button of at("views").children) {

@@ -53,8 +53,8 @@ def _inert(text: str) -> str:
 def _policy(style: str, scripts: Sequence[str]) -> str:
     allowed = " ".join(map(_hash, scripts))
     return (
-        f"default-src 'none'; script-src {allowed}; style-src {_hash(style)}; img-src data:; "
-        "media-src 'self' file:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {allowed}; style-src {_hash(style)}; "
+        "img-src data: 'self' file:; media-src 'self' file:; base-uri 'none'; form-action 'none'"
     )
 
 

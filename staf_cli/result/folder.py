@@ -31,7 +31,7 @@ from staf_cli.video import content_hash
 
 TRACKS = "tracks.csv"
 REPORT = "report.html"
-OVERLAYS = ("overlay.mp4", "overlay.mov")  # which of them depends on the codec
+OVERLAYS = ("overlay.mp4", "overlay.mov", "overlay.png")  # by the codec; png of a picture
 PERSONAL = re.compile(r"(person|landmarks)_\d+\.npz")
 MOST_JOINTS = 100_000  # frames of all people whose joints are looked at together
 

@@ -37,7 +37,7 @@ from staf_cli.video.damage import Damage, inspect
 from staf_cli.video.reading import frames, probe
 from staf_cli.video.remarks import remarks
 from staf_cli.video.sequence import content_hash, is_sequence, pictures_in
-from staf_cli.video.writing import check_codec, suffix_for, write
+from staf_cli.video.writing import check_codec, suffix_for, write, write_picture
 
 __all__ = [
     "Damage",
@@ -51,4 +51,5 @@ __all__ = [
     "remarks",
     "suffix_for",
     "write",
+    "write_picture",
 ]

@@ -54,6 +54,8 @@ def open_container(path: Path) -> Iterator[Any]:
             raise VideoError(f"{name}: a folder or device, not a video file; name one file")
         if path.stat().st_size == 0:
             raise VideoError(f"{name}: the file is empty (0 bytes); copy or export it again")
+        if _is_heic(path):
+            raise VideoError(f"{name}: HEIC pictures are not read; save it as JPEG or PNG")
         # The prefix keeps FFmpeg from reading a file name with a colon as a protocol.
         container = av.open(f"file:{path}", options=OPEN_OPTIONS, metadata_errors="replace")
     except av.InvalidDataError as error:
@@ -70,6 +72,19 @@ def open_container(path: Path) -> Iterator[Any]:
         raise VideoError(f"{name}: cannot be read: {reason.lower()}") from error
     with container:
         yield container
+
+
+def _is_heic(path: Path) -> bool:
+    """Whether a file is a phone's picture, of which FFmpeg would decode a single tile."""
+    with path.open("rb") as file:
+        return file.read(11)[4:] == b"ftyphei"
+
+
+def is_picture(container: Any) -> bool:
+    """Whether an open file is a picture, not a video."""
+    kind: str = container.format.name
+    brand = container.metadata.get("major_brand")
+    return kind == "image2" or kind.endswith("_pipe") or brand == "avif"
 
 
 def video_stream(container: Any, path: Path) -> Any:

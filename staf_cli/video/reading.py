@@ -16,6 +16,7 @@ from staf_cli.video.container import (
     audio_streams,
     decoded_pictures,
     first_picture,
+    is_picture,
     open_container,
     packets_of,
     start_of,
@@ -88,6 +89,7 @@ def probe(
             jumps=jumps,
             hdr=hdr_of(first),
             deinterlace=deinterlace,
+            pictures=is_picture(container),
         )
         seconds = (container.duration or 0) / av.time_base
     if span == WHOLE:

@@ -18,7 +18,7 @@ from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from staf_cli.core import files
 from staf_cli.core.errors import UsageError, VideoError
-from staf_cli.core.files import printable
+from staf_cli.core.files import PICTURES, printable
 from staf_cli.core.records import Clip, Frame, Image
 from staf_cli.core.span import Span
 from staf_cli.video.container import DECODER_LIMITS, make_strict
@@ -33,7 +33,6 @@ from staf_cli.video.picture import (
     upright_size,
 )
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 DEFAULT_RATE = 25.0  # pictures per second
 LARGEST_DENOMINATOR = 100_000  # of a rate as a fraction
 DECODERS = {  # by a file's first bytes, as its name may be wrong
@@ -69,7 +68,7 @@ def pictures_in(folder: Path) -> list[Path]:
         found = [
             path
             for path in folder.iterdir()
-            if path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file()
+            if path.suffix.lower() in PICTURES and path.name[0] != "." and path.is_file()
         ]
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
@@ -112,7 +111,7 @@ def probe_sequence(folder: Path, span: Span, fps: float | None, fit: bool) -> Cl
     if not pictures:
         raise VideoError(
             f"{printable(folder)}: a folder without pictures; name a video, "
-            f"or a folder of {', '.join(sorted(SUFFIXES))}"
+            f"or a folder of {', '.join(sorted(PICTURES))}"
         )
     time_base = 1 / Fraction(rate).limit_denominator(LARGEST_DENOMINATOR)
     places = _places(pictures)
@@ -133,7 +132,7 @@ def probe_sequence(folder: Path, span: Span, fps: float | None, fit: bool) -> Cl
     if others and not fit:
         raise VideoError(f"{printable(folder)}: {_differing(sizes, size)}")
     check_size(*size, folder)
-    return Clip(folder, *size, rate, time_base, len(wanted), False, span, fit=fit)
+    return Clip(folder, *size, rate, time_base, len(wanted), False, span, fit=fit, pictures=True)
 
 
 def unreadable(clip: Clip) -> tuple[str, ...]:

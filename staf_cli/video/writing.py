@@ -15,6 +15,7 @@ from typing import Any
 import av
 import ffmpeg
 import numpy as np
+import PIL.Image
 from av.video.frame import PictureType
 from av.video.reformatter import (
     ColorPrimaries,
@@ -44,6 +45,7 @@ COPIED_AUDIO = {
     ".mp4": frozenset({"aac", "ac3", "alac", "eac3", "mp3", "opus"}),
     ".mov": frozenset({"aac", "ac3", "alac", "mp3", "pcm_s16be", "pcm_s16le", "pcm_s24le"}),
 }
+PICTURE = ".png"
 AAC_RATE = 48000  # Hz
 ENCODER = "libx264"
 # Visually lossless at the size at which people view an overlay; "fast" keeps up with the network.
@@ -61,15 +63,19 @@ INTERPOLATION = (
 )
 
 
-def suffix_for(codec: str | None) -> str:
-    """Choose the container for an encoder.
+def suffix_for(codec: str | None, still: bool = False) -> str:
+    """Choose the kind of file for an encoder.
 
     Args:
-        codec: FFmpeg's name of the encoder; None: the built-in H.264.
+        codec: FFmpeg's name of the encoder; None: the built-in one.
+        still: Whether the clip is a single picture, which `write_picture` writes unless an
+            encoder is asked for.
 
     Returns:
-        ".mov" for editing codecs, else ".mp4".
+        ".png" for a picture, ".mov" for editing codecs, else ".mp4".
     """
+    if still and codec is None:
+        return PICTURE
     editing = codec is not None and codec.startswith(("prores", "dnxh", "qtrle", "cfhd"))
     return ".mov" if editing else ".mp4"
 
@@ -95,6 +101,25 @@ def check_codec(codec: str) -> None:
                 f"--codec {codec} does not work here: {error}; 'ffmpeg -encoders' lists the "
                 "names, and without --codec the built-in H.264 encoder is used"
             ) from error
+
+
+def write_picture(path: Path, clip: Clip, frames: Iterable[Frame]) -> None:
+    """Write the frame of a clip that is a single picture, without loss.
+
+    Args:
+        path: The file to write, with the suffix .png.
+        clip: The clip that the frame is of.
+        frames: The frame: (H, W, 3) RGB uint8.
+
+    Raises:
+        VideoError: There is no frame.
+        OutputError: The file cannot be written.
+    """
+    images = [frame.image for frame in frames]
+    if not images:
+        raise VideoError(f"{printable(clip.path)}: there is no frame to write")
+    with files.atomic(path) as temporary:
+        PIL.Image.fromarray(images[0]).save(temporary, "PNG")
 
 
 def write(path: Path, clip: Clip, frames: Iterable[Frame], codec: str | None = None) -> str | None:

@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from staf_cli import video
 from staf_cli.pipeline import clip as clip_pipeline
@@ -128,6 +129,32 @@ def test_run_prints_a_summary_and_quiet_prints_nothing(staf, walking, detector, 
     assert "refine" not in run["seconds"]
 
 
+def test_a_photo_gets_a_picture(staf, detector, tmp_path):
+    photo = tmp_path / "photo.jpg"
+    Image.fromarray(next(film(open_body(), 1)).image).save(photo, quality=95)
+    quick = ["--no-refine", "--no-landmarks"]
+    code, out, err = staf("run", photo, "-o", tmp_path, *quick, "--export", "glb,bvh,csv,obj")
+    folder = tmp_path / "photo"
+    assert (code, err) == (0, "")
+    assert f"{photo}: the results will be in {folder} (the picture with the bodies" in out
+    assert "\n1 person in one picture\n" in out and "frames" not in out
+    assert f"overlay: {folder / 'overlay.png'}\n" in out
+    with Image.open(folder / "overlay.png") as overlay:
+        assert overlay.size == SIZE
+    assert '"overlay":"overlay.png","still":true' in (folder / "report.html").read_text("utf-8")
+    code, out, err = staf("render", folder, "--side-view")
+    assert (code, err) == (0, "") and out.endswith(f"overlay: {folder / 'overlay.png'}\n")
+    with Image.open(folder / "overlay.png") as overlay:
+        assert overlay.width > SIZE[0]
+    written = {path.name for path in folder.iterdir()}
+    assert written == {
+        "bvh", "exports.json", "joints.csv", "meshes", "overlay.png", "people.glb", "person_1.npz",
+        "report.html", "run.json", "tracks.csv",
+    }  # fmt: skip
+    code, out, err = staf("run", photo, "-o", tmp_path, *quick)  # goes on from there
+    assert (code, err) == (0, "") and "track:" not in out
+
+
 @pytest.fixture
 def clip_without_people(tmp_path):
     return made_clips.make_clip(tmp_path / "empty.mp4", range(12))
@@ -222,7 +249,7 @@ def test_missing_parts_are_reported_before_any_work(
 
 def test_nothing_of_the_user_s_is_overwritten(staf, walking, finished, tmp_path, monkeypatch):
     """Neither the video itself by its overlay, nor another clip's results of the same name."""
-    for name in ("overlay.mp4", "overlay.mov"):
+    for name in ("overlay.mp4", "overlay.mov", "overlay.png"):
         own = tmp_path / "overlay" / name
         own.parent.mkdir(exist_ok=True)
         own.write_bytes(walking.read_bytes())

@@ -19,7 +19,7 @@ FOLDER = "out/my walk"
     ],
 )
 def test_a_command_is_written_as_it_can_be_typed(monkeypatch, found, called, line):
-    monkeypatch.setattr(output.shutil, "which", lambda name: found)
-    monkeypatch.setattr(output.sys, "argv", [called])
-    monkeypatch.setattr(output.sys, "executable", "/bin/python")
+    monkeypatch.setattr("shutil.which", lambda name: found)
+    monkeypatch.setattr("sys.argv", [called])
+    monkeypatch.setattr("sys.executable", "/bin/python")
     assert output.written_command("view", FOLDER) == line

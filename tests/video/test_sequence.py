@@ -1,6 +1,7 @@
 """Folders of pictures as clips; Pillow and OpenCV make the pictures and are the judges."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from staf_cli.video import (
     pictures_in,
     probe,
     remarks,
+    suffix_for,
     write,
+    write_picture,
 )
 from tests.support.made_clips import make_clip, pattern
 
@@ -330,3 +333,37 @@ def test_pictures_become_a_film(tmp_path):
     assert [f.time for f in shown] == pytest.approx([0, 0.1, 0.2, 0.3])
     for frame, index in zip(shown, (2, 3, 4, 5), strict=True):
         assert np.abs(frame.image.astype(int) - pattern(index, *SIZE)).mean() < 3
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".bmp", ".jpg", ".png", ".tif", ".webp"])
+def test_a_picture_file_is_one_still_picture(tmp_path, suffix):
+    path = tmp_path / f"photo{suffix}"
+    picture(3).save(path)
+    clip = probe(path)
+    (frame,) = frames(clip, inspect(clip))
+    assert clip.pictures and replace(clip, frames=1).still
+    assert frame.image.shape == (*SIZE[::-1], 3)
+
+
+def test_only_single_pictures_are_still(tmp_path):
+    assert probe(make_pictures(tmp_path / "one", 1)).still
+    assert not probe(make_pictures(tmp_path / "two", 2)).still
+    assert not replace(probe(make_clip(tmp_path / "one.mp4", range(1))), frames=1).still
+
+
+def test_a_still_picture_is_written_without_loss(tmp_path):
+    clip = probe(make_pictures(tmp_path / "one", 1))
+    path = tmp_path / "out" / f"overlay{suffix_for(None, clip.still)}"
+    write_picture(path, clip, frames(clip, Damage()))
+    assert path.name == "overlay.png" and suffix_for("mpeg4", clip.still) == ".mp4"
+    assert np.array_equal(np.asarray(PIL.Image.open(path)), pattern(0, *SIZE))
+    with pytest.raises(VideoError, match="no frame to write"):
+        write_picture(path, clip, [])
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix"])
+def test_heic_is_refused_with_what_to_do(tmp_path, brand):
+    path = tmp_path / "IMG_0001.HEIC"
+    path.write_bytes(bytes([0, 0, 0, 24]) + b"ftyp" + brand + bytes(100))
+    with pytest.raises(VideoError, match="HEIC pictures are not read; save it as JPEG or PNG"):
+        probe(path)
