@@ -5,7 +5,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -72,6 +73,19 @@ def print_error(text: str) -> None:
         text: the line.
     """
     ERR.print(f"error: {one_line(text)}", style="red", markup=False, soft_wrap=True)
+
+
+def run_progress(quiet: bool, passes: Sequence[str]) -> AbstractContextManager[Watch]:
+    """Show the progress of a whole run.
+
+    Args:
+        quiet: show nothing.
+        passes: those that are expected, in their order.
+
+    Returns:
+        A context with the progress callback.
+    """
+    return nullcontext(progress.silent) if quiet else progress.whole_run(OUT, passes)
 
 
 def progress_watch(quiet: bool) -> Watch:

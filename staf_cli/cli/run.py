@@ -15,12 +15,12 @@ from staf_cli.cli.output import (
     print_line,
     print_notes,
     print_warning,
-    progress_watch,
+    run_progress,
     written_command,
 )
 from staf_cli.core.errors import DAMAGED, DONE, UsageError, counted
 from staf_cli.core.files import PICTURES
-from staf_cli.pipeline.options import Options
+from staf_cli.pipeline.options import Options, expected_passes
 
 if TYPE_CHECKING:
     from staf_cli.pipeline.clip import Summary
@@ -85,14 +85,15 @@ def run(
         jobs, notes = gather(videos, lists, choice, output)
         print_notes(notes)
         return run_batch(jobs, output, create_pool(pool, options), OUT, ERR, quiet)
-    summary, _ = run_single(
-        videos[0],
-        output,
-        options,
-        progress_watch(quiet),
-        note=lambda notes: None if quiet else print_notes(notes),
-        edited=tracks,
-    )
+    with run_progress(quiet, expected_passes(options)) as watch:
+        summary, _ = run_single(
+            videos[0],
+            output,
+            options,
+            watch,
+            note=lambda notes: None if quiet else print_notes(notes),
+            edited=tracks,
+        )
     if not quiet:
         print_summary(summary, verbose)
     if summary.damage:

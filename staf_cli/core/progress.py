@@ -1,6 +1,8 @@
 """Progress callbacks: bars on a terminal, plain lines elsewhere, or nothing."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Protocol, TypeVar
 
 from rich.console import Console
@@ -10,6 +12,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -19,6 +22,10 @@ Item = TypeVar("Item")
 # What a pass counts, by the first word of its name; all others count frames. People are refined
 # and smoothed in stretches of a few thousand frames.
 UNITS = {"refine": "stretches", "smooth": "stretches", "export": "files"}
+# How long passes take beside each other, measured on a CPU with two people; any other takes SHORT.
+SHARES = {"track": 10, "landmarks": 2, "recover": 5, "refine": 3, "smooth": 1, "show": 1}
+SHORT = 0.2
+SETTLED = 120  # s of the last work that the time left is estimated from
 
 
 class Watch(Protocol):
@@ -79,6 +86,86 @@ def watch(console: Console, what: str, items: Iterable[Item], total: int | None)
             count += 1
             progress.advance(task)
         progress.update(task, total=count, completed=count)
+
+
+class _Done(ProgressColumn):
+    """How much of the whole run, or how many items of a pass."""
+
+    def render(self, task: Task) -> Text:
+        if "unit" not in task.fields:
+            return Text(f"{task.percentage:.0f} %")
+        of = f"/{task.total:.0f}" if task.total else ""
+        speed = f"  {task.speed:.1f}/s" if task.speed and not task.finished else ""
+        return Text(f"{task.completed:.0f}{of} {task.fields['unit']}{speed}")
+
+
+class _WholeTimeLeft(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        if "unit" in task.fields or task.finished or task.time_remaining is None:
+            return Text("")
+        minutes, seconds = divmod(round(task.time_remaining), 60)
+        return Text(f"about {minutes}:{seconds:02} left")
+
+
+@contextmanager
+def whole_run(console: Console, expected: Sequence[str]) -> Iterator[Watch]:
+    """Show one bar for a whole run, with the time left, and below it one for each pass.
+
+    Args:
+        console: where to; one that is no terminal gets a line for each pass, as from `watch`.
+        expected: the passes in their order; those that turn out not to be needed may be left out.
+
+    Yields:
+        The run's progress callback.
+    """
+    if not console.is_terminal:
+        yield partial(watch, console)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), _Done(), _WholeTimeLeft())
+    with Progress(*columns, console=console, speed_estimate_period=SETTLED) as bars:
+        whole = bars.add_task("whole run", total=sum(map(_share, expected)))
+        try:
+            yield _watch_whole(bars, whole, expected)
+        except BaseException:
+            bars.live.transient = True  # the error's line stands alone
+            raise
+        bars.update(whole, total=1, completed=1)
+
+
+def _watch_whole(bars: Progress, whole: TaskID, expected: Sequence[str]) -> Watch:
+    """Make the callback that moves the bar of the whole run as well as that of its pass."""
+    left = list(expected)
+    run = bars.tasks[0]
+
+    def start(what: str) -> float:
+        """The share of a pass that begins now; the time of those that were left out is not due."""
+        if what not in left:
+            return 0.0
+        place = left.index(what)
+        skipped, left[: place + 1] = left[:place], []
+        bars.update(whole, total=(run.total or 0.0) - sum(map(_share, skipped)))
+        return _share(what)
+
+    def watched(what: str, items: Iterable[Item], total: int | None) -> Iterator[Item]:
+        unit = UNITS.get(what.split()[0], "frames")
+        share = start(what)
+        before = run.completed
+        task = bars.add_task(f"  {what}", total=total, unit=unit)
+        count = 0
+        for item in items:
+            yield item
+            count += 1
+            bars.advance(task)
+            if total:
+                bars.update(whole, completed=before + share * min(1.0, count / total))
+        bars.update(task, total=count, completed=count)
+        bars.update(whole, completed=before + share)
+
+    return watched
+
+
+def _share(what: str) -> float:
+    return sum(SHARES.get(part, SHORT) for part in what.split(" and "))
 
 
 def silent(what: str, items: Iterable[Item], total: int | None) -> Iterator[Item]:

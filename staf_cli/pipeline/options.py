@@ -152,6 +152,17 @@ class Options:
         return cls(**{**others, **nested})
 
 
+def expected_passes(options: Options) -> tuple[str, ...]:
+    """Name the passes of a run that begins anew, in their order, as progress shows them."""
+    recovery = options.recovery
+    refines = recovery.refine is not False
+    fitting = ["refine"] * refines + ["smooth"] * (recovery.smooth > 0)
+    landmarks = ["landmarks"] * (refines and recovery.landmarks is not False)
+    exports = [f"export {name}" for name in options.export]
+    both = [" and ".join(fitting)] * bool(fitting)
+    return ("track", *landmarks, "recover", *both, "show", *exports)
+
+
 NESTED: Mapping[str, type] = {
     "span": Span,
     "tracks": TrackOptions,

@@ -236,6 +236,7 @@ def test_report_agrees_with_the_files(folder, tracks, body):
     assert data["title"] == "clip.mp4"
     assert data["clip"] == {
         "overlay": "overlay.mp4",
+        "still": False,
         "start": 0,
         "end": pytest.approx((FRAMES - 1) / RATE),
         "offset": 0,
