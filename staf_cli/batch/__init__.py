@@ -7,6 +7,7 @@ clips.py     files, folders and lists -> jobs, each with its result folder
 naming.py    the name of each result folder
 task.py      one clip processed; whatever happens becomes one row
 ledger.py    the rows, in summary.csv and summary.json
+overview.py  summary.html: all clips on one page, with links to their reports
 events.py    what a worker pool reports while it works
 workers.py   a pool of worker processes on this machine
 cluster.py   a pool on a Ray cluster; the only importer of ray

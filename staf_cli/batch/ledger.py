@@ -116,16 +116,22 @@ def open_ledger(output: Path) -> Iterator[Ledger]:
         OutputError: another command is filling the folder.
     """
     with locked(output, LOCK, "another staf is filling this folder"):
-        yield Ledger(output, _read(output / JSON))
+        yield Ledger(output, {(row.clip, row.folder): row for row in read(output / JSON)})
 
 
-def _read(path: Path) -> dict[tuple[str, str], Row]:
-    """Return the rows of earlier commands; none from a file that is not a ledger."""
+def read(path: Path) -> list[Row]:
+    """Read the rows of earlier commands.
+
+    Args:
+        path: of a summary.json, untrusted.
+
+    Returns:
+        The rows; none from a file that is not a ledger.
+    """
     try:
-        rows = [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["clips"]]
+        return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["clips"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return {}
-    return {(row.clip, row.folder): row for row in rows}
+        return []
 
 
 def _cell(value: Any) -> str:

@@ -20,7 +20,7 @@ from urllib.parse import unquote_to_bytes
 from staf_cli.core.errors import VideoError
 
 ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/{1,3}(.*)", re.DOTALL)  # Path takes slashes
-LEDGER = ("summary.csv", "summary.json")  # names in OUT that no clip may take
+LEDGER = ("summary.csv", "summary.json", "summary.html")  # names in OUT that no clip may take
 
 
 @dataclass(frozen=True)

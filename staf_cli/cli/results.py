@@ -94,12 +94,17 @@ def export(result: Path, formats: str, quiet: bool) -> None:
 @click.argument("result", type=FOLDER)
 @click.option("--no-browser", is_flag=True, help="Only print where the report lies.")
 def view(result: Path, no_browser: bool) -> None:
-    """Open the report of a RESULT folder, report.html, in your browser; it needs no network."""
+    """Open the report of a RESULT folder, report.html, in your browser; it needs no network.
+
+    Of a folder with the results of many clips a page with all of them is opened, summary.html.
+    """
     import webbrowser
 
     from staf_cli import report
+    from staf_cli.batch import overview
 
-    path = report.locate(result).absolute()
+    path = overview.write(result) if overview.is_batch(result) else report.locate(result)
+    path = path.absolute()
     if no_browser:
         print_line(str(path))
     elif not webbrowser.open(path.as_uri()):

@@ -84,7 +84,11 @@ def run(
             raise UsageError("--tracks is for one video; name that one alone")
         jobs, notes = gather(videos, lists, choice, output)
         print_notes(notes)
-        return run_batch(jobs, output, create_pool(pool, options), OUT, ERR, quiet)
+        code = run_batch(jobs, output, create_pool(pool, options), OUT, ERR, quiet)
+        if not quiet:
+            print_line("To look at all clips, type:")
+            print_line(f"  {written_command('view', str(output))}")
+        return code
     with run_progress(quiet, expected_passes(options)) as watch:
         summary, _ = run_single(
             videos[0],

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from staf_cli import report, video
+from staf_cli.batch import overview
 from staf_cli.core.errors import MissingTool, TracksError
 from staf_cli.core.records import Clip, Frame
 from staf_cli.core.span import Span
@@ -300,6 +301,14 @@ def test_untrusted_names_stay_names(folder, tracks, body):
     assert hashes == allowed[: len(hashes)]
     assert "default-src 'none'" in page.policy
     assert "unsafe" not in page.policy
+
+
+def test_the_page_of_all_clips_says_what_the_report_says(folder, tracks, body):
+    path = report.write(folder, tracks, range(FRAMES), body, folder / "overlay.mp4", run_record())
+    data = data_of(path)
+    text = overview.write(folder.parent).read_text(encoding="utf-8")
+    for shown in (data["verdict"]["headline"], data["subtitle"], data["worst"][0]["picture"]):
+        assert shown in text
 
 
 def test_foreign_people_are_refused(folder, tracks, body):
