@@ -2,7 +2,7 @@
 
 import click
 
-from staf_cli.cli.output import OUT
+from staf_cli.cli.output import OUT, print_line
 from staf_cli.core.errors import DONE, FAILED
 
 
@@ -17,4 +17,8 @@ def doctor() -> int:
         if finding.needed and not finding.works:
             code = FAILED
         OUT.print(f"{finding.name:<9} {mark:<8} {finding.detail}", soft_wrap=True, markup=False)
+    if code == DONE:
+        print_line("staf can run here.")
+    else:
+        print_line("staf cannot run yet: do what the lines marked missing say.")
     return code

@@ -1,6 +1,9 @@
 """Look at everything on this machine that staf can use."""
 
+import platform
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -10,10 +13,19 @@ from staf_cli.checkpoints import registry
 from staf_cli.checkpoints.registry import OPEN_BODY, OPEN_WEIGHTS, POSE_LANDMARKS
 from staf_cli.core import files
 from staf_cli.core.devices import choose_device
-from staf_cli.core.errors import StafError
+from staf_cli.core.errors import MissingTool, StafError
 from staf_cli.pipeline.loading import open_body
 from staf_cli.rendering import gl_device
 from staf_cli.video import check_codec
+
+CUDA_TORCH = (
+    "install --force-reinstall torch torchvision --index-url https://download.pytorch.org/whl/cu130"
+)
+INSTALL_FFMPEG = {
+    "Darwin": "brew install ffmpeg",
+    "Linux": "sudo apt-get install ffmpeg, or as your distribution installs packages",
+    "Windows": "winget install ffmpeg",
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,18 @@ def _look(name: str, needed: bool, check: Callable[[], str]) -> Finding:
 def _device() -> str:
     device = choose_device("auto")
     title = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return f"{title}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    found = f"{title}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    return found + (_unused_card() if device.type == "cpu" else "")
+
+
+def _unused_card() -> str:
+    """What to do where there is a graphics card that torch does not use."""
+    if shutil.which("nvidia-smi") is None:
+        return ""
+    if torch.version.cuda is None:
+        pip = subprocess.list2cmdline([sys.executable, "-m", "pip"])
+        return f"; there is an NVIDIA card, but this torch is for the CPU: {pip} {CUDA_TORCH}"
+    return "; there is an NVIDIA card that torch cannot use: update its driver"
 
 
 def _checkpoints() -> str:
@@ -59,6 +82,9 @@ def _checkpoints() -> str:
 
 
 def _ffmpeg() -> str:
+    if shutil.which("ffmpeg") is None:
+        how = INSTALL_FFMPEG.get(platform.system(), "install it, so that it is in PATH")
+        raise MissingTool(f"only --codec needs it: {how}")
     check_codec("libx264")
     return f"{shutil.which('ffmpeg')} (only --codec needs it)"
 

@@ -375,10 +375,35 @@ def test_doctor_reports_what_is_there_and_how_to_fix_the_rest(
     code, out, _ = staf("doctor")
     assert code == 0
     assert "open-body" in out
+    assert out.endswith("\nstaf can run here.\n")
     monkeypatch.setenv("STAF_DATA", str(tmp_path))
     code, out, _ = staf("doctor")
     assert code == 1
     assert "staf weights fetch yolo11n-pose" in out
+    assert out.endswith("\nstaf cannot run yet: do what the lines marked missing say.\n")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "advice"),
+    [
+        (None, "this torch is for the CPU: /py/python -m pip install --force-reinstall torch "),
+        ("13.0", "there is an NVIDIA card that torch cannot use: update its driver"),
+    ],
+)
+def test_doctor_says_what_this_machine_needs(staf, monkeypatch, cuda, advice):
+    """An NVIDIA card that is not used; on a Mac, no ffmpeg."""
+    tools = {"nvidia-smi": "/bin/nvidia-smi"}
+    monkeypatch.setattr("shutil.which", tools.get)
+    monkeypatch.setattr("sys.executable", "/py/python")
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    monkeypatch.setattr("torch.version.cuda", cuda)
+    _, out, _ = staf("doctor")
+    assert advice in next(line for line in out.splitlines() if line.startswith("device"))
+    assert "only --codec needs it: brew install ffmpeg\n" in out
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert "NVIDIA" not in staf("doctor")[1]
 
 
 def test_weights_and_bodies_have_their_commands(staf, detector, tmp_path):
