@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+import PIL.Image
 import pytest
 
 from staf_cli.batch.ledger import CSV, JSON, Row, open_ledger
@@ -266,6 +267,22 @@ def test_links_lead_somewhere(page):
         if anchor:
             headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.M)
             assert anchor in map(slug, headings), f"{target}: no such heading"
+
+
+# --- README.md
+
+
+def test_the_readme_begins_with_what_comes_out():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert 0 < text.index("docs/demo.webp") < text.index("`overlay.mp4`") < text.index("```")
+    for system in ("On Windows:", "On macOS and Linux:"):
+        lines = text.partition(system)[2].partition("```sh\n")[2].partition("```")[0]
+        assert "-m venv .venv\n" in lines and "activate\n" in lines
+        assert "pip install --constraint constraints.txt .\n" in lines
+    path = ROOT / "docs" / "demo.webp"
+    assert path.stat().st_size < 1.5e6
+    with PIL.Image.open(path) as picture:
+        assert picture.n_frames > 20  # type: ignore[attr-defined]
 
 
 # --- docs/troubleshooting.md
