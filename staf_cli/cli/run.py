@@ -64,8 +64,9 @@ def run(
     """Recover the people of a VIDEO, or of all the videos of a FOLDER or list.
 
     Writes OUTPUT/<video's name>/: overlay.mp4, report.html, person_<id>.npz, tracks.csv, run.json.
-    A FOLDER's videos keep their places in it; OUTPUT gets summary.csv and summary.json as well. A
-    folder of numbered pictures is one video. The same command again goes on where it stopped.
+    Of a photo the overlay is overlay.png. A FOLDER's videos keep their places in it; OUTPUT gets
+    summary.csv and summary.json as well. A folder of numbered pictures is one video. The same
+    command again goes on where it stopped.
 
     Exit code 3 says that a video was damaged, and that everything readable was done. Of several
     clips none stops the others: 1 says that any failed, else 3 that any was damaged; one in which
