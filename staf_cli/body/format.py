@@ -34,7 +34,9 @@ BETAS = 10
 SAMPLES = 431  # points of the down-sampled mesh at which the network samples its maps
 SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
 
-INTEGER_ARRAYS = ("parents", "faces", "sample_index")
+# SMPL's names of arrays where they are not those of BodyArrays; vt and ft are SMPL-X's.
+NPZ_NAMES = {"parents": "kintree_table", "faces": "f", "uv": "vt", "uv_faces": "ft"}
+INTEGER_ARRAYS = ("parents", "faces", "sample_index", "uv_faces")
 
 MOST_VERTICES = 100_000
 LARGEST_ARRAYS = 256 * 2**20  # bytes, together; SMPL with 300 betas in float64 has 90 MB
@@ -61,7 +63,8 @@ class BodyArrays:
     `J_regressor` computes the 24 joints from the vertices. `posedirs` are vertex offsets for the
     207 = 23 * 9 numbers of R - I of the joints 1..23. `sample_index` and `sample_weight` mix
     each of the network's 431 points from K vertices; the two other regressors compute the 17 COCO
-    keypoints and the 14 LSP joints of the evaluation from posed vertices. These four are optional.
+    keypoints and the 14 LSP joints of the evaluation from posed vertices. `uv` and `uv_faces` place
+    the surface on a texture; a vertex on a seam has several rows. All after `faces` are optional.
 
     Raises:
         BodyError: An array has another shape or values that are not finite, or weights, parents
@@ -79,6 +82,8 @@ class BodyArrays:
     sample_weight: Floats | None = None  # (431, K), 0 where padded
     coco17_regressor: Floats | None = None  # (17, V)
     lsp14_regressor: Floats | None = None  # (14, V)
+    uv: Floats | None = None  # (T, 2) texture coordinates, from the lower left corner
+    uv_faces: Ints | None = None  # (F, 3) rows of uv, of the corners of each face
 
     def __post_init__(self) -> None:
         """Check shapes, types and values."""
@@ -96,6 +101,8 @@ class BodyArrays:
             "sample_weight": (SAMPLES, columns),
             "coco17_regressor": (17, vertices),
             "lsp14_regressor": (14, vertices),
+            "uv": (-1, 2),
+            "uv_faces": (-1, 3),
         }
         for name, shape in shapes.items():
             array = getattr(self, name)
@@ -107,14 +114,26 @@ class BodyArrays:
             raise BodyError("the body has no vertices or no faces; use the original SMPL file")
         if (self.sample_index is None) != (self.sample_weight is None):
             raise BodyError("sample_index and sample_weight come together; only one is there")
+        if (self.uv is None) != (self.uv_faces is None):
+            raise BodyError("vt and ft come together; only one is there")
         if tuple(self.parents.tolist()) != SMPL_PARENTS:
             raise BodyError("the joints' tree is not SMPL's; only 24-joint SMPL bodies are known")
         if np.abs(self.weights.sum(1) - 1).max() > ROW_TOLERANCE or self.weights.min() < 0:
             raise BodyError("weights: rows must be >= 0 and sum to 1; use the original SMPL file")
-        for name in ("faces", "sample_index"):
+        rows = 0 if self.uv is None else len(self.uv)
+        for name, what, count in (
+            ("faces", "vertex", vertices),
+            ("sample_index", "vertex", vertices),
+            ("uv_faces", "row of uv", rows),
+        ):
             index = getattr(self, name)
-            if index is not None and (index.min() < 0 or index.max() >= vertices):
-                raise BodyError(f"{name}: a vertex outside 0..{vertices - 1}; the file is damaged")
+            if index is not None and (index.min() < 0 or index.max() >= count):
+                raise BodyError(f"{name}: a {what} outside 0..{count - 1}; the file is damaged")
+        if self.uv_faces is not None and len(self.uv_faces) != len(self.faces):
+            raise BodyError(
+                f"uv_faces: {len(self.uv_faces)} faces, faces has {len(self.faces)}; "
+                "get the file again"
+            )
 
     @property
     def hash(self) -> str:
@@ -151,8 +170,8 @@ def load_body(path: Path) -> BodyArrays:
     """Read a body's npz.
 
     Args:
-        path: The npz, with arrays under SMPL's names; sample_*, *_regressor and posedirs (then
-            zeros) may be missing.
+        path: The npz, with arrays under SMPL's names; sample_*, *_regressor, vt, ft and posedirs
+            (then zeros) may be missing.
 
     Returns:
         The body.
@@ -222,6 +241,8 @@ def body_arrays(found: dict[str, NDArray[np.generic]]) -> BodyArrays:
         sample_weight=floats.get("sample_weight"),
         coco17_regressor=floats.get("coco17_regressor"),
         lsp14_regressor=floats.get("lsp14_regressor"),
+        uv=floats.get("uv"),
+        uv_faces=integers.get("uv_faces"),
     )
 
 
@@ -356,7 +377,7 @@ def _read_member(path: Path, archive: zipfile.ZipFile, member: str) -> NDArray[n
 
 
 def _npz_name(field: str) -> str:
-    return {"parents": "kintree_table", "faces": "f"}.get(field, field)
+    return NPZ_NAMES.get(field, field)
 
 
 def _check_array(name: str, array: NDArray[np.generic] | None, shape: tuple[int, ...]) -> None:

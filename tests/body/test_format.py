@@ -33,6 +33,8 @@ def small_body(**changes):
         "sample_weight": generator.random((431, 2)),
         "coco17_regressor": generator.random((17, V)),
         "lsp14_regressor": generator.random((14, V)),
+        "uv": generator.random((V + 5, 2)),
+        "uv_faces": generator.integers(V + 5, size=(40, 3)),
     }
     return body_arrays(arrays | changes)
 
@@ -51,9 +53,9 @@ def test_a_body_comes_back_as_it_went(tmp_path):
 
 
 def test_a_bare_body_without_pose_corrections_comes_back(tmp_path):
-    extras = ("sample_index", "sample_weight", "coco17_regressor", "lsp14_regressor")
+    extras = ("sample_index", "sample_weight", "coco17_regressor", "lsp14_regressor", "uv")
     body = dataclasses.replace(
-        small_body(posedirs=np.zeros((V, 3, 207))), **dict.fromkeys(extras, None)
+        small_body(posedirs=np.zeros((V, 3, 207))), **dict.fromkeys((*extras, "uv_faces"), None)
     )
     save_body(body, tmp_path / "it.npz")
     with np.load(tmp_path / "it.npz") as archive:
@@ -121,6 +123,11 @@ def nan(*shape):
         ({"sample_weight": np.zeros((431, 3))}, "sample_weight: shape"),
         ({"coco17_regressor": np.zeros((14, V))}, "coco17_regressor: shape"),
         ({"lsp14_regressor": nan(14, V)}, "lsp14_regressor: holds values"),
+        ({"uv": np.zeros((V, 3))}, "uv: shape"),
+        ({"uv": nan(V, 2)}, "uv: holds values"),
+        ({"uv_faces": np.zeros((39, 3))}, "uv_faces: 39 faces, faces has 40"),
+        ({"uv_faces": np.full((40, 3), V + 5)}, "uv_faces: a row of uv outside"),
+        ({"uv": np.zeros((0, 2))}, "uv_faces: a row of uv outside"),
     ],
 )
 def test_what_makes_no_body_is_refused(changes, reason):
@@ -132,6 +139,8 @@ def test_what_makes_no_body_is_refused(changes, reason):
 def test_half_of_the_samples_and_other_number_types_are_refused():
     with pytest.raises(BodyError, match="only one is there"):
         dataclasses.replace(small_body(), sample_weight=None)
+    with pytest.raises(BodyError, match="only one is there"):
+        dataclasses.replace(small_body(), uv_faces=None)
     with pytest.raises(BodyError, match="float64, expected float32"):
         dataclasses.replace(small_body(), v_template=np.zeros((V, 3)))
 

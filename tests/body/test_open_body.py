@@ -57,14 +57,34 @@ def test_names_shapes_and_types(body: dict[str, np.ndarray]) -> None:
         "coco17_regressor": (17, v),
         "lsp14_regressor": (14, v),
         "makehuman_index": (v,),
+        "vt": (len(body["vt"]), 2),
+        "ft": (f, 3),
     }
-    whole = {"kintree_table", "f", "sample_index", "makehuman_index"}
+    whole = {"kintree_table", "f", "ft", "sample_index", "makehuman_index"}
     assert {name: array.shape for name, array in body.items()} == shapes
     for name, array in body.items():
         assert array.dtype.kind == ("i" if name in whole else "f"), name
         assert array.dtype != np.float64, name
         assert np.isfinite(array).all(), name
     assert FILE.stat().st_size <= 1_600_000
+
+
+def test_texture_coordinates_unfold_the_skin(body: dict[str, np.ndarray]) -> None:
+    """Each row belongs to one vertex; almost no triangle is turned over, large or a needle."""
+    vertex = np.full(len(body["vt"]), -1)
+    vertex[body["ft"]] = body["f"]
+    assert (vertex[body["ft"]] == body["f"]).all()
+    assert (vertex >= 0).all()
+    assert (body["vt"] > 0).all() and (body["vt"] < 1).all()
+    assert len(vertex) < 1.15 * len(body["v_template"])  # copies at seams
+    flat, solid = body["vt"][body["ft"]], body["v_template"][body["f"]]
+    (a, b), (c, d) = ((flat[:, k] - flat[:, 0]).T for k in (1, 2))
+    area = (a * d - b * c) / 2
+    assert (area < 0).mean() < 0.002
+    assert 0.3 < area.sum() < 1
+    length = np.linalg.norm(flat - np.roll(flat, 1, 1), axis=2)
+    metres = np.linalg.norm(solid - np.roll(solid, 1, 1), axis=2)
+    assert (length < 5 * metres).all()  # no triangle reaches across the texture
 
 
 def test_parents_are_those_of_smpl(body: dict[str, np.ndarray]) -> None:
