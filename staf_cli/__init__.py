@@ -25,6 +25,7 @@ __all__ = [
     "BodyError",
     "Boxes",
     "DatasetError",
+    "ExportOptions",
     "Frame",
     "Human",
     "Look",
@@ -59,6 +60,7 @@ __all__ = [
 if TYPE_CHECKING:
     from staf_cli.api import (
         Boxes,
+        ExportOptions,
         Frame,
         Human,
         Look,

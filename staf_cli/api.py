@@ -58,7 +58,7 @@ from staf_cli.pipeline.clip import describe_run
 from staf_cli.pipeline.loading import Tools
 from staf_cli.pipeline.loading import prepare as load_tools
 from staf_cli.pipeline.loading import prepare_recovery as load_recovery
-from staf_cli.pipeline.options import Look, Options, check_exports
+from staf_cli.pipeline.options import ExportOptions, Look, Options, check_exports
 from staf_cli.pipeline.passes import Source
 from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.recovery.recover import Recovery, recover_people, should_refine
@@ -70,6 +70,7 @@ from staf_cli.tracking.options import TrackOptions
 
 __all__ = [
     "Boxes",
+    "ExportOptions",
     "Frame",
     "Human",
     "Look",
@@ -266,7 +267,9 @@ class Result:
             log.finish(replace(self.record, passes=log.passes))
         return _loaded(target, self.people[0].body)
 
-    def export(self, name: str, folder: PathLike) -> list[Path]:
+    def export(
+        self, name: str, folder: PathLike, options: ExportOptions | None = None
+    ) -> list[Path]:
         """Write a format that other programs read, in place of what this wrote there before.
 
         exports.json in the folder lists the files; others are not touched.
@@ -274,18 +277,22 @@ class Result:
         Args:
             name: one of those that `staf export --help` lists, such as "glb".
             folder: gets the files.
+            options: how they are written; None: as `staf export` does by default.
 
         Returns:
             The files.
 
         Raises:
-            UsageError: the format is unknown.
+            UsageError: the format is unknown, or the options are others.
             OutputError: the folder cannot be written.
         """
         check_exports([name])
+        options = ExportOptions() if options is None else options
+        _check_kind(options, ExportOptions)
         target = _path(folder)
         tracks, people = [one.track for one in self.people], [one.motion for one in self.people]
-        scene = Scene(tracks, people, self.people[0].body, self.frames)
+        body = self.people[0].body
+        scene = Scene(tracks, people, body, self.frames, options.root_motion)
         return list(exports.write(target, name, scene))
 
 
@@ -705,12 +712,12 @@ def _check_tools(options: RecoveryOptions, tools: Recovery) -> None:
             )
 
 
-def _check_kind(options: object, kind: type[Options] | type[RecoveryOptions]) -> None:
-    """Raise UsageError for the other record of options."""
+def _check_kind(options: object, kind: type[object]) -> None:
+    """Raise UsageError for another record of options."""
     if not isinstance(options, kind):
         raise UsageError(
             f"options is {type(options).__name__}: give {kind.__name__}; Options are for run and "
-            "prepare, RecoveryOptions for recover and prepare_recovery"
+            "prepare, RecoveryOptions for recover and prepare_recovery, ExportOptions for export"
         )
 
 

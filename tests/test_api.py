@@ -36,11 +36,11 @@ from tests.support.staf_child import MeanPoseNetwork, find_one
 
 SIZE = (64, 48)  # width, height, px
 NAMES = [
-    "BodyError", "Boxes", "DatasetError", "Frame", "Human", "Look", "MissingTool", "NobodyFound",
-    "Options", "OutOfMemory", "OutputError", "Person", "Recovery", "RecoveryOptions", "Result",
-    "Span", "StafError", "Tools", "Track", "TrackOptions", "TracksError", "UsageError",
-    "VideoError", "Watch", "WeightsError", "__version__", "load", "prepare", "prepare_recovery",
-    "read_frames", "recover", "run",
+    "BodyError", "Boxes", "DatasetError", "ExportOptions", "Frame", "Human", "Look", "MissingTool",
+    "NobodyFound", "Options", "OutOfMemory", "OutputError", "Person", "Recovery",
+    "RecoveryOptions", "Result", "Span", "StafError", "Tools", "Track", "TrackOptions",
+    "TracksError", "UsageError", "VideoError", "Watch", "WeightsError", "__version__", "load",
+    "prepare", "prepare_recovery", "read_frames", "recover", "run",
 ]  # fmt: skip
 
 
@@ -368,18 +368,23 @@ def test_a_saved_result_is_loaded_and_exported(recovered, tmp_path):
         for one, other in zip(result.people, recovered.people, strict=True):
             assert same(one.motion, other.motion)
             assert np.array_equal(one.vertices(2), other.vertices(2))
-    export(saved.folder, ["glb"], silent)
+    export(saved.folder, ["glb"], staf.ExportOptions(), silent)
     written = recovered.export("glb", tmp_path / "elsewhere")
     assert [path.read_bytes() for path in written] == [(saved.folder / "people.glb").read_bytes()]
     scene = trimesh.load_scene(written[0])
-    assert {len(mesh.vertices) for mesh in scene.geometry.values()} == {6900}
+    assert {len(mesh.vertices) for mesh in scene.geometry.values()} == {7565}  # at seams twice
+    rooted = staf.ExportOptions(root_motion=True)
+    (path,) = recovered.export("glb", tmp_path / "elsewhere", rooted)
+    assert "root" in trimesh.load_scene(path).graph.nodes
+    with pytest.raises(staf.UsageError, match="options is dict: give ExportOptions"):
+        recovered.export("glb", tmp_path, {"root_motion": True})
     with pytest.raises(staf.UsageError, match="unknown format 'fbx'"):
         recovered.export("fbx", tmp_path)
 
 
 def test_saving_again_replaces_what_was_saved(recovered, tmp_path):
     saved = recovered.save(tmp_path)
-    export(saved.folder, ["csv"], silent)
+    export(saved.folder, ["csv"], staf.ExportOptions(), silent)
     alone = replace(saved, people=saved.people[1:]).save(tmp_path)
     assert [human.motion.id for human in alone.people] == [2]
     assert sorted(path.name for path in tmp_path.iterdir()) == [

@@ -9,7 +9,7 @@ from staf_cli.cli.output import print_line, print_notes, progress_watch
 from staf_cli.cli.run import print_summary
 from staf_cli.core.errors import MissingTool, UsageError
 from staf_cli.core.options import names
-from staf_cli.pipeline.options import EXPORT_FORMATS, Look
+from staf_cli.pipeline.options import EXPORT_FORMATS, ExportOptions, Look
 
 video_option = click.option("--video", type=FILE, help="The video, if it has been moved.")
 
@@ -75,8 +75,9 @@ def tracks(
     metavar="NAMES",
     help=f"By commas: {', '.join(EXPORT_FORMATS)}.",
 )
+@record_options("options", ExportOptions)
 @quiet_option
-def export(result: Path, formats: str, quiet: bool) -> None:
+def export(result: Path, formats: str, options: ExportOptions, quiet: bool) -> None:
     """Write the people of a RESULT folder in further formats. Nothing is recomputed.
 
     glb opens in Blender and in browsers, bvh in what animates skeletons, amass in the Blender
@@ -84,7 +85,7 @@ def export(result: Path, formats: str, quiet: bool) -> None:
     """
     from staf_cli.pipeline import rework
 
-    rework.export(result, names(formats), progress_watch(quiet))
+    rework.export(result, names(formats), options, progress_watch(quiet))
     if not quiet:
         for name in names(formats):
             print_line(f"{name}: {result / rework.export_path(name)}")

@@ -1,8 +1,9 @@
 """people.glb: the people of a clip as animated, skinned skeletons (glTF 2.0, binary).
 
-Every person is one node, person_<id>, with the skeleton and the mesh below it. While the person
-is not in the picture the scale of the pelvis is 0, and with it that of the whole body: glTF has
-no other way to hide a node that all programs support.
+Every person is two nodes: person_<id> with the skeleton below it, and the mesh person_<id>_body,
+which only follows the skeleton. While the person is not in the picture the scale of the pelvis is
+0, and with it that of the whole body: glTF has no other way to hide a node that all programs
+support.
 """
 
 import json
@@ -18,28 +19,21 @@ import trimesh
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from staf_cli.body.format import SMPL_PARENTS
 from staf_cli.body.skinning import Body
 from staf_cli.core.files import atomic
+from staf_cli.core.palette import person_colour
 from staf_cli.core.records import Float, Person
 from staf_cli.core.version import __version__
-from staf_cli.export.motion import JOINT_NAMES, Y_UP, mean_betas, motion_of, rest_pose
+from staf_cli.export.motion import mean_betas, rest_pose
 from staf_cli.export.scene import Scene
+from staf_cli.export.seams import Corners, split_at_seams
+from staf_cli.export.skeleton import Skeleton, floor_under, skeleton_of, with_root
 
 FILES = "people.glb"
 INFLUENCES = 4  # joints that may move a vertex; SMPL's vertices have no more
 ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963  # glTF's numbers for vertex data and indices
 COMPONENT_TYPES = {"uint8": 5121, "uint32": 5125, "float32": 5126}
-ACCESSOR_TYPES = {(): "SCALAR", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
-SKIN_MATERIAL = {
-    "name": "skin",
-    "pbrMetallicRoughness": {
-        "baseColorFactor": [0.75, 0.66, 0.6, 1.0],
-        "metallicFactor": 0,
-        "roughnessFactor": 0.8,
-    },
-}
-
+ACCESSOR_TYPES = {(): "SCALAR", (2,): "VEC2", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
 Json = dict[str, Any]
 
 
@@ -54,7 +48,8 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
     Metres, y up, the video camera at the origin and in the file; times are the clip's own, in
     float32. Each person has one shape, `mean_betas`. SMPL's pose-dependent corrections of the
     surface (posedirs) are left out, and only the four strongest of the joints that move a vertex
-    are used; open-body loses nothing by either.
+    are used; open-body loses nothing by either. A body with texture coordinates has them here: its
+    vertices come first, in their order, then copies of those on seams.
 
     Args:
         folder: The result folder.
@@ -111,26 +106,33 @@ class _Buffer:
 def _document(scene: Scene) -> tuple[Json, bytes]:
     """Return the file's JSON and its binary chunk."""
     buffer = _Buffer()
-    joints, weights = _skin_weights(scene.body)
-    shared = {  # accessors that all people use
-        "indices": buffer.add(scene.body.faces.astype(np.uint32).ravel(), ELEMENT_ARRAY_BUFFER),
-        "JOINTS_0": buffer.add(joints, ARRAY_BUFFER),
-        "WEIGHTS_0": buffer.add(weights, ARRAY_BUFFER),
-    }
+    above = 1 if scene.root_motion else 0  # joints above the pelvis
+    corners = split_at_seams(scene.body.arrays)
+    shared = _add_shared(buffer, scene.body, corners, above)
     document: Json = {
         "asset": {"version": "2.0", "generator": f"staf {__version__}"},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"name": "camera", "camera": 0}],
         "cameras": [_camera(scene.people[0])],
-        "materials": [SKIN_MATERIAL],
+        "materials": [],
         "meshes": [],
         "skins": [],
         "animations": [{"name": "motion", "samplers": [], "channels": []}],
     }
     for person in scene.people:
-        skeleton = _add_body(document, buffer, shared, person, scene.body)
-        _add_motion(document["animations"][0], buffer, skeleton, person, scene.frames)
+        vertices, joints = rest_pose(scene.body, mean_betas(person))
+        skeleton = skeleton_of(person, joints)
+        if scene.root_motion:
+            sole = float(vertices[:, 1].min())
+            skeleton = with_root(skeleton, sole, floor_under(person, joints, sole))
+        first = _add_skeleton(document, buffer, f"person_{person.id}", skeleton)
+        normals = _normals(vertices, scene.body.faces)
+        surface = vertices[corners.vertex], normals[corners.vertex]
+        _add_surface(document, buffer, shared, person, *surface)
+        animation = document["animations"][0]
+        _add_motion(animation, buffer, first, skeleton)
+        _add_visibility(animation, buffer, first + above, person, scene.frames)
     document["accessors"] = buffer.accessors
     document["bufferViews"] = buffer.views
     binary = b"".join(buffer.chunks)
@@ -138,87 +140,136 @@ def _document(scene: Scene) -> tuple[Json, bytes]:
     return document, binary
 
 
-def _add_body(
-    document: Json, buffer: _Buffer, shared: dict[str, int], person: Person, body: Body
-) -> int:
-    """Append a person's nodes, mesh and skin, and return the number of the pelvis's node."""
-    name = f"person_{person.id}"
-    vertices, joints = rest_pose(body, mean_betas(person))
-    normals = trimesh.Trimesh(vertices, body.faces, process=False).vertex_normals
-    attributes = {
-        "POSITION": buffer.add(vertices, ARRAY_BUFFER, bounds=True),
-        "NORMAL": buffer.add(normals.astype(np.float32), ARRAY_BUFFER),
-        "JOINTS_0": shared["JOINTS_0"],
-        "WEIGHTS_0": shared["WEIGHTS_0"],
+def _add_shared(buffer: _Buffer, body: Body, corners: Corners, above: int) -> dict[str, int]:
+    """Append what the surfaces of all people share, and return the accessors by name."""
+    joints, weights = _skin_weights(body, above)
+    shared = {
+        "indices": buffer.add(corners.faces.astype(np.uint32).ravel(), ELEMENT_ARRAY_BUFFER),
+        "JOINTS_0": buffer.add(joints[corners.vertex], ARRAY_BUFFER),
+        "WEIGHTS_0": buffer.add(weights[corners.vertex], ARRAY_BUFFER),
     }
-    primitive = {"attributes": attributes, "indices": shared["indices"], "material": 0}
-    document["meshes"].append({"name": name, "primitives": [primitive]})
+    if corners.uv is not None:  # glTF counts from the upper left corner of the texture
+        flipped = np.stack([corners.uv[:, 0], 1 - corners.uv[:, 1]], 1)
+        shared["TEXCOORD_0"] = buffer.add(flipped, ARRAY_BUFFER)
+    return shared
 
+
+def _add_skeleton(document: Json, buffer: _Buffer, name: str, skeleton: Skeleton) -> int:
+    """Append a person's node, joints and skin, and return the number of the first joint's node."""
     root = len(document["nodes"])
-    skeleton = root + 1  # the pelvis; the other joints follow in SMPL's order, the mesh is last
-    mesh = skeleton + len(JOINT_NAMES)
-    number = len(document["skins"])
+    first = root + 1
     document["scenes"][0]["nodes"].append(root)
-    document["nodes"].append({"name": name, "children": [skeleton, mesh]})
-    document["nodes"] += _joint_nodes(joints, skeleton)
-    document["nodes"].append({"name": f"{name}_body", "mesh": number, "skin": number})
-    inverse_bind = np.tile(np.eye(4, dtype=np.float32), (len(JOINT_NAMES), 1, 1))
-    inverse_bind[:, 3, :3] = -joints  # transposed: glTF stores matrices column by column
+    document["nodes"].append({"name": name, "children": [first]})
+    for joint, parent in enumerate(skeleton.parents):
+        bone = skeleton.rest[joint] - (skeleton.rest[parent] if parent >= 0 else 0)
+        node: Json = {"name": skeleton.names[joint], "translation": bone.tolist()}
+        children = [first + child for child, one in enumerate(skeleton.parents) if one == joint]
+        if children:
+            node["children"] = children
+        document["nodes"].append(node)
+    inverse_bind = np.tile(np.eye(4, dtype=np.float32), (len(skeleton.names), 1, 1))
+    inverse_bind[:, 3, :3] = -skeleton.rest  # transposed: glTF stores matrices column by column
     document["skins"].append(
         {
             "name": name,
             "inverseBindMatrices": buffer.add(inverse_bind),
-            "joints": list(range(skeleton, mesh)),
+            "joints": list(range(first, first + len(skeleton.names))),
             "skeleton": root,
         }
     )
-    return skeleton
+    return first
 
 
-def _add_motion(
-    animation: Json, buffer: _Buffer, skeleton: int, person: Person, frames: range
+def _add_surface(
+    document: Json,
+    buffer: _Buffer,
+    shared: dict[str, int],
+    person: Person,
+    points: NDArray[np.float32],
+    normals: NDArray[np.float32],
 ) -> None:
-    """Append the animation of a person whose pelvis is the node `skeleton`."""
+    """Append a person's mesh, which the skin appended last moves, its material and its node."""
+    name, number = f"person_{person.id}", len(document["meshes"])
+    attributes = {
+        "POSITION": buffer.add(points, ARRAY_BUFFER, bounds=True),
+        "NORMAL": buffer.add(normals, ARRAY_BUFFER),
+        **{part: shared[part] for part in shared if part != "indices"},
+    }
+    primitive = {"attributes": attributes, "indices": shared["indices"], "material": number}
+    document["meshes"].append({"name": name, "primitives": [primitive]})
+    document["materials"].append(_material(person))
+    # A skinned mesh moves with its joints only: glTF asks for it beside them, not below a node.
+    document["scenes"][0]["nodes"].append(len(document["nodes"]))
+    document["nodes"].append({"name": f"{name}_body", "mesh": number, "skin": number})
 
-    def animate(node: int, path: str, times: int, values: NDArray[np.float32], how: str) -> None:
-        sampler = {"input": times, "output": buffer.add(values), "interpolation": how}
-        target = {"node": node, "path": path}
-        animation["channels"].append({"sampler": len(animation["samplers"]), "target": target})
-        animation["samplers"].append(sampler)
 
-    motion = motion_of(person, Y_UP)
-    times = buffer.add(motion.time.astype(np.float32), bounds=True)
-    animate(skeleton, "translation", times, motion.pelvis.astype(np.float32), "LINEAR")
-    for joint in range(len(JOINT_NAMES)):
-        quaternions = _quaternions(motion.rotations[:, joint])
-        animate(skeleton + joint, "rotation", times, quaternions, "LINEAR")
+def _material(person: Person) -> Json:
+    """Return a material in the person's colour, which glTF wants in linear light."""
+    encoded = np.array(person_colour(person.id)) / 255
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    return {
+        "name": f"person_{person.id}",
+        "pbrMetallicRoughness": {
+            "baseColorFactor": [*linear.round(4).tolist(), 1],
+            "metallicFactor": 0,
+            "roughnessFactor": 0.8,
+        },
+    }
+
+
+def _add_motion(animation: Json, buffer: _Buffer, first: int, skeleton: Skeleton) -> None:
+    """Append the animation of a skeleton whose first joint is the node `first`."""
+    kept = _ascending(skeleton.time)
+    times = buffer.add(skeleton.time[kept].astype(np.float32), bounds=True)
+    for joint, places in skeleton.places.items():
+        values = buffer.add(places[kept].astype(np.float32))
+        _animate(animation, first + joint, "translation", times, values, "LINEAR")
+    for joint, turns in skeleton.turns.items():
+        values = buffer.add(_quaternions(turns[kept]))
+        _animate(animation, first + joint, "rotation", times, values, "LINEAR")
+
+
+def _add_visibility(
+    animation: Json, buffer: _Buffer, pelvis: int, person: Person, frames: range
+) -> None:
+    """Append the scale of the node `pelvis`, where the person is not in all frames."""
     changes, visible = _visibility(person, frames)
-    if not all(visible):
-        scales = np.repeat(np.array(visible, np.float32)[:, None], 3, 1)
-        times = buffer.add(np.array(changes, np.float32), bounds=True)
-        animate(skeleton, "scale", times, scales, "STEP")
+    if all(visible):
+        return
+    kept = _ascending(np.array(changes))
+    times = buffer.add(np.array(changes, np.float32)[kept], bounds=True)
+    scales = np.repeat(np.array(visible, np.float32)[kept, None], 3, 1)
+    _animate(animation, pelvis, "scale", times, buffer.add(scales), "STEP")
 
 
-def _joint_nodes(joints: NDArray[np.float32], first: int) -> list[Json]:
-    """Return the skeleton's nodes in its T-pose; joints: (24, 3) m, first: the pelvis's number."""
-    nodes: list[Json] = []
-    for joint, parent in enumerate(SMPL_PARENTS):
-        bone = joints[joint] - (joints[parent] if parent >= 0 else 0)
-        node: Json = {"name": JOINT_NAMES[joint], "translation": bone.tolist()}
-        children = [first + child for child, above in enumerate(SMPL_PARENTS) if above == joint]
-        if children:
-            node["children"] = children
-        nodes.append(node)
-    return nodes
+def _animate(animation: Json, node: int, path: str, times: int, values: int, how: str) -> None:
+    """Append a channel; `times` and `values` are accessors, `how` they are interpolated."""
+    target = {"node": node, "path": path}
+    animation["channels"].append({"sampler": len(animation["samplers"]), "target": target})
+    animation["samplers"].append({"input": times, "output": values, "interpolation": how})
 
 
-def _skin_weights(body: Body) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def _ascending(time: Float) -> NDArray[np.bool_]:
+    """Find the times (F,) that float32 tells from all before them, as glTF demands."""
+    single = time.astype(np.float32)
+    return np.concatenate([[True], single[1:] > np.maximum.accumulate(single)[:-1]])
+
+
+def _normals(vertices: NDArray[np.float32], faces: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return outward unit normals (V, 3); up for a vertex without faces."""
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    normals = np.array(mesh.vertex_normals, np.float32)
+    normals[~normals.any(1)] = [0, 1, 0]
+    return normals
+
+
+def _skin_weights(body: Body, above: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Return the joints that move each vertex (V, 4), and their weights, which sum to 1."""
     weights = body.arrays.weights
     strongest = np.argsort(-weights, axis=1, kind="stable")[:, :INFLUENCES]
     chosen = np.take_along_axis(weights, strongest, 1)
-    strongest[chosen == 0] = 0
-    return strongest.astype(np.uint8), chosen / chosen.sum(1, keepdims=True)
+    joints = np.where(chosen > 0, strongest + above, 0)  # joint 0 where there is no weight
+    return joints.astype(np.uint8), chosen / chosen.sum(1, keepdims=True)
 
 
 def _quaternions(rotmats: Float) -> NDArray[np.float32]:

@@ -21,6 +21,7 @@ class Scene:
     people: Sequence[Person]  # what was recovered from it
     body: Body  # the body model that the people's parameters belong to
     frames: range  # the clip's frame indices, those without people included
+    root_motion: bool = False  # glb: whether a joint above the pelvis carries place and heading
 
     def __post_init__(self) -> None:
         """Check that the parts belong together."""

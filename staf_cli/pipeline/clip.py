@@ -24,7 +24,7 @@ from staf_cli.core.version import __version__
 from staf_cli.export import FORMATS, Scene
 from staf_cli.pipeline import passes
 from staf_cli.pipeline.loading import Tools
-from staf_cli.pipeline.options import Look, Options
+from staf_cli.pipeline.options import ExportOptions, Look, Options
 from staf_cli.pipeline.passes import Source
 from staf_cli.recovery.cadence import choose_cadence
 from staf_cli.recovery.options import RecoveryOptions
@@ -42,6 +42,7 @@ from staf_cli.result.run_record import (
     VideoRecord,
 )
 
+EXPORT_CHOICES = (ExportOptions(), ExportOptions(root_motion=True))
 LIBRARIES = ("torch", "numpy", "opencv-python", "av", "ultralytics")  # named in run.json
 
 
@@ -110,7 +111,7 @@ def run_clip(
         _read_landmarks(source, tracks, recovery, tools, log, watch)
         _recover(source, tracks, recovery, tools, log, watch)
         overlay, notes = show(source, tracks, options.look, tools.body, log, watch)
-        export(tracks, options.export, tools.body, log, watch)
+        export(tracks, options.export, options.exporting, tools.body, log, watch)
         return _finish_run(source, tracks, overlay, notes, options, tools, log)
 
 
@@ -416,7 +417,12 @@ def show(
 
 
 def export(
-    tracks: list[Track], names: Sequence[str], body: Body, log: Journal, watch: Watch
+    tracks: list[Track],
+    names: Sequence[str],
+    options: ExportOptions,
+    body: Body,
+    log: Journal,
+    watch: Watch,
 ) -> None:
     """Write formats that are not up to date; other formats that are up to date stay.
 
@@ -425,6 +431,7 @@ def export(
     Args:
         tracks: of the people.
         names: of the formats.
+        options: how they are written; a format that is not named stays as it was written.
         body: the people's.
         log: the clip's journal.
         watch: the progress callback.
@@ -435,12 +442,14 @@ def export(
     """
     people_key = log.passes["recover"].key
     for name in [known for known in log.passes if known.startswith("export ")]:
-        if log.up_to_date(name, key_of(name, __version__, people_key)) is None:
+        wanted = [options] if name.removeprefix(journal.EXPORT) in names else EXPORT_CHOICES
+        if not any(log.up_to_date(name, _export_key(name, one, people_key)) for one in wanted):
             log.drop(name)
     missing = [name for name in names if f"export {name}" not in log.passes]
     if not missing:
         return
-    scene = Scene(tracks, result_folder.load_people(log.folder, tracks), body, log.frames)
+    people = result_folder.load_people(log.folder, tracks)
+    scene = Scene(tracks, people, body, log.frames, options.root_motion)
     log.begin()
     for name in missing:
         start = time.perf_counter()
@@ -449,9 +458,15 @@ def export(
         for _ in watch(f"export {name}", written, len(names_of_files)):
             pass
         seconds = {f"export {name}": time.perf_counter() - start}
-        key = key_of(f"export {name}", __version__, people_key)
+        key = _export_key(f"export {name}", options, people_key)
         log.keep(f"export {name}", key, pack(names_of_files), seconds)
         log.save()
+
+
+def _export_key(name: str, options: ExportOptions, people_key: str) -> str:
+    """Hash everything that the pass `name`, an export, depends on."""
+    chosen = [asdict(options)] if name == f"{journal.EXPORT}glb" else []
+    return key_of(name, __version__, people_key, *chosen)
 
 
 def write_report(

@@ -68,6 +68,15 @@ class Look:
 
 
 @dataclass(frozen=True)
+class ExportOptions:
+    """How exports are written."""
+
+    root_motion: bool = option(
+        False, "glb: place and heading in a bone `root` above the pelvis, as games want."
+    )
+
+
+@dataclass(frozen=True)
 class Options:
     """Everything that can be chosen about computing a clip.
 
@@ -100,6 +109,7 @@ class Options:
     export: tuple[str, ...] = option(
         (), f"Further files, by commas: {', '.join(EXPORT_FORMATS)}.", metavar="NAMES"
     )
+    exporting: ExportOptions = field(default_factory=ExportOptions)
     force: bool = option(False, "Do everything again, also what is up to date.")
 
     def __post_init__(self) -> None:
@@ -136,7 +146,8 @@ class Options:
         if "half" in values:  # of version 0.1.0: None, False or True
             values["every"], values["landmarks"] = 1, False
             values["precision"] = {None: "auto", False: "full", True: "half"}[values.pop("half")]
-        values = {"deinterlace": True, "fit": False, **values}  # new after version 0.2.0
+        # new after version 0.2.0
+        values = {"deinterlace": True, "fit": False, "exporting": {}, **values}
         recovery = {one.name: values[one.name] for one in fields(RecoveryOptions)}
         others = {name: value for name, value in values.items() if name not in recovery}
         tracks = {**values["tracks"], "person": tuple(values["tracks"]["person"])}
@@ -148,6 +159,7 @@ class Options:
             "recovery": RecoveryOptions(**recovery),
             "look": Look(**values["look"]),
             "export": tuple(values["export"]),
+            "exporting": ExportOptions(**values["exporting"]),
         }
         return cls(**{**others, **nested})
 
@@ -168,6 +180,7 @@ NESTED: Mapping[str, type] = {
     "tracks": TrackOptions,
     "recovery": RecoveryOptions,
     "look": Look,
+    "exporting": ExportOptions,
 }
 
 

@@ -14,7 +14,7 @@ from staf_cli.export import FORMATS
 from staf_cli.pipeline import clip as clip_pipeline
 from staf_cli.pipeline.clip import Summary
 from staf_cli.pipeline.loading import open_body, prepare
-from staf_cli.pipeline.options import Look, Options, check_exports
+from staf_cli.pipeline.options import ExportOptions, Look, Options, check_exports
 from staf_cli.result import folder as result_folder
 from staf_cli.result import journal
 from staf_cli.result.folder import SavedResult
@@ -68,12 +68,13 @@ def render(folder: Path, moved_to: Path | None, look: Look, watch: Watch) -> tup
     return overlay, notes
 
 
-def export(folder: Path, names: Sequence[str], watch: Watch) -> None:
+def export(folder: Path, names: Sequence[str], options: ExportOptions, watch: Watch) -> None:
     """Write a finished result in further formats; nothing else is computed.
 
     Args:
         folder: of the result.
         names: of the formats.
+        options: how they are written.
         watch: the progress callback.
 
     Raises:
@@ -85,7 +86,7 @@ def export(folder: Path, names: Sequence[str], watch: Watch) -> None:
     check_exports(names)
     saved = result_folder.load(folder)
     with journal.opened(folder) as log:
-        clip_pipeline.export(saved.tracks, names, body_of(saved), log, watch)
+        clip_pipeline.export(saved.tracks, names, options, body_of(saved), log, watch)
         if not log.finished:
             clip_pipeline.finish(saved.record, log)
 

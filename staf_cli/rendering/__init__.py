@@ -6,7 +6,7 @@ the modules behind them:
 
 drawing.py     `overlay`: people over the photo, boxes, the second panel
 camera.py      the pinhole camera and its windows; the second camera that looks from the side
-shading.py     one colour for each person, normals, light
+shading.py     normals, light
 rasterizer.py  coloured triangles to pixels: the interface, and OpenCV on the CPU
 gl.py          the same by pyrender where there is a graphics card, and the choice of the two
 wireframe.py   edges of the triangles instead of solid skin
@@ -19,7 +19,6 @@ from staf_cli.rendering.camera import Camera, SideView, side_view
 from staf_cli.rendering.drawing import Figure, Style, overlay
 from staf_cli.rendering.gl import RENDERERS, gl_device, open_rasterizer
 from staf_cli.rendering.rasterizer import Rasterizer
-from staf_cli.rendering.shading import person_colour
 
 __all__ = [
     "RENDERERS",
@@ -31,6 +30,5 @@ __all__ = [
     "gl_device",
     "open_rasterizer",
     "overlay",
-    "person_colour",
     "side_view",
 ]

@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
+from staf_cli.core.palette import person_colour
 from staf_cli.core.records import Float, Image
 from staf_cli.rendering.lines import draw_dots, draw_lines
-from staf_cli.rendering.shading import person_colour
 
 # Pairs of COCO keypoints (records.COCO_KEYPOINTS) that a line connects.
 BONES = (

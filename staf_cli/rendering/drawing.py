@@ -7,12 +7,13 @@ import cv2
 import numpy as np
 
 from staf_cli.core.errors import UsageError
+from staf_cli.core.palette import person_colour
 from staf_cli.core.records import Float, Image
 from staf_cli.rendering.backdrop import backdrop, side_panel
 from staf_cli.rendering.boxes import draw_box, draw_keypoints
 from staf_cli.rendering.camera import NEAR, Camera, Points, SideView, Window
 from staf_cli.rendering.rasterizer import Raster, Rasterizer, Surface
-from staf_cli.rendering.shading import Faces, person_colour, shade, vertex_normals
+from staf_cli.rendering.shading import Faces, shade, vertex_normals
 from staf_cli.rendering.wireframe import keep_visible_edges
 
 SUPERSAMPLING = 2  # samples per pixel along each axis

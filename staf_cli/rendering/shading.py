@@ -1,4 +1,4 @@
-"""The colours of people: one for each id, with light on it.
+"""The colours of people with light on them.
 
 Both rasterizers only interpolate colours over triangles. The light is computed here, at the
 vertices, so that a person looks the same with both.
@@ -11,23 +11,6 @@ from staf_cli.rendering.camera import Points
 
 Faces = NDArray[np.int32]  # (M, 3) indices of vertices, counter-clockwise seen from outside
 Colours = NDArray[np.float32]  # (N, 3) RGB in [0, 1], sRGB-encoded
-
-# At least 18 apart in CIELAB, and the first four 26, also for colour-blind viewers of any kind.
-PALETTE = (
-    (51, 151, 229),  # blue
-    (226, 147, 65),  # orange
-    (61, 228, 177),  # mint
-    (185, 131, 173),  # mauve
-    (244, 216, 93),  # yellow
-    (129, 92, 173),  # violet
-    (150, 213, 237),  # sky
-    (194, 82, 60),  # brick
-)
-
-
-def person_colour(person: int) -> tuple[int, int, int]:
-    """Return the RGB colour, 0 to 255, of a person's id: the same in every clip and view."""
-    return PALETTE[(person - 1) % len(PALETTE)]
 
 
 def vertex_normals(vertices: Points, faces: Faces) -> Points:

@@ -13,9 +13,9 @@ import numpy as np
 from staf_cli import video
 from staf_cli.body.skinning import Body
 from staf_cli.core.errors import counted, one_line
+from staf_cli.core.palette import person_colour
 from staf_cli.core.records import Bools, Clip, Track, TrackRow
 from staf_cli.export.motion import JOINT_NAMES
-from staf_cli.rendering import person_colour
 from staf_cli.report.bodies import Bodies, animate
 from staf_cli.report.curves import curve
 from staf_cli.report.measures import Measures, measure, median_error, worst

@@ -106,7 +106,7 @@ function noSpace(reason) {
 }
 
 try {
-  space = makeSpace(at("canvas"), report.space, colours, () => markView());
+  space = makeSpace(at("canvas"), report.space, () => markView());
   space.loaded.then(markView).catch((error) => noSpace(error.message));
   clock.listen(() => space?.setTime(clock.shown)); // never another moment than the picture's
 } catch (error) {

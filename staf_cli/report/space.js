@@ -4,7 +4,7 @@
  * The people in 3D, drawn by three.js. Metres; x right, y up, z towards the camera, which filmed
  * from the origin. `turned` is called when the view is dragged away from that of any button.
  */
-function makeSpace(canvas, scene3d, colours, turned) {
+function makeSpace(canvas, scene3d, turned) {
   const FREE_ANGLE = 40; // degrees from top to bottom, in every view but the camera's own
   const STEEPEST = 0.01; // radians from straight up or down, where "up" loses its meaning
   const DIRECTIONS = { free: [0.6, 0.35, 1], side: [1, 0.12, 0], top: [0, 1, 0.02] };
@@ -24,7 +24,7 @@ function makeSpace(canvas, scene3d, colours, turned) {
   controls.keys = ["", "", ""]; // the page has its own keys
 
   const middle = new THREE.Vector3(...scene3d.middle);
-  const people = new Map(); // number: its node, its pelvis and its material
+  const people = new Map(); // number: its mesh and its pelvis
   let mixer = null;
   let motion = null;
   let time = 0;
@@ -139,18 +139,9 @@ function makeSpace(canvas, scene3d, colours, turned) {
   ).then((gltf) => {
     scene.add(gltf.scene);
     for (const number of scene3d.people) {
-      const node = gltf.scene.getObjectByName(`person_${number}`);
-      const material = new THREE.MeshStandardMaterial({ roughness: 0.75 });
-      material.color.set(colours[number]).convertSRGBToLinear();
-      let pelvis = null;
-      node.traverse((part) => {
-        if (part.isBone && !pelvis) pelvis = part;
-        if (part.isSkinnedMesh) {
-          part.material = material;
-          part.frustumCulled = false; // its bounds are those of the T-pose
-        }
-      });
-      people.set(number, { node, pelvis, material });
+      const body = gltf.scene.getObjectByName(`person_${number}_body`);
+      body.frustumCulled = false; // its bounds are those of the T-pose
+      people.set(number, { body, pelvis: body.skeleton.bones[0] });
     }
     mixer = new THREE.AnimationMixer(gltf.scene);
     motion = mixer.clipAction(gltf.animations[0]);
@@ -179,7 +170,7 @@ function makeSpace(canvas, scene3d, colours, turned) {
     choose(number) {
       chosen = people.has(number) ? number : null;
       for (const [own, person] of people) {
-        person.node.visible = number === null || own === number;
+        person.body.visible = number === null || own === number;
       }
       if (view && !filmed) look(view);
       changed = true;

@@ -17,13 +17,17 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from staf_cli.body.format import SMPL_PARENTS, body_arrays
 from staf_cli.body.posing import vertices, with_parameters
 from staf_cli.body.skinning import Body
 from staf_cli.core.errors import UsageError
+from staf_cli.core.palette import person_colour
 from staf_cli.core.records import Clip
 from staf_cli.export import FORMATS, Scene, bvh, glb
 from staf_cli.export.motion import JOINT_NAMES, motion_of, resample
+from staf_cli.export.seams import split_at_seams
 from staf_cli.pipeline.options import EXPORT_FORMATS
+from tests.support.gltf_rules import check_gltf
 from tests.support.made_people import make_person, make_track, open_body
 
 FPS = 29.97
@@ -181,6 +185,8 @@ def test_amass_keeps_the_shape_for_bodies_that_share_it(scene, body, tmp_path):
         sample_weight=None,
         coco17_regressor=None,
         lsp14_regressor=None,
+        uv=None,
+        uv_faces=None,
     )
     like_smpl = Body("like-smpl", smpl)
     person = _moved(scene.people[2], like_smpl)
@@ -215,7 +221,7 @@ def accessor(gltf, number):
     table = gltf.accessors[number]
     view = gltf.bufferViews[table.bufferView]
     dtype = {5121: np.uint8, 5125: np.uint32, 5126: np.float32}[table.componentType]
-    columns = {"SCALAR": 1, "VEC3": 3, "VEC4": 4, "MAT4": 16}[table.type]
+    columns = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}[table.type]
     start = view.byteOffset + (table.byteOffset or 0)
     flat = np.frombuffer(gltf.binary_blob(), dtype, table.count * columns, start)
     if table.min:
@@ -247,9 +253,9 @@ def channels(gltf, node):
 
 def skinned(gltf, name):
     """Key times (F,) and vertices (F, V, 3) of a person, by the definition of glTF's skins."""
-    person = gltf.nodes[node_number(gltf, name)]
-    (mesh,) = [child for child in person.children if gltf.nodes[child].mesh is not None]
+    mesh = node_number(gltf, f"{name}_body")
     skin = gltf.skins[gltf.nodes[mesh].skin]
+    assert gltf.nodes[skin.skeleton].name == name
     parents = {child: i for i in skin.joints for child in gltf.nodes[i].children or ()}
     matrices: dict[int, np.ndarray] = {}
     for joint in skin.joints:  # parents come before children
@@ -276,7 +282,16 @@ def skinned(gltf, name):
     assert np.abs(weights.sum(1) - 1).max() < 1e-5
     blend = (moved[:, joints] * weights[None, :, :, None, None]).sum(2)
     homogeneous = np.concatenate([points, np.ones((len(points), 1))], 1)
-    return times, (blend @ homogeneous[:, :, None])[..., :3, 0]
+    everything = (blend @ homogeneous[:, :, None])[..., :3, 0]
+    original = originals(points)
+    assert np.array_equal(everything, everything[:, original])  # copies stay at the seams
+    return times, everything[:, original == np.arange(len(points))]
+
+
+def originals(points):
+    """For each of the points (C, 3) the first one that is at the same place."""
+    _, first, place = np.unique(points, axis=0, return_index=True, return_inverse=True)
+    return first[place.ravel()]
 
 
 def test_glb_moves_all_people_as_recovered(gltf, scene, body):
@@ -292,18 +307,19 @@ def test_glb_moves_all_people_as_recovered(gltf, scene, body):
 def test_glb_has_named_joints_and_a_closed_skin(gltf, scene, body):
     assert [gltf.nodes[i].name for i in gltf.scenes[0].nodes] == [
         "camera",
-        "person_1",
-        "person_2",
-        "person_3",
+        *("person_1", "person_1_body", "person_2", "person_2_body", "person_3", "person_3_body"),
     ]
     for skin in gltf.skins:
         assert [gltf.nodes[joint].name for joint in skin.joints] == list(JOINT_NAMES)
     (primitive,) = gltf.meshes[0].primitives
     faces = accessor(gltf, primitive.indices).reshape(-1, 3)
-    assert np.array_equal(faces, body.faces)
     points, normals = (
         accessor(gltf, getattr(primitive.attributes, part)) for part in ("POSITION", "NORMAL")
     )
+    original = originals(points)
+    assert np.array_equal(original[faces], body.faces)
+    assert np.array_equal(original[: len(body.arrays.v_template)], np.arange(6900))
+    assert np.array_equal(normals, normals[original])  # no seam is seen
     assert np.abs(np.linalg.norm(normals, axis=1) - 1).max() < 1e-5
     a, b, c = (points[faces[:, corner]] for corner in range(3))
     outward = np.cross(b - a, c - a)
@@ -344,6 +360,122 @@ def test_glb_leaves_pose_dependent_shape_out(scene, body, folder, tmp_path):
     other = Body("swelling", replace(body.arrays, posedirs=swelling))
     list(glb.write(tmp_path, replace(scene, body=other)))
     assert (tmp_path / "people.glb").read_bytes() == (folder / "people.glb").read_bytes()
+
+
+def test_glb_places_a_texture_as_the_body_does(gltf, body):
+    """Each corner of each triangle, v from the upper edge; copies are few."""
+    for mesh in gltf.meshes:
+        (primitive,) = mesh.primitives
+        corners = accessor(gltf, primitive.indices).reshape(-1, 3)
+        uv = accessor(gltf, primitive.attributes.TEXCOORD_0)
+        want = body.arrays.uv[body.arrays.uv_faces]
+        assert np.abs(uv[corners] - np.stack([want[..., 0], 1 - want[..., 1]], -1)).max() < 1e-6
+        assert 6900 < len(uv) < 7600
+
+
+def test_seams_of_any_body_are_split():
+    """Vertex 3 is in no face, vertex 1 on a seam; two vertices share a row."""
+    faces = np.array([[0, 1, 2], [2, 1, 4]])
+    uv = np.arange(10, dtype=np.float32).reshape(5, 2)
+    rows = np.array([[0, 1, 2], [2, 4, 0]])
+    arrays = body_arrays(
+        {
+            "v_template": np.zeros((5, 3)),
+            "shapedirs": np.zeros((5, 3, 10)),
+            "J_regressor": np.zeros((24, 5)),
+            "weights": np.eye(5, 24),
+            "parents": np.array(SMPL_PARENTS),
+            "faces": faces,
+            "uv": uv,
+            "uv_faces": rows,
+        }
+    )
+    corners = split_at_seams(arrays)
+    assert corners.vertex.tolist() == [0, 1, 2, 3, 4, 1]
+    assert np.array_equal(corners.vertex[corners.faces], faces)
+    assert corners.uv is not None
+    assert np.array_equal(corners.uv[corners.faces], uv[rows])
+    plain = split_at_seams(replace(arrays, uv=None, uv_faces=None))
+    assert plain.uv is None
+    assert np.array_equal(plain.faces, faces)
+
+
+def test_glb_people_have_the_colours_of_the_overlay(gltf):
+    for person, (material, mesh) in enumerate(zip(gltf.materials, gltf.meshes, strict=True), 1):
+        assert mesh.primitives[0].material == person - 1
+        *linear, alpha = material.pbrMetallicRoughness.baseColorFactor
+        encoded = 1.055 * np.array(linear) ** (1 / 2.4) - 0.055  # sRGB, IEC 61966-2-1
+        assert np.abs(encoded * 255 - person_colour(person)).max() < 0.2
+        assert alpha == 1
+
+
+@pytest.fixture(scope="module")
+def rooted(scene, tmp_path_factory):
+    """The glb with root motion."""
+    place = tmp_path_factory.mktemp("rooted")
+    list(glb.write(place, replace(scene, root_motion=True)))
+    return place / "people.glb"
+
+
+def test_glb_with_root_motion_moves_people_alike(rooted, scene, body):
+    gltf = pygltflib.GLTF2().load_binary(str(rooted))
+    for skin, person in zip(gltf.skins, scene.people, strict=True):
+        assert [gltf.nodes[joint].name for joint in skin.joints] == ["root", *JOINT_NAMES]
+        _, mesh = skinned(gltf, f"person_{person.id}")
+        want = y_up(posed(person, body, person.betas.mean(0))[0])
+        assert np.abs(mesh - want).max() < MILLIMETRE / 10
+        root, pelvis = (channels(gltf, joint) for joint in skin.joints[:2])
+        places, turns = root["translation"][1], Rotation.from_quat(root["rotation"][1])
+        assert np.ptp(places[:, 1]) == 0
+        assert np.abs(places[:, [0, 2]] - y_up(person.joints3d)[:, 0, [0, 2]]).max() < 1e-5
+        assert np.abs(turns.apply([0, 1, 0]) - [0, 1, 0]).max() < 1e-6  # upright
+        assert np.abs(pelvis["translation"][1][:, [0, 2]]).max() < 1e-6
+        soles = want[..., 1].min(1)
+        assert np.abs(np.median(soles) - places[0, 1]) < 0.06
+    spin = Rotation.from_quat(channels(gltf, gltf.skins[2].joints[0])["rotation"][1])
+    steps = (spin[:-1].inv() * spin[1:]).as_rotvec(degrees=True)
+    assert np.abs(np.abs(steps) - [0, 800 / (FRAMES - 1), 0]).max() < 1e-3
+
+
+def test_root_motion_of_people_who_lie_or_stand_on_their_hands(scene, body, tmp_path):
+    """Whichever way the pelvis points, the body is where it was."""
+    person = scene.people[2]
+    poses = person.poses.copy()
+    poses[:, :3] = Rotation.random(FRAMES, 3).as_rotvec()
+    poses[5, :3] = 0  # upside down: y of the camera points down
+    person = _moved(person, body, poses=poses)
+    list(glb.write(tmp_path, Scene(scene.tracks[2:], [person], body, range(FRAMES), True)))
+    check_gltf(tmp_path / "people.glb")
+    gltf = pygltflib.GLTF2().load_binary(str(tmp_path / "people.glb"))
+    want = y_up(posed(person, body, person.betas.mean(0))[0])
+    assert np.abs(skinned(gltf, "person_3")[1] - want).max() < MILLIMETRE / 10
+
+
+def test_glb_keeps_the_rules_of_gltf(folder, rooted, scene, body, tmp_path):
+    """Also without texture, of a single frame, and so late that float32 merges times."""
+    check_gltf(folder / "people.glb")
+    check_gltf(rooted)
+    bare = Body("bare", replace(body.arrays, uv=None, uv_faces=None))
+    tracks, person = scene.tracks[2:], scene.people[2]
+    names = ("frame", "time", "betas", "trans", "pred_cam", "box", "joints3d", "joints2d", "score")
+    first = {name: getattr(person, name)[:1] for name in (*names, "poses", "interpolated")}
+    once = replace(
+        tracks[0],
+        **{
+            name: getattr(tracks[0], name)[:1]
+            for name in ("frame", "time", "box", "score", "interpolated", "kp2d")
+        },
+    )
+    late = replace(person, time=person.time / 50 + 40_000)
+    for part in (
+        Scene(tracks, [person], bare, range(FRAMES)),
+        Scene([once], [replace(person, **first)], body, range(FRAMES)),
+        Scene(tracks, [late], body, range(FRAMES + 1)),
+    ):
+        list(glb.write(tmp_path, part))
+        document = check_gltf(tmp_path / "people.glb")
+        (primitive,) = document["meshes"][0]["primitives"]
+        assert ("TEXCOORD_0" in primitive["attributes"]) == (part.body is body)
 
 
 def bvh_joints(path):

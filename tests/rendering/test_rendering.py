@@ -11,6 +11,7 @@ import trimesh
 
 from staf_cli.core import geometry
 from staf_cli.core.errors import MissingTool, UsageError
+from staf_cli.core.palette import PALETTE, person_colour
 from staf_cli.rendering import (
     Camera,
     Figure,
@@ -18,13 +19,12 @@ from staf_cli.rendering import (
     drawing,
     open_rasterizer,
     overlay,
-    person_colour,
     side_view,
 )
 from staf_cli.rendering import gl as gl_module
 from staf_cli.rendering.camera import Window
 from staf_cli.rendering.rasterizer import CpuRasterizer, Surface
-from staf_cli.rendering.shading import PALETTE, shade, vertex_normals
+from staf_cli.rendering.shading import shade, vertex_normals
 
 SIZE = (320, 240)
 FOCAL = 400.0
