@@ -283,12 +283,12 @@ class Result:
             The files.
 
         Raises:
-            UsageError: the format is unknown, or the options are others.
+            UsageError: the format is unknown, or the options are not for it.
             OutputError: the folder cannot be written.
         """
-        check_exports([name])
         options = ExportOptions() if options is None else options
         _check_kind(options, ExportOptions)
+        check_exports([name], options)
         target = _path(folder)
         tracks, people = [one.track for one in self.people], [one.motion for one in self.people]
         body = self.people[0].body

@@ -376,6 +376,8 @@ def test_a_saved_result_is_loaded_and_exported(recovered, tmp_path):
     rooted = staf.ExportOptions(root_motion=True)
     (path,) = recovered.export("glb", tmp_path / "elsewhere", rooted)
     assert "root" in trimesh.load_scene(path).graph.nodes
+    with pytest.raises(staf.UsageError, match="only glb has it"):
+        recovered.export("csv", tmp_path / "elsewhere", rooted)
     with pytest.raises(staf.UsageError, match="options is dict: give ExportOptions"):
         recovered.export("glb", tmp_path, {"root_motion": True})
     with pytest.raises(staf.UsageError, match="unknown format 'fbx'"):

@@ -81,7 +81,8 @@ class Options:
     """Everything that can be chosen about computing a clip.
 
     Raises:
-        UsageError: a value is out of range, or names an unknown export format.
+        UsageError: a value is out of range, names an unknown export format, or asks for root
+            motion without glb.
     """
 
     span: Span = WHOLE  # the part of the clip
@@ -119,7 +120,7 @@ class Options:
                 raise UsageError(
                     f"{name} is {getattr(self, name)!r:.60}: give {kind.__name__}(...)"
                 )
-        check_exports(self.export)
+        check_exports(self.export, self.exporting)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for run.json, where the options of recovery are not nested."""
@@ -184,15 +185,18 @@ NESTED: Mapping[str, type] = {
 }
 
 
-def check_exports(formats: Sequence[str]) -> None:
-    """Check that every format is one that `staf export` writes.
+def check_exports(formats: Sequence[str], options: ExportOptions) -> None:
+    """Check that every format is one that `staf export` writes, and that the options are for them.
 
     Args:
         formats: their names.
+        options: how they are written.
 
     Raises:
-        UsageError: one is unknown.
+        UsageError: one is unknown, or root motion is asked for without glb.
     """
     for name in [formats] if isinstance(formats, str) else formats:
         if name not in EXPORT_FORMATS:
             raise UsageError(f"unknown format {name!r}; choose from {', '.join(EXPORT_FORMATS)}")
+    if options.root_motion and "glb" not in formats:
+        raise UsageError("root-motion: only glb has it; export glb as well, or leave it out")

@@ -78,12 +78,12 @@ def export(folder: Path, names: Sequence[str], options: ExportOptions, watch: Wa
         watch: the progress callback.
 
     Raises:
-        UsageError: a format is unknown.
+        UsageError: a format is unknown, or root motion is asked for without glb.
         TracksError: the folder is no result.
         BodyError: the result's body is not on this machine.
         OutputError: the folder cannot be written.
     """
-    check_exports(names)
+    check_exports(names, options)
     saved = result_folder.load(folder)
     with journal.opened(folder) as log:
         clip_pipeline.export(saved.tracks, names, options, body_of(saved), log, watch)

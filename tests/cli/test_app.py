@@ -103,6 +103,10 @@ def test_render_and_export_recompute_nothing(staf, finished):
     assert wide.width > SIZE[0]
     code, out, _ = staf("export", finished.folder, "--format", "obj")
     assert code == 0
+    assert staf("export", finished.folder, "--root-motion")[0] == 0
+    assert b'"root"' in (finished.folder / "people.glb").read_bytes()
+    code, _, err = staf("export", finished.folder, "--format", "bvh", "--root-motion")
+    assert (code, err.count("\n")) == (2, 1)
     meshes = sorted((finished.folder / "meshes" / "person_1").glob("*.obj"))
     assert len(meshes) == FRAMES
     mesh = trimesh.load_mesh(meshes[0], process=False)
@@ -208,6 +212,7 @@ def test_a_damaged_video_is_finished_with_code_3(staf, walking, detector, tmp_pa
         (["--person", "one"], "--person"),
         (["--alpha", "2"], "alpha"),
         (["--export", "fbx"], "fbx"),
+        (["--export", "obj", "--root-motion"], "only glb has it"),
         (["--batch", "0"], "batch"),
         (["--focal", "-1"], "focal"),
         (["--focal", "inf"], "focal"),

@@ -11,7 +11,7 @@ from staf_cli import video
 from staf_cli.core.errors import OutputError, TracksError
 from staf_cli.pipeline import clip as clip_pipeline
 from staf_cli.pipeline.loading import prepare
-from staf_cli.pipeline.options import Look, Options
+from staf_cli.pipeline.options import ExportOptions, Look, Options
 from staf_cli.recovery import engine
 from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.result import journal, tracks_csv
@@ -107,6 +107,21 @@ def test_only_what_depends_on_a_change_is_done_again(again, tmp_path):
     _, passes = again(force=True)
     assert passes == ["track", "recover", "show"]
     assert content(first.folder) == before
+
+
+def test_a_glb_is_written_again_for_root_motion_and_stays_as_it_is(again):
+    summary, _ = again(export=("glb", "csv"))
+    path = summary.folder / "people.glb"
+    plain = path.read_bytes()
+    rooted = {"export": ("glb", "csv"), "exporting": ExportOptions(root_motion=True)}
+    assert again(**rooted)[1] == ["export glb"]
+    assert b'"root"' in path.read_bytes()
+    assert b'"root"' not in plain
+    assert again(**rooted)[1] == []
+    assert again()[1] == []  # not asked for anew: it stays
+    assert b'"root"' in path.read_bytes()
+    assert again(export=("glb",))[1] == ["export glb"]
+    assert path.read_bytes() == plain
 
 
 def test_what_was_lost_or_damaged_is_made_again(again):
