@@ -91,11 +91,16 @@ def local_path(path: Path) -> Path:
     if (address is None and not text.isdigit()) or path.exists():
         return path
     if address is None:
-        raise VideoError(f"{text}: no such file; cameras are not read: record a video, and name it")
+        raise VideoError(
+            f"{text}: no such file; `staf live {text}` follows the people before a camera"
+        )
     if address[1].lower() == "file":
         place = "/" + address[2].removeprefix("localhost/")
         return Path(os.fsdecode(unquote_to_bytes(os.fsencode(place))))
-    raise VideoError(f"{text}: is an address; download the video first, and name the file")
+    raise VideoError(
+        f"{text}: is an address; download the video first, and name the file; "
+        "`staf live` follows the people of a stream"
+    )
 
 
 def name_clip(video: Path, depth: int) -> NamedClip:

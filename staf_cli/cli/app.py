@@ -10,12 +10,14 @@ from typing import NoReturn
 
 import click
 
-from staf_cli.cli import doctor, evaluate, results, run, weights
+from staf_cli.cli import doctor, evaluate, live, results, run, weights
 from staf_cli.cli.output import print_error
 from staf_cli.core import interrupts
 from staf_cli.core.errors import DONE, FAILED, INTERRUPTED, StafError, describe, one_line
 from staf_cli.core.version import __version__
 from staf_cli.training.commands import train
+
+GOES_ON = "goes on"  # ends a note that names another command than the interrupted one
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -27,12 +29,13 @@ def staf() -> None:
     staf run video.mp4    overlay, report, SMPL parameters and tracks in out/video/
     staf view out/video   open the report
     staf run clips/       a whole folder; the same command again goes on
+    staf live 0           the same of a camera or stream, while it films
     staf doctor           what this machine has, and how to get the rest
     """
 
 
 COMMANDS = (
-    *(run.run, results.render, results.tracks, results.export, results.view),
+    *(run.run, live.live, results.render, results.tracks, results.export, results.view),
     *(evaluate.evaluate, doctor.doctor, train, weights.weights, weights.body),
 )
 for command in COMMANDS:
@@ -84,4 +87,6 @@ def _what_is_finished(stop: BaseException | None) -> str:
     while stop is not None:
         notes = getattr(stop, "__notes__", notes)
         stop = stop.__cause__
-    return f"interrupted; {'; '.join(notes)}; the same command goes on"
+    if not notes[-1].endswith(GOES_ON):
+        notes = [*notes, f"the same command {GOES_ON}"]
+    return f"interrupted; {'; '.join(notes)}"

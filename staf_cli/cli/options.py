@@ -1,6 +1,6 @@
 """Options of commands, made from the fields of records (`staf_cli.core.options`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import Field, fields, is_dataclass
 from functools import update_wrapper
 from pathlib import Path
@@ -22,7 +22,9 @@ verbose_option = click.option(
 )
 
 
-def record_options(parameter: str, record: type[Any]) -> Callable[[Command], Command]:
+def record_options(
+    parameter: str, record: type[Any], without: Collection[str] = ()
+) -> Callable[[Command], Command]:
     """Make a decorator that gives a command the options of a record.
 
     The command gets the record, made from what was written, as one argument. Fields that are
@@ -31,6 +33,7 @@ def record_options(parameter: str, record: type[Any]) -> Callable[[Command], Com
     Args:
         parameter: the argument's name.
         record: a dataclass with fields made by `core.options.option`.
+        without: fields that are no options of this command; they keep their defaults.
 
     Returns:
         The decorator.
@@ -38,26 +41,28 @@ def record_options(parameter: str, record: type[Any]) -> Callable[[Command], Com
 
     def decorate(command: Command) -> Command:
         def call(*arguments: Any, **values: Any) -> Any:
-            made = _make(record, parameter, values)
+            made = _make(record, parameter, values, without)
             return command(*arguments, **{parameter: made}, **values)
 
         update_wrapper(call, command)
         wrapped: Any = call
-        for option in reversed(_options(record, parameter)):
+        for option in reversed(_options(record, parameter, without)):
             wrapped = option(wrapped)
         return wrapped  # type: ignore[no-any-return]
 
     return decorate
 
 
-def _options(record: type[Any], prefix: str) -> list[Callable[[Any], Any]]:
+def _options(
+    record: type[Any], prefix: str, without: Collection[str]
+) -> list[Callable[[Any], Any]]:
     """Decorators of click for a record, in the order of its fields."""
     hints, made = get_type_hints(record), []
     for one in fields(record):
         kind = hints[one.name]
         if is_dataclass(kind) and isinstance(kind, type):
-            made += _options(kind, f"{prefix}_{one.name}")
-        elif spec := one.metadata.get(SPEC):
+            made += _options(kind, f"{prefix}_{one.name}", without)
+        elif (spec := one.metadata.get(SPEC)) and one.name not in without:
             made.append(_option(one, spec, kind, f"{prefix}_{one.name}"))
     return made
 
@@ -82,14 +87,14 @@ def _option(one: Field[Any], spec: OptionSpec, kind: Any, parameter: str) -> Cal
     return click.option(name, parameter, help=spec.help, metavar=spec.metavar, **more)
 
 
-def _make(record: type[Any], prefix: str, values: dict[str, Any]) -> Any:
+def _make(record: type[Any], prefix: str, values: dict[str, Any], without: Collection[str]) -> Any:
     """A record from a command's values, which are taken out."""
     hints, made = get_type_hints(record), {}
     for one in fields(record):
         parameter, kind = f"{prefix}_{one.name}", hints[one.name]
         if is_dataclass(kind) and isinstance(kind, type):
-            made[one.name] = _make(kind, parameter, values)
-        elif spec := one.metadata.get(SPEC):
+            made[one.name] = _make(kind, parameter, values, without)
+        elif (spec := one.metadata.get(SPEC)) and one.name not in without:
             made[one.name] = _value(one, spec, kind, values.pop(parameter))
     return record(**made)
 

@@ -47,6 +47,16 @@ def written_command(*words: str) -> str:
     return subprocess.list2cmdline(line) if os.name == "nt" else shlex.join(line)
 
 
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines as they are.
+
+    Args:
+        lines: the lines; control characters are escaped.
+    """
+    for line in lines:
+        print_line(line)
+
+
 def print_notes(notes: Iterable[str]) -> None:
     """Print lines that the user should see.
 

@@ -102,7 +102,7 @@ def run(
     if not quiet:
         print_summary(summary, verbose)
     if summary.damage:
-        _warn_of_damage(summary.damage)
+        warn_of_damage(summary.damage)
         return DAMAGED
     return DONE
 
@@ -154,7 +154,12 @@ def _rates(seconds: Mapping[str, float], frames: int) -> str:
     )
 
 
-def _warn_of_damage(damage: "Damage") -> None:
+def warn_of_damage(damage: "Damage") -> None:
+    """Warn that a video was damaged.
+
+    Args:
+        damage: what of it.
+    """
     packets = counted(damage.packets, "damaged packet")
     if damage.pictures:
         packets = f"{counted(damage.packets, 'picture')} not readable in full"

@@ -24,6 +24,7 @@ SHOW_CURSOR = "\x1b[?25h"  # a progress bar that was cut off had hidden it
 # Of the process, as signals are: what `run_cleanups` would call, oldest first.
 _cleanups: list[Callable[[], object]] = []
 _no_forced_exit = threading.Event()
+_next_only_stops = threading.Event()  # the next Ctrl-C; cleared by the thread that ends in time
 _interrupted = threading.Event()
 
 
@@ -59,6 +60,32 @@ def no_forced_exit() -> Iterator[None]:
         yield
     finally:
         _no_forced_exit.clear()
+
+
+@contextmanager
+def first_only_stops() -> Iterator[threading.Event]:
+    """Let the first Ctrl-C in the block set an event and nothing more; a second one interrupts.
+
+    Yields:
+        The event. Every other signal interrupts as outside of the block.
+    """
+    asked, before = threading.Event(), signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:  # as in a background job
+        yield asked
+        return
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        asked.set()
+
+    _next_only_stops.set()
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield asked
+    finally:
+        if not asked.is_set():
+            signal.signal(signal.SIGINT, before)
+            _next_only_stops.clear()
 
 
 def handle_signals(message: str) -> None:
@@ -100,8 +127,11 @@ def ignore_signals() -> None:
 
 def _end_in_time(read_end: int, message: str) -> None:
     """Wait for a signal, give the main thread its time, then end the process."""
-    while os.read(read_end, 1)[0] not in SIGNALS:
-        pass
+    while (number := os.read(read_end, 1)[0]) not in SIGNALS or (
+        number == signal.SIGINT and _next_only_stops.is_set()
+    ):
+        if number == signal.SIGINT:
+            _next_only_stops.clear()
     threading.Event().wait(GRACE)
     if _no_forced_exit.is_set():
         return

@@ -2,11 +2,13 @@
 
 import queue
 import threading
-from collections.abc import Generator, Iterable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
 Item = TypeVar("Item")
 _END = object()
+POLL = 0.02  # s between two looks whether somebody has asked to stop
 
 
 def in_thread(items: Iterable[Item], ahead: int = 2) -> Generator[Item, None, None]:
@@ -59,6 +61,61 @@ def in_thread(items: Iterable[Item], ahead: int = 2) -> Generator[Item, None, No
             if item is _END:
                 return
             yield item  # type: ignore[misc]
+    finally:
+        closed.set()
+        thread.join(timeout=1)
+
+
+def newest(
+    items: Iterable[Item], stopped: Callable[[], bool]
+) -> Generator[tuple[Item, int], None, None]:
+    """Go through a stream in a background thread, which never waits, and hand out what is newest.
+
+    Args:
+        items: the stream; only the thread touches it.
+        stopped: whether to end; asked often, also while nothing comes.
+
+    Yields:
+        The newest item, each once, and how many were passed over since the one before it. The
+        last item of a stream is handed out; then an exception of the stream is raised.
+    """
+    slot: deque[tuple[int, Item]] = deque(maxlen=1)
+    came, ended, closed = threading.Event(), threading.Event(), threading.Event()
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for numbered in enumerate(items):
+                slot.append(numbered)
+                came.set()
+                if closed.is_set():
+                    break
+        except BaseException as error:  # it is the consumer's
+            errors.append(error)
+        finally:
+            ended.set()
+            came.set()
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    last = -1
+    try:
+        while not stopped():
+            is_last = ended.is_set()
+            if slot:
+                number, item = slot.pop()
+                yield item, number - last - 1
+                last = number
+            elif is_last:
+                if errors:
+                    raise errors[0]
+                return
+            else:
+                came.wait(POLL)
+                came.clear()
     finally:
         closed.set()
         thread.join(timeout=1)

@@ -21,7 +21,7 @@ COARSE, FINE = 640, 960  # pixels to which a frame's longer side is scaled for t
 LARGE_ENOUGH = 160  # pixels of a person from which COARSE finds whom FINE finds; at 90, 62 %
 CERTAIN = 0.5  # score of a person for whose size the scale is chosen
 FRAMES_AT_ONCE = 4  # in one pass through the detector
-PROBED_EVERY = 4  # passes in COARSE, before one of which a frame is looked at in FINE
+PROBED_EVERY = 16  # frames in COARSE, before one of which a frame is looked at in FINE
 LEAST_OVERLAP = 0.3  # IoU from which a detection is the person whose box is known
 
 
@@ -32,6 +32,7 @@ def detect(
     tracker: Tracker = "bytetrack",
     conf: float = 0.25,
     pixels: int | None = None,
+    at_once: int = FRAMES_AT_ONCE,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[Detections]:
@@ -47,6 +48,7 @@ def detect(
         tracker: which of ultralytics' trackers.
         conf: the score in (0, 1) from which a new person is believed.
         pixels: to which frames are scaled, see `find_people`.
+        at_once: how many frames are taken before the first record; a divisor of PROBED_EVERY.
         device: where the detector runs.
         dtype: number format of its convolutions.
 
@@ -63,11 +65,15 @@ def detect(
     if not 0 < conf < 1:
         raise UsageError(f"conf is {conf}: choose a detection score between 0 and 1, such as 0.25")
     model = load_detector(detector, device, dtype)
-    return associate(find_people(frames, model, conf, pixels), tracker, conf, model)
+    return associate(find_people(frames, model, conf, pixels, at_once), tracker, conf, model)
 
 
 def find_people(
-    frames: Iterable[Frame], detector: Detector, conf: float, pixels: int | None = None
+    frames: Iterable[Frame],
+    detector: Detector,
+    conf: float,
+    pixels: int | None = None,
+    at_once: int = FRAMES_AT_ONCE,
 ) -> Iterator[tuple[Frame, Detections]]:
     """Detect people frame by frame, and look again at those who are hard to read.
 
@@ -77,6 +83,7 @@ def find_people(
         conf: people are found down to this score, or to LOWEST_SCORE.
         pixels: to which the frames' longer side is scaled. None: COARSE, or FINE while there are
             people for whom COARSE is too coarse.
+        at_once: how many frames are taken before the first is handed on.
 
     Returns:
         Each frame with the people in it, track_id still 0.
@@ -84,16 +91,17 @@ def find_people(
     Raises:
         OutOfMemory: the device is too small.
     """
-    return look_closer(_whole_frames(frames, detector, min(conf, LOWEST_SCORE), pixels), detector)
+    lowest = min(conf, LOWEST_SCORE)
+    return look_closer(_whole_frames(frames, detector, lowest, pixels, at_once), detector)
 
 
 def _whole_frames(
-    frames: Iterable[Frame], detector: Detector, conf: float, pixels: int | None
+    frames: Iterable[Frame], detector: Detector, conf: float, pixels: int | None, at_once: int
 ) -> Iterator[tuple[Frame, Detections, float]]:
     """Each frame, the people in it, and the zoom at which the detector saw it."""
     remaining, smallest = iter(frames), math.inf  # pixels of a frame
-    for number in count():
-        batch = list(islice(remaining, FRAMES_AT_ONCE))
+    for number in count(step=at_once):
+        batch = list(islice(remaining, at_once))
         if not batch:
             return
         images = [frame.image for frame in batch]

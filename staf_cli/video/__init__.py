@@ -21,6 +21,8 @@ tonemapping.py  SDR of high dynamic range
 reading.py    `probe` and `frames`
 remarks.py    `remarks`: what is not read just as the file has it
 writing.py    `write`; the user's own ffmpeg
+live.py       `live_pictures`: what is filmed at this moment
+recording.py  `recorded`: the same on disk
 
 Times: a clip's clock starts where its file starts (0 is what a player shows as 0). Frame.pts
 counts ticks of Clip.time_base on that clock, exactly as in the file, so variable frame rates
@@ -34,21 +36,32 @@ are made whole, and high dynamic range becomes SDR.
 """
 
 from staf_cli.video.damage import Damage, inspect
+from staf_cli.video.live import STDIN, Arrival, check_source, live_pictures, shown
 from staf_cli.video.reading import frames, probe
+from staf_cli.video.recording import SUFFIX as RECORDING_SUFFIX
+from staf_cli.video.recording import Recording, recorded
 from staf_cli.video.remarks import remarks
 from staf_cli.video.sequence import content_hash, is_sequence, pictures_in
 from staf_cli.video.writing import check_codec, suffix_for, write, write_picture
 
 __all__ = [
+    "RECORDING_SUFFIX",
+    "STDIN",
+    "Arrival",
     "Damage",
+    "Recording",
     "check_codec",
+    "check_source",
     "content_hash",
     "frames",
     "inspect",
     "is_sequence",
+    "live_pictures",
     "pictures_in",
     "probe",
+    "recorded",
     "remarks",
+    "shown",
     "suffix_for",
     "write",
     "write_picture",

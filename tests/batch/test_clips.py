@@ -183,7 +183,7 @@ def test_a_folder_of_pictures_is_one_clip(put):
 @pytest.mark.parametrize("path", ["https://example.com/a.mp4", "rtsp://10.0.0.1/live", "0"])
 def test_what_is_no_file_is_said_so_and_stops_no_other(put, path):
     put("b.mp4")
-    with pytest.raises(VideoError, match=r"is an address; download|cameras are not read"):
+    with pytest.raises(VideoError, match=r"is an address; download|before a camera"):
         single_job(Path(path), Path("out"))
     jobs, notes = gather([Path(path), Path("b.mp4")], [], Choice(), Path("out"))
     assert len(jobs) == 2 and len(notes) == 1

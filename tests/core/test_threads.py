@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from staf_cli.core.threads import in_thread
+from staf_cli.core.threads import in_thread, newest
 
 
 def test_items_come_in_order():
@@ -61,3 +61,46 @@ def test_closing_ends_the_thread_and_the_stream():
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threading.active_count() == before
+
+
+def test_only_the_newest_item_is_handed_out():
+    go_on = threading.Event()
+
+    def items():
+        yield 0
+        go_on.wait(5)
+        yield from range(1, 10)
+
+    stream = newest(items(), lambda: False)
+    assert next(stream) == (0, 0)
+    go_on.set()
+    time.sleep(0.2)  # the thread does not wait for us
+    assert list(stream) == [(9, 8)]
+
+
+def test_newest_ends_when_it_is_asked_to_though_nothing_comes():
+    blocked, asked = threading.Event(), list[bool]()
+
+    def items():
+        yield 0
+        blocked.wait(5)
+
+    stream = newest(items(), lambda: bool(asked))
+    assert next(stream) == (0, 0)
+    threading.Timer(0.1, asked.append, [True]).start()
+    begun = time.monotonic()
+    threading.Timer(0.3, blocked.set).start()
+    assert list(stream) == []
+    assert time.monotonic() - begun < 2
+
+
+def test_newest_raises_an_error_after_the_last_item():
+    def failing():
+        yield 1
+        raise ZeroDivisionError("here")
+
+    stream = newest(failing(), lambda: False)
+    time.sleep(0.1)
+    assert next(stream) == (1, 0)
+    with pytest.raises(ZeroDivisionError, match="here"):
+        next(stream)

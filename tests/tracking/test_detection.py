@@ -104,6 +104,20 @@ def test_no_more_frames_are_read_than_one_batch_needs():
     assert len(read) <= 2 * FRAMES_AT_ONCE
 
 
+def test_one_frame_at_a_time_where_the_next_is_not_there_yet():
+    read = []
+
+    def frames():
+        for i in range(40):
+            read.append(i)
+            yield red_block(i, 50, height=60)
+
+    detector = SeesRed()
+    for frame, _ in find_people(frames(), detector, 0.25, at_once=1):
+        assert read[-1] == frame.index
+    assert [scale for _, scale in detector.asked].count(FINE) == 3  # once every 16 frames
+
+
 def test_the_scale_follows_the_smallest_person():
     """A block of 50 px in 200 is 160 px in COARSE; one of 20 is 64, and hardly seen there."""
     frames = [red_block(i, 50, height=60) for i in range(40)]
