@@ -10,11 +10,11 @@ from staf_cli.cli.run import print_summary, warn_of_damage
 from staf_cli.core.errors import DAMAGED, DONE, UsageError
 from staf_cli.pipeline.options import Options
 
-OF_FILES = ("fps", "fit", "force", "every")  # options that a live source has no use for
+OF_FILES = ("start", "end", "fps", "fit", "force", "every")  # options without use for a source
 
 
 @click.command(short_help="Follow the people before a camera or in a stream.")
-@click.argument("source", metavar="[DEVICE|URL|-]")
+@click.argument("source", metavar="DEVICE|URL|-")
 @click.option("--record", type=FOLDER, metavar="OUT", help="Record, and make results in OUT.")
 @record_options("options", Options, without=OF_FILES)
 @quiet_option
@@ -26,7 +26,7 @@ def live(source: str, record: Path | None, options: Options, quiet: bool) -> int
 
     With --record everything that came, without sound, is in OUT.mkv, and in the end OUT is its
     result folder, as `staf run` makes it; OUT/live.mp4 is what was shown. Options of fitting,
-    smoothing, selection and export are for that result.
+    smoothing, selection, side view, codec and export are for that result only.
     """
     from staf_cli.live.session import run_live
 

@@ -15,17 +15,17 @@ WHITE, BLACK = (255, 255, 255), (24, 24, 24)
 
 
 class Pace:
-    """Counts what was shown. Latency is from the moment when a picture was decoded."""
+    """Counts what was drawn. Latency is from the moment when a picture was decoded."""
 
     def __init__(self) -> None:
-        self.shown = 0
+        self.drawn = 0
         self.dropped = 0  # passed over, because newer ones were there already
-        self._recent: deque[float] = deque(maxlen=MOST_RECENT)  # when frames were shown, s
-        self._first = self._last = 0.0  # when they were shown, s
+        self._recent: deque[float] = deque(maxlen=MOST_RECENT)  # when frames were drawn, s
+        self._first = self._last = 0.0  # when they were drawn, s
         self._newest = self._longest = self._total = 0.0  # latencies, s
 
     def add(self, arrived: float, dropped: int) -> None:
-        """Count a frame that is about to be shown.
+        """Count a frame that has just been drawn.
 
         Args:
             arrived: when it was decoded, s, time.monotonic().
@@ -36,7 +36,7 @@ class Pace:
         self._newest = self._last - arrived
         self._longest = max(self._longest, self._newest)
         self._total += self._newest
-        self.shown += 1
+        self.drawn += 1
         self.dropped += dropped
         self._recent.append(self._last)
         while self._last - self._recent[0] > RECENT and len(self._recent) > 2:
@@ -49,13 +49,13 @@ class Pace:
 
     def summary(self) -> str:
         """Say how it has kept up from the beginning."""
-        came = counted(self.shown + self.dropped, "frame")
-        text = f"{self.shown} of {came} shown, {self.dropped} dropped"
-        if not self.shown:
+        came = counted(self.drawn + self.dropped, "frame")
+        text = f"{self.drawn} of {came} drawn, {self.dropped} dropped"
+        if not self.drawn:
             return text
         return (
-            f"{text}; {_rate(self.shown - 1, self._last - self._first)}, "
-            f"latency {1000 * self._total / self.shown:.0f} ms, "
+            f"{text}; {_rate(self.drawn - 1, self._last - self._first)}, "
+            f"latency {1000 * self._total / self.drawn:.0f} ms, "
             f"at most {1000 * self._longest:.0f} ms"
         )
 

@@ -14,11 +14,13 @@ from staf_cli.pipeline.options import Options
 from staf_cli.recovery.engine import infer_tracks
 from staf_cli.recovery.placement import default_focal, place
 from staf_cli.rendering import Figure
-from staf_cli.tracking.detection import detect
+from staf_cli.tracking.association import associate
+from staf_cli.tracking.detection import find_people
+from staf_cli.tracking.detector import Detector, load_detector
 
 
 def follow_people(
-    frames: Iterable[Frame], clip: Clip, tools: Tools, options: Options
+    frames: Iterable[Frame], clip: Clip, tools: Tools, detector: Detector, options: Options
 ) -> Iterator[tuple[Frame, list[Figure]]]:
     """Find and recover the people of each frame before the next frame is taken.
 
@@ -28,7 +30,8 @@ def follow_people(
     Args:
         frames: in order; those between them may be missing.
         clip: gives image size and frame rate.
-        tools: network, body and detector.
+        tools: network and body.
+        detector: from `load`.
         options: of detection, `focal`, and how many people at most.
 
     Yields:
@@ -36,7 +39,7 @@ def follow_people(
 
     Raises:
         OutOfMemory: the device is too small.
-        WeightsError: the file is no detector, or the network's answer is not finite.
+        WeightsError: the network's answer is not finite.
     """
     current: list[Frame] = []
 
@@ -45,38 +48,36 @@ def follow_people(
             current[:] = [frame]
             yield frame
 
-    for seen in detect(
-        taken(),
-        tools.detector,
-        tracker=options.tracker,
-        conf=options.tracks.conf,
-        pixels=options.detect_size,
-        at_once=1,
-        device=tools.settings.device,
-        dtype=tools.settings.dtype,
-    ):
+    conf = options.tracks.conf
+    found = find_people(taken(), detector, conf, options.detect_size, at_once=1)
+    for seen in associate(found, options.tracker, conf, detector):
         tracks = _followed(seen, options.tracks.max_people)
         yield current[0], _recovered(current[0], tracks, clip, tools, options.recovery.focal)
 
 
-def warm_up(tools: Tools, options: Options) -> None:
-    """Compute a grey frame and one person in it: libraries and devices need seconds for the first.
+def load(tools: Tools, options: Options) -> Detector:
+    """Load the detector, and compute a grey frame with one person: the first takes seconds.
 
     Args:
-        tools: network, body and detector.
+        tools: network, body and where the detector is.
         options: the same as for `follow_people`.
+
+    Returns:
+        The detector.
 
     Raises:
         OutOfMemory: the device is too small.
         WeightsError: the file is no detector.
     """
+    detector = load_detector(tools.detector, tools.settings.device, tools.settings.dtype)
     frame = Frame(0, 0, 0.0, np.full((480, 640, 3), 128, np.uint8))
     clip = Clip(Path(), 640, 480, 30.0, Fraction(1, 30), None, has_audio=False)
-    for _ in follow_people([frame], clip, tools, options):
+    for _ in follow_people([frame], clip, tools, detector, options):
         pass
     box, kp2d = np.array([[240.0, 40, 400, 440]]), np.zeros((1, 17, 3))
     someone = Detections(0, 0.0, box, np.ones(1), np.ones(1, np.int64), kp2d)
     _recovered(frame, _followed(someone, None), clip, tools, None)
+    return detector
 
 
 def _followed(seen: Detections, most: int | None) -> list[Track]:

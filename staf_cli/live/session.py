@@ -23,13 +23,14 @@ from staf_cli.core.progress import Watch
 from staf_cli.core.records import Clip, Frame
 from staf_cli.core.threads import newest
 from staf_cli.live.pace import Pace, draw_caption
-from staf_cli.live.people import follow_people, warm_up
+from staf_cli.live.people import follow_people, load
 from staf_cli.live.window import Window, why_no_window
 from staf_cli.pipeline.clip import Summary
 from staf_cli.pipeline.loading import Tools, prepare
 from staf_cli.pipeline.options import Options
 from staf_cli.recovery.placement import default_focal
 from staf_cli.rendering import Camera, Rasterizer, open_rasterizer, overlay
+from staf_cli.tracking.detector import Detector
 from staf_cli.video.recording import TICK
 
 SHOWN = "live.mp4"  # in the result folder: what was shown, as it was shown
@@ -75,13 +76,13 @@ def run_live(
     if obstacle and record is None:
         raise MissingTool(f"{obstacle}; add --record OUT to record without a window")
     if obstacle:
-        note([f"{obstacle}: nothing is shown, only recorded; Ctrl-C ends it"])
+        note([f"{obstacle}: no window, only a recording; Ctrl-C ends it"])
     tools, notes = prepare(options)
     note(notes)
-    warm_up(tools, options)
+    detector = load(tools, options)
     window = None if obstacle else Window()
     try:
-        broke_off = _watch_live(source, recording, options, tools, window, say)
+        broke_off = _watch_live(source, recording, options, tools, detector, window, say)
         if recording is None:
             return Ending(None, broke_off)
         if not recording.exists():
@@ -118,6 +119,7 @@ def _watch_live(
     recording: Path | None,
     options: Options,
     tools: Tools,
+    detector: Detector,
     window: Window | None,
     say: Say,
 ) -> VideoError | None:
@@ -127,7 +129,8 @@ def _watch_live(
         source: of the pictures.
         recording: the file for what comes; None: without.
         options: of the live view.
-        tools: network, body and detector.
+        tools: network and body.
+        detector: from `people.load`.
         window: where it is shown; None: nowhere.
         say: gets lines on how it kept up.
 
@@ -154,7 +157,13 @@ def _watch_live(
             name, arrival = Path(video.shown(source)), first[0]
             clip = Clip(name, *arrival.size, arrival.fps, TICK, None, has_audio=False)
             frames = _drawn(
-                _until_break(first, arrivals, errors), clip, options, tools, rasterizer, pace
+                _until_break(first, arrivals, errors),
+                clip,
+                options,
+                tools,
+                detector,
+                rasterizer,
+                pace,
             )
             shown = _shown(frames, window)
             if recording:
@@ -184,6 +193,7 @@ def _drawn(
     clip: Clip,
     options: Options,
     tools: Tools,
+    detector: Detector,
     rasterizer: Rasterizer,
     pace: Pace,
 ) -> Iterator[Frame]:
@@ -205,7 +215,7 @@ def _drawn(
             newest_one[:] = [(arrival.arrived, dropped)]
             yield Frame(index - 1, last, float(last * TICK), image)
 
-    for frame, figures in follow_people(frames(), clip, tools, options):
+    for frame, figures in follow_people(frames(), clip, tools, detector, options):
         image = overlay(frame.image, figures, faces, camera, rasterizer, style)
         pace.add(*newest_one[0])
         draw_caption(image, pace.now())

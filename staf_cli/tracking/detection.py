@@ -32,7 +32,6 @@ def detect(
     tracker: Tracker = "bytetrack",
     conf: float = 0.25,
     pixels: int | None = None,
-    at_once: int = FRAMES_AT_ONCE,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[Detections]:
@@ -48,7 +47,6 @@ def detect(
         tracker: which of ultralytics' trackers.
         conf: the score in (0, 1) from which a new person is believed.
         pixels: to which frames are scaled, see `find_people`.
-        at_once: how many frames are taken before the first record; a divisor of PROBED_EVERY.
         device: where the detector runs.
         dtype: number format of its convolutions.
 
@@ -65,7 +63,7 @@ def detect(
     if not 0 < conf < 1:
         raise UsageError(f"conf is {conf}: choose a detection score between 0 and 1, such as 0.25")
     model = load_detector(detector, device, dtype)
-    return associate(find_people(frames, model, conf, pixels, at_once), tracker, conf, model)
+    return associate(find_people(frames, model, conf, pixels), tracker, conf, model)
 
 
 def find_people(
@@ -83,7 +81,8 @@ def find_people(
         conf: people are found down to this score, or to LOWEST_SCORE.
         pixels: to which the frames' longer side is scaled. None: COARSE, or FINE while there are
             people for whom COARSE is too coarse.
-        at_once: how many frames are taken before the first is handed on.
+        at_once: how many frames are taken before the first is handed on; a divisor of
+            PROBED_EVERY.
 
     Returns:
         Each frame with the people in it, track_id still 0.

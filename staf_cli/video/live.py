@@ -27,9 +27,9 @@ from staf_cli.video.recording import Recording
 
 STDIN = "-"
 CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
-# As in container.py, nothing that a server sends may make FFmpeg open a file.
+# Playlists are followed here, but nothing that a server sends may make FFmpeg open a file.
 PROTOCOLS = "http,https,tls,tcp,udp,rtp,rtsp,rtmp,rtmps,rtmpt,srt,httpproxy,crypto"
-LIVE_DEMUXERS = (*DEMUXERS, "rtsp", "rtp", "sdp", "hls", "dash", "mpjpeg", "live_flv")
+NETWORK_DEMUXERS = (*DEMUXERS, "rtsp", "rtp", "sdp", "hls", "dash", "mpjpeg", "live_flv")
 SILENCE = 10.0  # s after which a server that says nothing is given up
 USUAL_FPS = 30.0  # where a stream does not say its rate
 
@@ -181,7 +181,7 @@ def _reason(error: Exception) -> str:
 
 def _locate(source: str) -> _Place:
     """Find out what kind of source this is. Raises UsageError and VideoError as `check_source`."""
-    options = {**DECODER_LIMITS, "format_whitelist": ",".join(LIVE_DEMUXERS)}
+    options = {**DECODER_LIMITS, "format_whitelist": ",".join(DEMUXERS)}
     if source == STDIN:
         if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
             raise UsageError(
@@ -192,7 +192,11 @@ def _locate(source: str) -> _Place:
         return _Place(pipe, None, {**options, "protocol_whitelist": "pipe"})
     if "://" in source:
         transport = {"rtsp_transport": "tcp"} if source.lower().startswith("rtsp") else {}
-        return _Place(source, None, {**options, **transport, "protocol_whitelist": PROTOCOLS})
+        allowed = {
+            "format_whitelist": ",".join(NETWORK_DEMUXERS),
+            "protocol_whitelist": PROTOCOLS,
+        }
+        return _Place(source, None, {**options, **transport, **allowed})
     path = Path(source)
     if path.is_file() or path.is_dir():
         raise UsageError(f"{printable(path)}: is a file or folder; give it to `staf run`")

@@ -19,7 +19,7 @@ from staf_cli import report, video
 from staf_cli.checkpoints import registry
 from staf_cli.core.errors import VideoError
 from staf_cli.core.records import Image
-from staf_cli.live import session, window
+from staf_cli.live import people, session, window
 from staf_cli.pipeline import loading
 from staf_cli.tracking import detection
 from tests.support.made_clips import make_clip, make_sound, pattern
@@ -34,17 +34,20 @@ NO_DISPLAY = "there is no display (DISPLAY is not set)"
 def live(staf, monkeypatch):
     """Run `staf live` with a detector that takes COST s and always finds the same person."""
 
-    def find(frames, *options):
+    def slowly(frames, *_, at_once):
+        assert at_once == 1
         for found in find_one(frames):
-            time.sleep(COST if options[-1] == 1 else 0)  # one frame at a time: live
+            time.sleep(COST)
             yield found
 
     shipped = registry.shipped("open_body.npz")
     monkeypatch.setattr(registry, "locate_detector", lambda *_: shipped)
     nothing = SimpleNamespace(has_keypoints=False)
-    monkeypatch.setattr(detection, "load_detector", lambda *_: nothing)
-    monkeypatch.setattr(detection, "find_people", find)
-    monkeypatch.setattr(detection, "associate", lambda sightings, *_: (s for _, s in sightings))
+    for module in (detection, people):
+        monkeypatch.setattr(module, "load_detector", lambda *_: nothing)
+        monkeypatch.setattr(module, "associate", lambda sightings, *_: (s for _, s in sightings))
+    monkeypatch.setattr(detection, "find_people", find_one)
+    monkeypatch.setattr(people, "find_people", slowly)
     monkeypatch.setattr(loading, "load_network", lambda *_: MeanPoseNetwork())
     monkeypatch.setattr(session, "prepare", cache(loading.prepare))
     monkeypatch.setattr(session, "why_no_window", lambda: NO_DISPLAY)
@@ -120,7 +123,7 @@ def count_frames(path):
 
 
 def numbers(line):
-    """Shown, came, dropped: of the line on how it kept up."""
+    """Drawn, came, dropped: of the line on how it kept up."""
     words = line.split()
     return int(words[1]), int(words[3]), int(words[6])
 
