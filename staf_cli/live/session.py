@@ -86,7 +86,7 @@ def run_live(
         if recording is None:
             return Ending(None, broke_off)
         if not recording.exists():
-            raise VideoError(f"{video.shown(source)}: nothing came that could be recorded")
+            raise VideoError(f"{video.source_name(source)}: nothing came that could be recorded")
         summary, _ = run_single(recording, recording.parent, options, watch, note, tools)
     except KeyboardInterrupt as stop:
         if recording is not None and recording.exists():
@@ -154,7 +154,7 @@ def _watch_live(
         arrivals = stack.enter_context(closing(newest(video.live_pictures(source, tape), stopped)))
         first = next(arrivals, None)
         if first is not None:
-            name, arrival = Path(video.shown(source)), first[0]
+            name, arrival = Path(video.source_name(source)), first[0]
             clip = Clip(name, *arrival.size, arrival.fps, TICK, None, has_audio=False)
             frames = _drawn(
                 _until_break(first, arrivals, errors),

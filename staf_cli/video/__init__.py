@@ -36,7 +36,7 @@ are made whole, and high dynamic range becomes SDR.
 """
 
 from staf_cli.video.damage import Damage, inspect
-from staf_cli.video.live import STDIN, Arrival, check_source, live_pictures, shown
+from staf_cli.video.live import STDIN, Arrival, check_source, live_pictures, source_name
 from staf_cli.video.reading import frames, probe
 from staf_cli.video.recording import SUFFIX as RECORDING_SUFFIX
 from staf_cli.video.recording import Recording, recorded
@@ -61,7 +61,7 @@ __all__ = [
     "probe",
     "recorded",
     "remarks",
-    "shown",
+    "source_name",
     "suffix_for",
     "write",
     "write_picture",

@@ -85,7 +85,7 @@ def live_pictures(source: str, recording: Recording | None) -> Iterator[Arrival]
         VideoError: it cannot be opened, shows no picture, or breaks off.
         OutputError: the recording cannot be written.
     """
-    name = shown(source)
+    name = source_name(source)
     with _opened(source) as container:
         streams = [s for s in container.streams.video if s.codec_context is not None]
         if not streams:
@@ -107,7 +107,7 @@ def live_pictures(source: str, recording: Recording | None) -> Iterator[Arrival]
             raise VideoError(f"{name}: ended before it showed a picture; check what sends it")
 
 
-def shown(source: str) -> str:
+def source_name(source: str) -> str:
     """Return a source's name for messages, without the password that an address may hold."""
     if source == STDIN:
         return "standard input"
@@ -149,7 +149,7 @@ def _packets(container: Any, stream: Any, name: str) -> Iterator[Any]:
 @contextmanager
 def _opened(source: str) -> Iterator[Any]:
     """Open a live source; what can go wrong is a VideoError in one line."""
-    place, name = _locate(source), shown(source)
+    place, name = _locate(source), source_name(source)
     try:
         container = av.open(
             place.url,

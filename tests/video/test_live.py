@@ -69,6 +69,6 @@ def test_a_recording_is_readable_before_it_is_closed(tmp_path):
 
 
 def test_names_have_no_password():
-    assert video.shown("rtsp://anna:secret@10.0.0.1:554/a?b=1") == "rtsp://10.0.0.1:554/a?b=1"
-    assert video.shown("-") == "standard input"
-    assert video.shown("0") == "0"
+    assert video.source_name("rtsp://anna:secret@10.0.0.1:554/a?b=1") == "rtsp://10.0.0.1:554/a?b=1"
+    assert video.source_name("-") == "standard input"
+    assert video.source_name("0") == "0"
