@@ -200,7 +200,7 @@ def test_ctrl_c_while_results_are_made_says_how_to_go_on(live, pipe, tmp_path, m
 
 def error_of(outcome, code):
     assert outcome[0] == code, outcome
-    (line,) = outcome[2].splitlines()
+    (line,) = outcome[2].strip().splitlines()  # click puts an empty line before an interrupt's
     return line
 
 
@@ -278,8 +278,8 @@ def fill(pipe, path, share=1.0):
 
 @pytest.mark.parametrize("suffix", [".mkv", ".ts", ".y4m"])
 def test_a_pipe_that_breaks_in_mid_picture(live, pipe, tmp_path, suffix):
-    codec = {"codec": "wrapped_avframe"} if suffix == ".y4m" else {}
-    clip = make_clip(tmp_path / f"clip{suffix}", range(20), **codec)
+    codec = "wrapped_avframe" if suffix == ".y4m" else "libx264"
+    clip = make_clip(tmp_path / f"clip{suffix}", range(20), codec=codec)
     threading.Thread(target=fill, args=(pipe, clip, 0.6), daemon=True).start()
     code, _, err = live("-", "--record", tmp_path / "take")
     assert (code, err) == (0, "")
