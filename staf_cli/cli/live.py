@@ -41,7 +41,7 @@ def live(source: str, record: Path | None, options: Options, quiet: bool) -> int
         note=lambda notes: None if quiet else print_notes(notes),
     )
     if ending.summary and not quiet:
-        print_summary(ending.summary)
+        print_summary(ending.summary, verbose=False)
     if ending.broke_off:
         print_error(str(ending.broke_off))
         return ending.broke_off.exit_code

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from staf_cli import video
-from staf_cli.batch.clips import single_job
+from staf_cli.batch.naming import single_job
 from staf_cli.batch.single import run_single
 from staf_cli.core import files
 from staf_cli.core.errors import MissingTool, UsageError, VideoError
