@@ -43,7 +43,11 @@ def gather(
 ) -> Json:
     """Collect what the page shows of a result folder; the arguments are those of `report.write`."""
     people = [
-        measure(track, person_npz.stretches(person_npz.path_of(folder, track.id)))
+        measure(
+            track,
+            person_npz.stretches(person_npz.path_of(folder, track.id)),
+            [other for other in tracks if other is not track],
+        )
         for track in tracks
     ]
     clip = open_overlay(overlay)
@@ -155,14 +159,18 @@ def _bars(one: Measures, mask: Bools) -> Iterator[tuple[float, float]]:
 
 def _worst(one: Measures, row: int, picture: Picture) -> Json:
     time = float(one.time[row])
-    if np.isfinite(one.error[row]):
-        why = f"off by {100 * one.error[row]:.0f} % of the box"
+    error = float(one.error[row])
+    if np.isfinite(error):
+        how = "off" if error > FAR else "close to"
+        why, detail = f"{how} the detected keypoints", f"off by {100 * error:.0f} % of the box"
     else:
-        why = f"all joints at {one.mean_acceleration[row]:.0f} m/s²"
+        why = "where motion is most abrupt"
+        detail = f"all joints at {one.mean_acceleration[row]:.0f} m/s²"
     return {
         "person": one.id,
         "time": time,
         "text": f"{readable_time(time)}, {one.name}: {why}",
+        "detail": detail,
         "picture": f"data:image/jpeg;base64,{base64.b64encode(picture.jpeg).decode()}",
     }
 

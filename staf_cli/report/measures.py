@@ -1,7 +1,9 @@
 """What is measured of a result, frame by frame: no truth is needed.
 
 How far the body's joints are from the keypoints that the detector saw, how far the fit says that
-they may be off in space, how fast joints move, how abruptly, and what was not seen at all.
+they may be off in space, how fast joints move, how abruptly, and what was not seen at all. Also
+where keypoints are often wrong, which the distance from them does not show: how far a person is
+from upright, how small in the picture, and how much another person's box covers theirs.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from staf_cli.core import metrics
 from staf_cli.core.errors import TracksError, one_line
+from staf_cli.core.geometry import box_area
 from staf_cli.core.records import (
     Bools,
     Float,
@@ -33,6 +36,9 @@ LIMBS = {
     "left leg": ((4, 7), (13, 15)),
     "right leg": ((5, 8), (14, 16)),
 }
+PELVIS, NECK = 0, 12  # joints
+SHOULDERS, HIPS = (5, 6), (11, 12)  # keypoints
+SHORTEST_TRUNK = 0.1  # sides of the box: one that is shorter has no direction
 SEEN = 0.5  # confidence from which a keypoint counts as seen
 
 Shorts = NDArray[np.int8]
@@ -57,6 +63,9 @@ class Measures:
     most_abrupt: Shorts  # (F,) which one
     mean_acceleration: Float32  # (F,) m/s^2, of all joints
     sigma: Float32  # (F,) m, mean of the person's joint_sigma, the pelvis aside
+    tilt: Float32  # (F,) degrees, trunk from upright in the picture: body or keypoints, the larger
+    size: Float32  # (F,) px, longer side of the box
+    covered: Float32  # (F,) largest share of the box that another person's box covers
 
     @property
     def subject(self) -> str:
@@ -64,12 +73,13 @@ class Measures:
         return self.name[:1].upper() + self.name[1:]
 
 
-def measure(track: Track, stretches: Iterable[Person]) -> Measures:
+def measure(track: Track, stretches: Iterable[Person], others: Iterable[Track] = ()) -> Measures:
     """Measure a person who is read in stretches; only two of them are in memory.
 
     Args:
         track: F frames.
         stretches: of the same person, in order; together they have the same frames.
+        others: the clip's other people.
 
     Returns:
         F frames.
@@ -78,7 +88,7 @@ def measure(track: Track, stretches: Iterable[Person]) -> Measures:
         TracksError: the stretches do not have the track's frames.
     """
     n = len(track.frame)
-    error, speed, acceleration, mean_acceleration, sigma = np.full((5, n), np.nan, np.float32)
+    error, speed, acceleration, mean_acceleration, sigma, tilt = np.full((6, n), np.nan, np.float32)
     limb_error = np.full((n, len(LIMBS)), np.nan, np.float32)
     hidden, outside = np.zeros((2, n, len(LIMBS)), bool)
     fastest, most_abrupt = np.zeros((2, n), np.int8)
@@ -92,6 +102,7 @@ def measure(track: Track, stretches: Iterable[Person]) -> Measures:
         error[rows], limb_error[rows] = reprojection_error(stretch.joints2d, own)
         outside[rows] = _outside(stretch)
         hidden[rows] = _hidden(own) & ~outside[rows]
+        tilt[rows] = np.fmax(_tilt_of_body(stretch), _tilt_of_keypoints(own))
         if stretch.joint_sigma is not None:
             sigma[rows] = stretch.joint_sigma[:, 1:].mean(1)
         near = stretch if before is None else join_rows([before, stretch])
@@ -121,6 +132,9 @@ def measure(track: Track, stretches: Iterable[Person]) -> Measures:
         most_abrupt,
         mean_acceleration,
         sigma,
+        tilt,
+        (track.box[:, 2:] - track.box[:, :2]).max(1).astype(np.float32),
+        _covered(track, others),
     )
 
 
@@ -216,6 +230,35 @@ def worst(people: Sequence[Measures], count: int, apart: float) -> list[TrackRow
                 taken.append(float(one.time[row]))
                 found.append((-float(value[row]), number, row))
     return [(number, row) for _, number, row in sorted(found)[:count]]
+
+
+def _tilt_of_body(person: Person) -> Float:
+    """The angle (F,) degrees between the body's trunk and the picture's upright."""
+    trunk = person.joints3d[:, NECK] - person.joints3d[:, PELVIS]
+    tilt: Float = np.degrees(np.arctan2(np.hypot(trunk[:, 0], trunk[:, 2]), -trunk[:, 1]))
+    return tilt
+
+
+def _tilt_of_keypoints(track: Track) -> Float:
+    """The same in the picture's plane; NaN where shoulders or hips are unseen, or in one place."""
+    shoulders, hips = track.kp2d[:, SHOULDERS], track.kp2d[:, HIPS]
+    trunk = (shoulders - hips)[..., :2].astype(np.float64).mean(1)
+    seen = (track.kp2d[:, SHOULDERS + HIPS, 2] >= SEEN).all(1)
+    side = (track.box[:, 2:] - track.box[:, :2]).max(1)
+    seen &= np.linalg.norm(trunk, axis=1) > SHORTEST_TRUNK * side
+    tilt: Float = np.where(seen, np.degrees(np.arctan2(np.abs(trunk[:, 0]), -trunk[:, 1])), np.nan)
+    return tilt
+
+
+def _covered(track: Track, others: Iterable[Track]) -> Float32:
+    """The largest share (F,) of a person's box that the box of any one of the others covers."""
+    share = np.zeros(len(track.frame), np.float32)
+    for other in others:
+        _, own, its = np.intersect1d(track.frame, other.frame, True, True)
+        box, near = track.box[own], other.box[its]
+        common = np.minimum(box[:, 2:], near[:, 2:]) - np.maximum(box[:, :2], near[:, :2])
+        share[own] = np.maximum(share[own], common.clip(0).prod(1) / box_area(box))
+    return share
 
 
 def _outside(person: Person) -> Bools:

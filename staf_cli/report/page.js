@@ -237,10 +237,11 @@ function goTo(time, person) {
 for (const doubt of report.verdict.doubts) {
   const button = make("button", "", dot(doubt.person), make("span", doubt.text));
   button.type = "button";
+  button.title = doubt.detail;
   button.addEventListener("click", () => goTo(doubt.start, doubt.person));
   at("doubts").append(make("li", "", button));
 }
-if (!report.verdict.doubts.length) at("doubts").append(make("li", "Nothing was found."));
+if (!report.verdict.doubts.length) at("doubts").append(make("li", "Nothing to distrust."));
 if (report.verdict.omitted) {
   at("omitted").textContent = `${report.verdict.omitted} shorter ones are not listed.`;
   at("omitted").hidden = false;
@@ -251,6 +252,7 @@ if (!report.verdict.good.length) at("good").append(make("li", "Nothing that coul
 for (const frame of report.worst) {
   const button = make("button");
   button.type = "button";
+  button.title = frame.detail;
   const image = new Image();
   image.src = frame.picture;
   image.alt = "";
