@@ -29,7 +29,7 @@ class Look:
     """
 
     alpha: float = option(
-        0.9,
+        0.7,
         "How much the bodies cover the photo.",
         metavar="0..1",
         show_default=True,

@@ -39,7 +39,7 @@ class Style:
         UsageError: alpha is not from 0 to 1.
     """
 
-    alpha: float = 0.9  # opacity of the people over the photo, from 0 to 1
+    alpha: float = 0.7  # opacity of the people over the photo, from 0 to 1
     plain: bool = False  # a grey background instead of the photo; people are opaque
     wireframe: bool = False  # the visible edges of the triangles instead of solid skin
     boxes: bool = False  # boxes, ids and keypoints of the tracker

@@ -14,6 +14,8 @@ from staf_cli.export.motion import Y_UP
 from staf_cli.result import person_npz
 
 MOST_POSES = 12_000  # of all people together: 5 MB
+FLUKES = 1  # %, joints at either end of an axis that the view need not show
+SKIN = 0.2  # m, of a body beyond its outermost joints
 MOST_PEOPLE = 12  # those in the most frames; each takes 0.5 MB beside the poses
 FEET = (7, 8, 10, 11)  # joints: ankles and feet
 
@@ -26,8 +28,8 @@ class Bodies:
     people: tuple[int, ...]  # numbers of those in it
     step: int  # of so many frames one is in it
     floor: float  # m, height of the lowest feet over the camera
-    middle: Float  # (3,) m, median place of the people
-    reach: float  # m, how far they get from there
+    middle: Float  # (3,) m, of the box around all people at all times
+    reach: float  # m, from there to its corners
     yfov: float  # degrees, of the camera that filmed the clip
     aspect: float  # width / height of the picture
 
@@ -61,7 +63,7 @@ def animate(folder: Path, tracks: Sequence[Track], frames: range, body: Body) ->
         (path,) = glb.write(scratch, scene)
         content = path.read_bytes()
     joints = np.concatenate([person.joints3d for person in scene.people]) @ Y_UP.T
-    middle = np.median(joints[:, 0], axis=0)
+    low, high = np.percentile(joints, [FLUKES, 100 - FLUKES], axis=(0, 1))
     camera = scene.people[0]
     width, height = camera.image_size
     return Bodies(
@@ -69,8 +71,8 @@ def animate(folder: Path, tracks: Sequence[Track], frames: range, body: Body) ->
         people=tuple(track.id for track in shown),
         step=step,
         floor=float(np.percentile(joints[:, FEET, 1].min(1), 10)),
-        middle=middle,
-        reach=float(np.percentile(np.linalg.norm(joints[:, 0] - middle, axis=-1), 95)) + 1,
+        middle=(low + high) / 2,
+        reach=float(np.linalg.norm(high - low)) / 2 + SKIN,
         yfov=float(np.degrees(2 * np.arctan(height / (2 * camera.focal_length)))),
         aspect=width / height,
     )

@@ -62,8 +62,9 @@ function makeClock(video, clip) {
     if (!playing || !withoutVideo) return;
     if (timer !== null) moveTo(time + ((now - timer) / 1000) * clock.rate);
     timer = now;
-    if (time >= clip.end) clock.pause();
+    if (time >= clip.end && !clock.loop) clock.pause();
     else requestAnimationFrame(tick);
+    if (time >= clip.end && clock.loop) moveTo(clip.start);
   }
 
   const clock = {
@@ -106,6 +107,12 @@ function makeClock(video, clip) {
       if (stopped)
         moveTo(video.currentTime + clip.offset); // a slow machine shows fewer frames
       else notify();
+    },
+    get loop() {
+      return video.loop;
+    },
+    setLoop(loop) {
+      video.loop = loop;
     },
     setRate(rate) {
       clock.rate = rate;

@@ -2,11 +2,13 @@
 
 import base64
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -64,6 +66,7 @@ def gather(
         "clip": {
             "overlay": overlay.name,
             "still": clip.pictures,
+            "original": None if clip.pictures else _original(folder, record),
             "start": origin,
             "end": max(last, origin + (len(frames) - 1) / clip.fps),
             "offset": origin,
@@ -95,6 +98,18 @@ def open_overlay(path: Path) -> Clip:
         VideoError: it cannot be read.
     """
     return replace(video.probe(path), jumps=())
+
+
+def _original(folder: Path, record: RunRecord) -> str | None:
+    """Where the page finds the video itself, if a browser shows the same pictures of it."""
+    source = Path(record.video.path)
+    if record.video.remarks or not source.is_file():
+        return None
+    try:
+        relative = Path(os.path.relpath(source, folder.absolute()))
+    except ValueError:  # on another drive of Windows
+        return None
+    return quote(os.fsencode(relative.as_posix()))
 
 
 def _subtitle(people: int, frames: int, clip: Clip) -> str:
@@ -223,8 +238,8 @@ def _record(record: RunRecord) -> str:
 def _notes(overlay: Path, shown: Bodies, people: Sequence[Measures]) -> Iterator[str]:
     """What the reader must know of the page itself."""
     yield (
-        f"Keep {overlay.name} beside this page: it is shown from there. "
-        "Everything else is in the page, and nothing is loaded from anywhere."
+        f"Keep {overlay.name} beside this page: it is shown from there, and the video without bodies "
+        "from where staf read it. Everything else is in the page, and nothing comes from a network."
     )
     if shown.step > 1:
         yield f"The 3D view has one of {shown.step} frames; what lies between is interpolated."

@@ -88,6 +88,20 @@ video.addEventListener("click", () => (clock.playing ? clock.pause() : clock.pla
 if (clip.still) showStill();
 else video.src = clip.overlay;
 
+// ── with or without bodies ──────────────────────────────────────────────────────────────────
+
+const original = followPicture(at("original"), video, clip, clock, () => {
+  at("bodies-label").hidden = false;
+});
+
+function showBodies(share) {
+  if (at("bodies-label").hidden) return;
+  at("bodies").value = share;
+  at("overlay").style.setProperty("--bodies", share);
+  original.want(share < 1);
+}
+at("bodies").addEventListener("input", () => showBodies(Number(at("bodies").value)));
+
 function markView() {
   for (const button of at("views").children) {
     button.setAttribute("aria-pressed", String(button.dataset.view === space.view));
@@ -150,22 +164,52 @@ clock.listen(() => {
   at("play").setAttribute("aria-label", clock.playing ? "Pause" : "Play");
 });
 
+function press(id, pressed) {
+  at(id).setAttribute("aria-pressed", String(pressed));
+}
+
+const SWITCHES = {
+  loop() {
+    clock.setLoop(!clock.loop);
+    press("loop", clock.loop);
+  },
+  mute() {
+    video.muted = !video.muted;
+    press("mute", video.muted);
+  },
+  full() {
+    if (document.fullscreenElement) document.exitFullscreen();
+    else at("stage").requestFullscreen?.();
+  },
+  ask() {
+    if (at("help").open) at("help").close();
+    else at("help").showModal();
+  },
+};
+for (const [id, act] of Object.entries(SWITCHES)) at(id).addEventListener("click", act);
+
 const KEYS = {
   " ": () => (clock.playing ? clock.pause() : clock.play()),
   ArrowLeft: (event) => (event.shiftKey ? clock.seek(clock.time - 1) : clock.step(-1)),
   ArrowRight: (event) => (event.shiftKey ? clock.seek(clock.time + 1) : clock.step(1)),
   Home: () => clock.seek(clip.start),
   End: () => clock.seek(clip.end),
-  f: () => look("filmed"),
+  b: () => showBodies(Number(at("bodies").value) > 0 ? 0 : 1),
+  c: () => look("filmed"),
   o: () => look("free"),
   s: () => look("side"),
   t: () => look("top"),
+  l: SWITCHES.loop,
+  m: SWITCHES.mute,
+  f: SWITCHES.full,
+  "?": SWITCHES.ask,
 };
 document.addEventListener("keydown", (event) => {
   const act = KEYS[event.key];
   const inSelect = event.target.matches("select, pre");
   const onButton = event.key === " " && event.target.matches("button, summary");
-  if (!act || inSelect || onButton || event.ctrlKey || event.metaKey || event.altKey) return;
+  const behindHelp = at("help").open && event.key !== "?";
+  if (!act || inSelect || onButton || behindHelp || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
   act(event);
 });

@@ -2,7 +2,8 @@
 
 Everything that comes from outside the project, names of files above all, is put in as JSON that
 is never read as HTML, or is escaped. A policy in the page itself allows by hash the scripts that
-may run, and forbids to load anything but the overlay beside the page.
+may run, and forbids to load anything but videos from where the page is: the overlay beside it, and
+the video that it was made of.
 """
 
 import base64
@@ -16,7 +17,13 @@ from typing import Any
 
 from staf_cli.report.three import library
 
-SCRIPTS = ("clock.js", "space.js", "charts.js", "page.js")  # in this order, after three.js
+SCRIPTS = (
+    "clock.js",
+    "original.js",
+    "space.js",
+    "charts.js",
+    "page.js",
+)  # in this order, after three.js
 
 
 def assemble(shown: dict[str, Any]) -> str:

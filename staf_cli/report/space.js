@@ -6,6 +6,7 @@
  */
 function makeSpace(canvas, scene3d, turned) {
   const FREE_ANGLE = 40; // degrees from top to bottom, in every view but the camera's own
+  const ONE_REACH = 1.15; // m from the pelvis of the person who is looked at
   const STEEPEST = 0.01; // radians from straight up or down, where "up" loses its meaning
   const DIRECTIONS = { free: [0.6, 0.35, 1], side: [1, 0.12, 0], top: [0, 1, 0.02] };
 
@@ -60,9 +61,9 @@ function makeSpace(canvas, scene3d, turned) {
       controls.target.set(0, 0, middle.z);
     } else {
       const focus = placeOf(chosen) ?? middle;
-      const reach = chosen === null ? scene3d.reach : 1.4;
+      const reach = chosen === null ? scene3d.reach : ONE_REACH;
       const narrow = Math.min(1, camera.aspect);
-      const away = (0.8 * reach) / Math.sin(THREE.MathUtils.degToRad(FREE_ANGLE / 2)) / narrow;
+      const away = reach / Math.sin(THREE.MathUtils.degToRad(FREE_ANGLE / 2)) / narrow;
       controls.target.copy(focus);
       camera.position
         .set(...DIRECTIONS[name])

@@ -205,6 +205,9 @@ def test_bodies_are_all_there_in_short_clips(folder, tracks, body):
     assert keys_of(gltf_of(shown.glb)) == [FRAMES, 20]
     joints = person_npz.load(person_npz.path_of(folder, 1)).joints3d
     assert shown.floor < -np.median(joints[:, 0, 1])  # below the pelvis; y is up there
+    ends = [person_npz.load(person_npz.path_of(folder, k)).joints3d.reshape(-1, 3) for k in (1, 2)]
+    away = np.linalg.norm(np.concatenate(ends) * (1, -1, -1) - shown.middle, axis=1)
+    assert shown.reach > np.percentile(away, 99) + 0.1  # a view of that sphere shows everybody
     assert shown.yfov == pytest.approx(2 * np.degrees(np.arctan(SIZE[1] / 600)))
 
 
@@ -238,6 +241,7 @@ def test_report_agrees_with_the_files(folder, tracks, body):
     assert data["clip"] == {
         "overlay": "overlay.mp4",
         "still": False,
+        "original": None,  # it is gone
         "start": 0,
         "end": pytest.approx((FRAMES - 1) / RATE),
         "offset": 0,
@@ -255,6 +259,24 @@ def test_report_agrees_with_the_files(folder, tracks, body):
     again = path.read_bytes()
     report.write(folder, tracks, range(FRAMES), body, folder / "overlay.mp4", run_record())
     assert path.read_bytes() == again
+
+
+def test_the_page_finds_its_video_where_it_shows_the_same(folder, tracks, body):
+    source = folder.parent / "a clip #1.mp4"
+
+    def found(remarks=()):
+        record = run_record(path=str(source))
+        record = replace(record, video=replace(record.video, remarks=remarks))
+        overlay = folder / "overlay.mp4"
+        return gather(folder, tracks, range(FRAMES), body, overlay, record)["clip"]["original"]
+
+    assert found() is None
+    source.touch()
+    assert found() == "../a%20clip%20%231.mp4"
+    assert found(remarks=("its times jump in 2 places",)) is None
+    source.unlink()
+    source.mkdir()  # pictures
+    assert found() is None
 
 
 def test_an_overlay_of_a_stretch_has_its_own_clock(folder, tracks, body):
@@ -425,7 +447,7 @@ def test_report_plays_in_a_browser(opened):
 @pytest.mark.full
 def test_report_shows_the_people_in_3d(opened):
     views = {}
-    for key in "osft":
+    for key in "osct":
         opened.keyboard.press(key)
         opened.wait_for_timeout(500)
         count, views[key] = drawn(opened)
@@ -435,7 +457,7 @@ def test_report_shows_the_people_in_3d(opened):
     opened.wait_for_timeout(500)
     assert drawn(opened)[1] != views["t"]  # another pose
     opened.evaluate(f"clock.seek(6 / {RATE})")  # both people are there
-    opened.keyboard.press("f")
+    opened.keyboard.press("c")
     opened.wait_for_timeout(500)
     both, _ = drawn(opened)
     opened.select_option("#person", "1")
@@ -454,6 +476,59 @@ def test_report_shows_picture_and_bodies_of_one_moment(opened):
     assert moments[0] == 0  # the picture has not come yet
     until(opened, "Math.abs(clock.shown - 0.8) < 0.05 && !video.seeking")
     until(opened, "document.getElementById('overlay').className === ''")
+
+
+@pytest.mark.full
+def test_report_shows_the_video_without_bodies(chromium, folder, tracks, body):
+    """The overlay's copy in another colour stands for the video."""
+    source, size = folder.parent / "x.mp4", (SIZE[1], SIZE[0], 3)
+    clip = Clip(source, *SIZE, float(RATE), Fraction(1, 600), FRAMES, False)
+    colours = (np.full(size, (6 * k, 0, 250 - 6 * k), np.uint8) for k in range(FRAMES))
+    made = (Frame(k, 20 * k, k / RATE, image) for k, image in enumerate(colours))
+    video.write(source, clip, made)
+    record = run_record(path=str(source))
+    path = report.write(folder, tracks, range(FRAMES), body, folder / "overlay.mp4", record)
+    page = chromium.new_page()
+    page.goto(path.as_uri())
+    until(page, "!document.getElementById('bodies-label').hidden")
+
+    def shown():
+        page.wait_for_timeout(500)
+        shot = page.locator("#overlay").screenshot()
+        image = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
+        return image[image.shape[0] // 2, image.shape[1] // 2].astype(int)
+
+    page.keyboard.press("b")
+    page.evaluate(f"clock.seek(25 / {RATE})")
+    until(page, "!document.getElementById('original').seeking && !video.seeking")
+    assert np.abs(shown() - (150, 0, 100)).max() < 12  # frame 25, of which none is like another
+    page.keyboard.press("b")
+    assert np.abs(shown() - (150, 0, 100)).max() > 30
+    page.keyboard.press("b")
+    page.keyboard.press(" ")
+    until(page, "!clock.playing && clock.time > 1")
+    assert np.abs(shown() - (234, 0, 16)).max() < 12  # the last one
+
+
+@pytest.mark.full
+def test_report_loops_and_has_help(opened):
+    opened.keyboard.press("l")
+    opened.keyboard.press("m")
+    assert opened.evaluate("[clock.loop, video.muted]") == [True, True]
+    opened.evaluate(f"clock.seek({(FRAMES - 5) / RATE})")
+    opened.keyboard.press(" ")
+    until(opened, "clock.playing && clock.time < 0.5")
+    opened.keyboard.press("?")
+    assert opened.locator("#help").is_visible()
+    opened.keyboard.press("Home")  # is for the page below
+    assert opened.evaluate("clock.playing")
+    opened.locator("#help button").click()
+    assert not opened.locator("#help").is_visible()
+    opened.keyboard.press("?")
+    opened.keyboard.press("?")
+    assert not opened.locator("#help").is_visible()
+    opened.keyboard.press("l")
+    until(opened, "!clock.playing")
 
 
 @pytest.mark.full
@@ -487,5 +562,11 @@ def test_report_works_without_its_video(chromium, folder, tracks, body):
     page.goto(path.as_uri())
     page.locator("#no-video").wait_for(state="visible")
     assert "overlay.mp4" in page.locator("#no-video").text_content()
+    page.keyboard.press("l")
+    page.keyboard.press(" ")
+    until(page, "clock.time > 1")
+    until(page, "clock.time < 0.5")
+    page.keyboard.press("l")
+    until(page, "!clock.playing && clock.time > 1")
     page.keyboard.press(" ")
     until(page, "!clock.playing && clock.time > 1")
