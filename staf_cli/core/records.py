@@ -208,12 +208,14 @@ def run_of(runs: Sequence[slice], row: int) -> slice:
 class LandmarkTrack:
     """What the landmark network saw of one person: the content of landmarks_<id>.npz.
 
-    It looks at some of the frames of the person's track. A region is a turned square of the frame
-    (core/regions.py); masks are kept of a few frames.
+    It looks at some of the frames of the person's track, in turns at the picture as it is and at
+    its mirror image; everything here is told of the picture as it is. A region is a turned square
+    of the frame (core/regions.py); masks are kept of a few looks.
     """
 
     id: int  # the person's
-    frame: Ints  # (L,) that it looked at, ascending
+    frame: Ints  # (L,) that it looked at, ascending; twice, if it looked both ways
+    mirrored: Bools  # (L,) whether it looked at the mirror image
     kp2d: Float32  # (L, 33, 3) x, y px, visibility in [0, 1]
     metres: Float32  # (L, 33, 3) from the centre of the hips, camera axes: x right, y down, z away
     score: Float  # (L,) in [0, 1], how surely it is this person
@@ -227,6 +229,7 @@ class LandmarkTrack:
         _check_arrays(
             self,
             frame=(count,),
+            mirrored=(count,),
             kp2d=(count, 33, 3),
             metres=(count, 33, 3),
             score=(count,),
@@ -234,7 +237,8 @@ class LandmarkTrack:
             mask_row=(masks,),
             mask=(masks, MASK_PIXELS, MASK_PIXELS),
         )
-        if (np.diff(self.frame) <= 0).any():
+        step = np.diff(self.frame)
+        if (step < 0).any() or (step == 0)[self.mirrored[1:] == self.mirrored[:-1]].any():
             raise ValueError(f"landmarks of person {self.id}: frames must ascend")
         if masks and not (self.mask_row.min() >= 0 and self.mask_row.max() < count):
             raise ValueError(f"landmarks of person {self.id}: masks of frames that are not there")

@@ -28,25 +28,26 @@ POINT_SIGMA = 0.01 * torch.tensor(
 # Bones and lines across the body whose direction in space is compared: the points at their ends
 # (means of several), the landmarks there, and the usual error of the unit vector along each axis.
 BONES = (
-    (((5,), (6,)), ((11,), (12,)), 0.24),  # shoulders
-    (((11,), (12,)), ((23,), (24,)), 0.24),  # hips
-    (((5, 6), (11, 12)), ((11, 12), (23, 24)), 0.10),  # trunk
-    (((7,), (5,)), ((13,), (11,)), 0.27),  # upper arms
-    (((8,), (6,)), ((14,), (12,)), 0.27),
-    (((9,), (7,)), ((15,), (13,)), 0.37),  # forearms
-    (((10,), (8,)), ((16,), (14,)), 0.37),
-    (((13,), (11,)), ((25,), (23,)), 0.18),  # thighs
-    (((14,), (12,)), ((26,), (24,)), 0.18),
-    (((15,), (13,)), ((27,), (25,)), 0.20),  # shins
-    (((16,), (14,)), ((28,), (26,)), 0.20),
-    (((27,), (15,)), ((31,), (27,)), 0.60),  # feet
-    (((28,), (16,)), ((32,), (28,)), 0.60),
-    (((3,), (4,)), ((7,), (8,)), 0.35),  # ears
+    (((5,), (6,)), ((11,), (12,)), 0.11),  # shoulders
+    (((11,), (12,)), ((23,), (24,)), 0.11),  # hips
+    (((5, 6), (11, 12)), ((11, 12), (23, 24)), 0.07),  # trunk
+    (((7,), (5,)), ((13,), (11,)), 0.20),  # upper arms
+    (((8,), (6,)), ((14,), (12,)), 0.20),
+    (((9,), (7,)), ((15,), (13,)), 0.30),  # forearms
+    (((10,), (8,)), ((16,), (14,)), 0.30),
+    (((13,), (11,)), ((25,), (23,)), 0.15),  # thighs
+    (((14,), (12,)), ((26,), (24,)), 0.15),
+    (((15,), (13,)), ((27,), (25,)), 0.16),  # shins
+    (((16,), (14,)), ((28,), (26,)), 0.16),
+    (((27,), (15,)), ((31,), (27,)), 0.35),  # feet
+    (((28,), (16,)), ((32,), (28,)), 0.35),
+    (((3,), (4,)), ((7,), (8,)), 0.16),  # ears
 )
 BONE_SIGMA = torch.tensor([bone[2] for bone in BONES])
 _SKELETON_POINTS, _LANDMARKS = 41, 33
 
 LONGEST_GAP = 0.35  # s between looks, over which landmarks are interpolated
+BIAS_SECONDS = 0.35  # around a look: how long its bias to one side stays the same
 HIDDEN_WEIGHT = 0.2  # of a bone whose end is not visible
 _TRUNK = ((5, 11), (6, 12), (11, 23), (12, 24))  # COCO's, landmark's: they show which side is left
 _OFF = 0.04  # sides of the box: a point of the trunk that is so far off costs 1/2
@@ -148,7 +149,8 @@ def landmark_cue(seen: LandmarkTrack, track: Track) -> LandmarkCue | None:
     other = (state == 1)[:, None, None]
     kp2d, metres = np.where(other, front[0], kp2d), np.where(other, front[1], metres)
     values = np.concatenate([kp2d, metres], -1)  # (L, 33, 6)
-    between, known = _between(values, at, track)
+    values = _without_bias(values, seen.mirrored[believed], at, track)
+    between, known = _between(values, at, track, LONGEST_GAP)
     bones = _unit(_BONES_OF_LANDMARKS @ between[..., 3:])
     hidden = np.where(_BONES_OF_LANDMARKS[None] != 0, between[:, None, :, 2], 1).min(-1)  # (F, B)
     visible = between[:, POINTS[:, 1], 2]
@@ -205,7 +207,24 @@ def _root(metres: Float) -> Float:
     return np.stack([left, up, np.cross(left, up)], -1)
 
 
-def _between(values: Float, at: Ints, track: Track) -> tuple[Float, Bools]:
+def _without_bias(values: Float, mirrored: Bools, at: Ints, track: Track) -> Float:
+    """Values (L, ...) of looks both ways, freed of what the mirror turns into its opposite."""
+    if not mirrored.any() or mirrored.all():
+        return values
+    gap = 2 * LONGEST_GAP
+    plain, in_plain = _between(values[~mirrored], at[~mirrored], track, gap)
+    mirror, in_mirror = _between(values[mirrored], at[mirrored], track, gap)
+    bias = (plain - mirror)[at] / 2  # (L, ...) of the picture as it is; opposite in the mirror
+    known = (in_plain & in_mirror)[at]
+    seconds = track.time[at]
+    near = (np.abs(seconds[:, None] - seconds) <= BIAS_SECONDS) & known
+    shares = near / np.maximum(near.sum(1, keepdims=True), 1)  # (L, L)
+    smooth = np.tensordot(shares, bias, 1)
+    freed: Float = values - smooth * np.where(mirrored, -1, 1).reshape(-1, *[1] * (values.ndim - 1))
+    return freed
+
+
+def _between(values: Float, at: Ints, track: Track, gap: float) -> tuple[Float, Bools]:
     """Values (L, ...) of some of a track's rows in all of them (F, ...), and where they hold."""
     time, seconds = track.time, track.time[at]
     columns = values.reshape(len(values), -1).T
@@ -213,7 +232,7 @@ def _between(values: Float, at: Ints, track: Track) -> tuple[Float, Bools]:
     after = np.clip(np.searchsorted(seconds, time, "left"), 0, len(at) - 1)
     before = np.clip(np.searchsorted(seconds, time, "right") - 1, 0, len(at) - 1)
     near = (seconds[after] >= time) & (seconds[before] <= time)
-    known = near & (seconds[after] - seconds[before] <= LONGEST_GAP)
+    known = near & (seconds[after] - seconds[before] <= gap)
     return filled.reshape(len(time), *values.shape[1:]), known
 
 

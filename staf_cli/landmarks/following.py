@@ -3,6 +3,9 @@
 As in MediaPipe, the landmarks of one look say where the next one shall be. A look that does not
 fit what the detector saw is not believed: then all four turns of the box are looked at. So somebody
 who stands on their hands is followed where a detector of upright people reads nothing.
+
+Looks are made in turns at the picture and at its mirror image, and the first of a run of frames
+both ways (`read` says why).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -93,6 +96,7 @@ class _Looks:
 
     def __init__(self, step: int, frames: int) -> None:
         self.rows: list[int] = []  # of the track
+        self.mirrored: list[bool] = []
         self.columns: dict[str, list[Float32]] = {"kp2d": [], "metres": [], "region": []}
         self.score: list[float] = []
         self.newest: _Look | None = None
@@ -102,11 +106,12 @@ class _Looks:
         self.search_again = 0  # the number of the look from which a search may be worth it
         self.masks_every = max(1, frames // (step * MOST_MASKS))
 
-    def add(self, row: int, look: _Look) -> None:
+    def add(self, row: int, look: _Look, mirrored: bool) -> None:
         believed = look.agreement >= BELIEVED
         if len(self.rows) % self.masks_every == 0 and believed:
             self.masks[len(self.rows)] = look.seen.mask[0]
         self.rows.append(row)
+        self.mirrored.append(mirrored)
         self.score.append(look.agreement if believed else 0.0)
         for name, column in self.columns.items():
             column.append(getattr(look.seen, name)[0].astype(np.float32))
@@ -138,6 +143,7 @@ class _Looks:
         return LandmarkTrack(
             id=track.id,
             frame=track.frame[self.rows],
+            mirrored=np.array(self.mirrored, bool),
             kp2d=np.array(self.columns["kp2d"], np.float32).reshape(count, BODY, 3),
             metres=np.array(self.columns["metres"], np.float32).reshape(count, BODY, 3),
             score=np.array(self.score, np.float64),
@@ -162,13 +168,20 @@ def _look_at(
         return box
 
     def look(people: Sequence[int], regions: Float) -> list[_Look]:
-        seen = read(network, [image] * len(people), regions)
+        seen = read(network, [image] * len(people), regions, mirrored[people])
         return [
             _Look(one, _agreement(one, tracks[due[n][0]], due[n][1]))
             for n, one in zip(people, _one_by_one(seen), strict=True)
         ]
 
     best: dict[int, _Look] = {}  # by the index in `due`
+    before = [looks[number].last(tracks[number], row) for number, row in due]
+    mirrored = np.array(
+        [
+            last is not None and not looks[number].mirrored[-1]
+            for (number, _), last in zip(due, before, strict=True)
+        ]
+    )
 
     def keep_better(people: Sequence[int], new: Sequence[_Look]) -> None:
         for n, one in zip(people, new, strict=True):
@@ -178,10 +191,9 @@ def _look_at(
     first: dict[int, Float] = {}  # regions
     followed = set()
     for n, (number, row) in enumerate(due):
-        before = looks[number].last(tracks[number], row)
-        turn = _trunk_turn(tracks[number], row)
-        if before is not None:
-            first[n] = before.seen.next_region[0]
+        last, turn = before[n], _trunk_turn(tracks[number], row)
+        if last is not None:
+            first[n] = last.seen.next_region[0]
             followed.add(n)
         elif turn is not None:
             first[n] = around_boxes(box_of(n)[None], turn)[0]
@@ -205,7 +217,14 @@ def _look_at(
     for n in lost:
         looks[due[n][0]].note_search(best[n].agreement >= BELIEVED)
     for n, (number, row) in enumerate(due):
-        looks[number].add(row, best[n])
+        looks[number].add(row, best[n], bool(mirrored[n]))
+    both = [n for n, last in enumerate(before) if last is None and best[n].agreement >= BELIEVED]
+    if both:
+        mirrored = ~mirrored
+        for n, one in zip(
+            both, look(both, np.stack([best[n].seen.next_region[0] for n in both])), strict=True
+        ):
+            looks[due[n][0]].add(due[n][1], one, bool(mirrored[n]))
 
 
 def _one_by_one(seen: Landmarks) -> Iterator[Landmarks]:

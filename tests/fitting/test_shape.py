@@ -106,6 +106,7 @@ def seen(shape: str, thickness: float = 1.0, turned: float = 0.2, extra: str = "
     return LandmarkTrack(
         id=1,
         frame=person.frame,
+        mirrored=np.zeros(FRAMES, bool),
         kp2d=np.zeros((FRAMES, 33, 3), np.float32),
         metres=np.zeros((FRAMES, 33, 3), np.float32),
         score=np.ones(FRAMES),

@@ -58,11 +58,13 @@ def test_a_walking_person_is_looked_at_ten_times_a_second(network):
     places = [(200 + 4 * n, 180) for n in range(8)]
     (seen,) = followed(frames(places), [track(places)], network)
     assert seen.id == 7
-    assert seen.frame.tolist() == [0, 3, 6, 7]  # the last one too, so that nothing is guessed
+    # The first one both ways; the last one too, so that nothing is guessed.
+    assert seen.frame.tolist() == [0, 0, 3, 6, 7]
+    assert seen.mirrored.tolist() == [False, True, False, True, False]
     assert (seen.score >= following.BELIEVED).all()
     nose = seen.kp2d[:, NOSE, :2] - np.array(places)[seen.frame]
     assert np.abs(nose - [0, -64]).max() < 14  # where it was drawn, at any place
-    assert seen.mask_row.tolist() == [0, 1, 2, 3] and seen.mask.shape == (4, 64, 64)
+    assert seen.mask_row.tolist() == [0, 1, 2, 3, 4] and seen.mask.shape == (5, 64, 64)
 
 
 @pytest.mark.parametrize("turned", [1, 2, 3])
@@ -93,7 +95,7 @@ def test_where_nobody_is_nothing_is_believed(network):
     shown = [*places[:3], None]
     (seen,) = followed(frames(shown), [track(places)], network)
     assert seen.score[0] > 0 and seen.score[-1] == 0
-    assert seen.mask_row.tolist() == [0]
+    assert seen.mask_row.tolist() == [0, 1]
 
 
 def test_somebody_else_in_the_box_of_a_small_person_is_not_believed(network):
@@ -118,7 +120,7 @@ def test_masks_are_kept_of_a_few_looks(network, monkeypatch):
     monkeypatch.setattr(following, "MOST_MASKS", 2)
     places = [(300, 180)] * 12
     (seen,) = followed(frames(places), [track(places)], network)
-    assert len(seen.frame) == 5 and seen.mask_row.tolist() == [0, 2, 4]
+    assert len(seen.frame) == 6 and seen.mask_row.tolist() == [0, 2, 4]
 
 
 def test_several_people_each_get_their_own(network):
@@ -134,9 +136,9 @@ def test_several_people_each_get_their_own(network):
 def test_searches_in_vain_become_rare(network, monkeypatch):
     looked = []
 
-    def counted(network, images, regions):
+    def counted(network, images, regions, mirrored):
         looked.append(len(images))
-        return reading.read(network, images, regions)
+        return reading.read(network, images, regions, mirrored)
 
     monkeypatch.setattr(following, "read", counted)
     places = [(300, 180)] * 12
@@ -171,9 +173,9 @@ def test_a_look_is_believed_where_the_keypoints_are_seen_whichever_side_is_left(
     assert one.score[0] == pytest.approx(seen.score[0], abs=0.05)
 
 
-@pytest.mark.parametrize(("turn", "looked"), [(0.3, [0, 3, *range(4, 10)]), (0.1, [0, 3, 6, 9])])
+@pytest.mark.parametrize(("turn", "looked"), [(0.3, [0, *range(10)]), (0.1, [0, 0, 3, 6, 9])])
 def test_somebody_who_turns_over_is_looked_at_in_every_frame(turn, looked, monkeypatch):
-    def turning(network, images, regions):
+    def turning(network, images, regions, mirrored):
         count = len(images)
         corners = np.tile([[240.0, 90, 1], [360, 270, 1], [300, 180, 1]], (count, 11, 1))
         return reading.Landmarks(

@@ -14,7 +14,8 @@ def some_landmarks():
     rng = np.random.default_rng(0)
     return LandmarkTrack(
         id=3,
-        frame=np.array([4, 7, 10]),
+        frame=np.array([4, 4, 10]),
+        mirrored=np.array([False, True, False]),
         kp2d=rng.random((3, 33, 3)).astype(np.float32),
         metres=rng.normal(size=(3, 33, 3)).astype(np.float32),
         score=np.array([0.9, 0, 0.5]),
@@ -55,7 +56,8 @@ def test_bad_files_are_refused_in_one_line(tmp_path):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"frame": np.array([4, 4, 10])},
+        {"frame": np.array([4, 10, 10]), "mirrored": np.array([False, True, True])},
+        {"frame": np.array([4, 10, 9])},
         {"kp2d": np.zeros((2, 33, 3))},
         {"score": np.array([0.9, np.nan, 0.5])},
         {"mask_row": np.array([0, 3])},
