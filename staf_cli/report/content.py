@@ -238,7 +238,7 @@ def _record(record: RunRecord) -> str:
 def _notes(overlay: Path, shown: Bodies, people: Sequence[Measures]) -> Iterator[str]:
     """What the reader must know of the page itself."""
     yield (
-        f"Keep {overlay.name} beside this page: it is shown from there, and the video without bodies "
+        f"Keep {overlay.name} beside this page: it is shown from there, and the video itself "
         "from where staf read it. Everything else is in the page, and nothing comes from a network."
     )
     if shown.step > 1:
