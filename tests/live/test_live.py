@@ -181,7 +181,7 @@ def test_a_source_that_breaks_off_leaves_its_results(live, pipe, tmp_path, monke
     send(pipe, 30)
     code, out, err = live("-", "--record", tmp_path / "take")
     assert (code, err) == (1, "error: camera: broke off: no such device\n")
-    assert f"results: {tmp_path / 'take'}" in out
+    assert f"report:  {tmp_path / 'take' / 'report.html'}" in out
     assert (tmp_path / "take" / "run.json").exists()
 
 
@@ -245,7 +245,7 @@ def test_a_stream_of_the_network(live, tmp_path, missing):
     assert code == (1 if missing else 0), err
     assert err.startswith(f"error: {address}: broke off: " if missing else "")
     assert count_frames(tmp_path / "take.mkv") == 20
-    assert f"results: {tmp_path / 'take'}" in out
+    assert f"report:  {tmp_path / 'take' / 'report.html'}" in out
 
 
 def test_what_is_no_live_source(live, tmp_path, monkeypatch):

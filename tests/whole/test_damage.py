@@ -150,7 +150,8 @@ def faults(one: Damaged, outcome: Outcome, output: Path) -> Iterator[str]:
     if outcome.code == 1 and results:
         yield f"failed, and left {results}"
     if outcome.code in (0, 3):
-        whole = {"overlay.mp4", "person_1.npz", "run.json", "tracks.csv"}
+        overlay = "overlay.png" if one.path.name in ("photo.png", "photo.jpg") else "overlay.mp4"
+        whole = {overlay, "person_1.npz", "run.json", "tracks.csv"}
         if not whole <= set(results) or any(name.startswith(".") for name in results):
             yield f"left {results}"
         else:
@@ -162,7 +163,7 @@ def _wrong_frames(one: Damaged, outcome: Outcome, path: Path) -> Iterator[str]:
     record = json.loads(path.read_text())
     if bool(record["damage"]["packets"] + record["damage"]["missing"]) != (outcome.code == 3):
         yield f"exit code {outcome.code}, damage {record['damage']}"
-    seen, shown = play(one.path), play(path.parent / "overlay.mp4")
+    seen, shown = play(one.path), play(next(path.parent.glob("overlay.*")))
     if not record["frames"] == len(seen.times) == len(shown.times):
         yield (
             f"{len(seen.times)} frames play, run.json has {record['frames']}, "
