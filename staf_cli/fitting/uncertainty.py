@@ -24,28 +24,28 @@ SHARE = 0.683  # of the joints: within their sigma
 
 # m: left side and middle; the right side is the same. The pelvis' own is 0 by definition.
 USUAL = {
-    3: 0.021,  # spine
-    6: 0.042,
-    9: 0.062,
-    12: 0.083,  # neck
-    15: 0.094,  # head
-    13: 0.074,  # collar
-    16: 0.085,  # shoulder
-    18: 0.100,  # elbow
-    20: 0.116,  # wrist
-    22: 0.132,  # hand
+    3: 0.020,  # spine
+    6: 0.040,
+    9: 0.059,
+    12: 0.078,  # neck
+    15: 0.089,  # head
+    13: 0.070,  # collar
+    16: 0.080,  # shoulder
+    18: 0.097,  # elbow
+    20: 0.119,  # wrist
+    22: 0.135,  # hand
     1: 0.029,  # hip
-    4: 0.110,  # knee
-    7: 0.145,  # ankle
-    10: 0.152,  # toes
+    4: 0.104,  # knee
+    7: 0.139,  # ankle
+    10: 0.148,  # toes
 }
 # What each evidence (`evidence`) counts: it is multiplied with it and is then ln of a factor.
 POWERS = {
-    "moved": 0.45,
-    "off keypoint": 0.36,
-    "no keypoint": 0.23,
-    "no landmarks": 0.31,
-    "unfitted": 0.45,
+    "moved": 0.40,
+    "off keypoint": 0.32,
+    "no keypoint": 0.19,
+    "no landmarks": 0.34,
+    "unfitted": 0.49,
 }
 
 _LEAST = 0.03  # m, added to distances: below it, it says nothing to be nearer
