@@ -22,9 +22,9 @@ def noise_frames(count, seed=0):
 
 
 def test_detections_of_a_real_network(random_detector):
-    frames = noise_frames(9)
+    frames = noise_frames(5)
     found = list(detect(iter(frames), random_detector, pixels=160, device=CPU))
-    assert [seen.frame for seen in found] == list(range(9))
+    assert [seen.frame for seen in found] == list(range(5))
     assert [seen.time for seen in found] == [frame.time for frame in frames]
     assert sum(len(seen.box) for seen in found) > 10
     for seen in found:
@@ -37,7 +37,7 @@ def test_detections_of_a_real_network(random_detector):
 def test_nothing_is_remembered_from_the_clip_before(random_detector, tracker):
     first, second = (
         list(
-            detect(iter(noise_frames(3)), random_detector, tracker=tracker, pixels=160, device=CPU)
+            detect(iter(noise_frames(2)), random_detector, tracker=tracker, pixels=160, device=CPU)
         )
         for _ in range(2)
     )
