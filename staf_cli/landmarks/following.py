@@ -17,6 +17,7 @@ from staf_cli.core.geometry import box_area, box_iou
 from staf_cli.core.records import (
     COCO_KEYPOINTS,
     MASK_PIXELS,
+    Bools,
     Float,
     Float32,
     Frame,
@@ -167,8 +168,8 @@ def _look_at(
         box: Float = tracks[number].box[row]
         return box
 
-    def look(people: Sequence[int], regions: Float) -> list[_Look]:
-        seen = read(network, [image] * len(people), regions, mirrored[people])
+    def look(people: Sequence[int], regions: Float, across: Bools) -> list[_Look]:
+        seen = read(network, [image] * len(people), regions, across[people])
         return [
             _Look(one, _agreement(one, tracks[due[n][0]], due[n][1]))
             for n, one in zip(people, _one_by_one(seen), strict=True)
@@ -188,6 +189,9 @@ def _look_at(
             if n not in best or one.agreement > best[n].agreement:
                 best[n] = one
 
+    def next_regions(people: Sequence[int]) -> Float:
+        return np.stack([best[n].seen.next_region[0] for n in people])
+
     first: dict[int, Float] = {}  # regions
     followed = set()
     for n, (number, row) in enumerate(due):
@@ -198,33 +202,32 @@ def _look_at(
         elif turn is not None:
             first[n] = around_boxes(box_of(n)[None], turn)[0]
     if first:
-        keep_better(list(first), look(list(first), np.stack(list(first.values()))))
+        keep_better(list(first), look(list(first), np.stack(list(first.values())), mirrored))
     lost = [n for n in range(len(due)) if n not in best or best[n].agreement < BELIEVED]
     lost.sort(key=lambda n: -float(box_area(box_of(n))))
     worth = [n for n in lost if len(looks[due[n][0]].rows) >= looks[due[n][0]].search_again]
     unseen = [n for n in lost if n not in best and n not in worth[:MOST_LOST]]
     if unseen:
-        keep_better(unseen, look(unseen, around_boxes(np.stack([box_of(n) for n in unseen]))))
+        regions = around_boxes(np.stack([box_of(n) for n in unseen]))
+        keep_better(unseen, look(unseen, regions, mirrored))
     lost = worth[:MOST_LOST]
     if lost:
         again = np.repeat(lost, len(TURNS)).tolist()
         boxes = np.stack([box_of(n) for n in again])
-        keep_better(again, look(again, around_boxes(boxes, np.tile(TURNS, len(lost)))))
+        regions = around_boxes(boxes, np.tile(TURNS, len(lost)))
+        keep_better(again, look(again, regions, mirrored))
     # A box is a rough guide, the landmarks know better where to look.
     new = sorted({*lost, *(n for n in first if n not in followed)})
     if new:
-        keep_better(new, look(new, np.stack([best[n].seen.next_region[0] for n in new])))
+        keep_better(new, look(new, next_regions(new), mirrored))
     for n in lost:
         looks[due[n][0]].note_search(best[n].agreement >= BELIEVED)
     for n, (number, row) in enumerate(due):
         looks[number].add(row, best[n], bool(mirrored[n]))
     both = [n for n, last in enumerate(before) if last is None and best[n].agreement >= BELIEVED]
     if both:
-        mirrored = ~mirrored
-        for n, one in zip(
-            both, look(both, np.stack([best[n].seen.next_region[0] for n in both])), strict=True
-        ):
-            looks[due[n][0]].add(due[n][1], one, bool(mirrored[n]))
+        for n, one in zip(both, look(both, next_regions(both), ~mirrored), strict=True):
+            looks[due[n][0]].add(due[n][1], one, not mirrored[n])
 
 
 def _one_by_one(seen: Landmarks) -> Iterator[Landmarks]:

@@ -25,7 +25,7 @@ def scene():
 def cut(scene, people, frames):
     """The same with the first people alone, and with these frames of them."""
     rows = [np.flatnonzero(np.isin(one.frame, frames)) for one in scene.tracks[:people]]
-    pairs = zip(scene.tracks, scene.people, rows, strict=False)
+    pairs = zip(scene.tracks[:people], scene.people[:people], rows, strict=True)
     chosen = [(select_rows(a, row), select_rows(b, row)) for a, b, row in pairs]
     return replace(
         scene, tracks=[a for a, _ in chosen], people=[b for _, b in chosen], frames=frames
