@@ -17,9 +17,16 @@ import numpy as np
 import torch
 
 from staf_cli.checkpoints.registry import locate
-from staf_cli.core.records import COCO_KEYPOINTS, Bools, Float, Frame, LandmarkTrack, Track
+from staf_cli.core.records import (
+    COCO_KEYPOINTS,
+    LANDMARKS,
+    Bools,
+    Float,
+    Frame,
+    LandmarkTrack,
+    Track,
+)
 from staf_cli.landmarks.following import follow
-from staf_cli.landmarks.reading import LANDMARKS
 from staf_cli.landmarks.weights import load_landmarks
 from staf_cli.tracking.detection import find_people
 from staf_cli.tracking.detector import Detector, load_detector

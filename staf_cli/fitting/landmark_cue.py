@@ -12,7 +12,7 @@ import torch
 from scipy.ndimage import median_filter
 from torch import Tensor
 
-from staf_cli.core.records import Bools, Float, Ints, LandmarkTrack, Track
+from staf_cli.core.records import MIRRORED_LANDMARKS, Bools, Float, Ints, LandmarkTrack, Track
 from staf_cli.fitting.keypoints import LEAST_CONFIDENCE, least_cost_path
 from staf_cli.fitting.skeleton import Posed
 
@@ -55,10 +55,6 @@ _LARGEST_OFF = 4.0  # squared, in _OFF: one that is farther off costs no more
 _TURN = 0.5  # rad: a person who turns so far between two looks costs 1/2
 _LARGEST_TURN = 9.0  # squared, in _TURN
 _EXCHANGE_COST = 0.5  # of a look whose front is taken for the back
-_OTHER_SIDE = np.array(
-    [0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9]
-    + [landmark + (1 if landmark % 2 else -1) for landmark in range(11, _LANDMARKS)]
-)
 
 
 def _ends(which: int, count: int) -> Float:
@@ -178,7 +174,7 @@ def _unit(vectors: Float) -> Float:
 
 def _exchanged(kp2d: Float, metres: Float) -> tuple[Float, Float]:
     """The same person (L, 33, 3) with front and back exchanged: it looks alike in the image."""
-    return kp2d[:, _OTHER_SIDE], metres[:, _OTHER_SIDE] * (1, 1, -1)
+    return kp2d[:, MIRRORED_LANDMARKS], metres[:, MIRRORED_LANDMARKS] * (1, 1, -1)
 
 
 def _front_or_back(kp2d: Float, metres: Float, track: Track, at: Ints) -> Ints:

@@ -16,6 +16,7 @@ import numpy as np
 from staf_cli.core.geometry import box_area, box_iou
 from staf_cli.core.records import (
     COCO_KEYPOINTS,
+    LANDMARKS,
     MASK_PIXELS,
     Bools,
     Float,
@@ -30,7 +31,7 @@ from staf_cli.core.records import (
 )
 from staf_cli.core.regions import around_boxes
 from staf_cli.landmarks.network import PoseLandmarkNetwork
-from staf_cli.landmarks.reading import BODY, LANDMARKS, Landmarks, read
+from staf_cli.landmarks.reading import BODY, Landmarks, read
 
 # The fit of 12 synthetic clips is as good with 10 looks a second as with 30; with 5 it is worse.
 LOOKS_A_SECOND = 10

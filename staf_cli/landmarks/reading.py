@@ -5,57 +5,17 @@ Letters in shapes: N people, each with a frame and a region of their own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from re import sub
 
 import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d
 
 from staf_cli.core.devices import send
-from staf_cli.core.records import MASK_PIXELS, Bools, Float, Image
+from staf_cli.core.records import LANDMARKS, MASK_PIXELS, MIRRORED_LANDMARKS, Bools, Float, Image
 from staf_cli.core.regions import CROP_PIXELS, around_landmarks, cut, to_camera, to_frame
 from staf_cli.landmarks.network import POINTS, PoseLandmarkNetwork
 
-LANDMARKS = (  # left and right are the person's own
-    "nose",
-    "left_eye_inner",
-    "left_eye",
-    "left_eye_outer",
-    "right_eye_inner",
-    "right_eye",
-    "right_eye_outer",
-    "left_ear",
-    "right_ear",
-    "mouth_left",
-    "mouth_right",
-    "left_shoulder",
-    "right_shoulder",
-    "left_elbow",
-    "right_elbow",
-    "left_wrist",
-    "right_wrist",
-    "left_pinky",
-    "right_pinky",
-    "left_index",
-    "right_index",
-    "left_thumb",
-    "right_thumb",
-    "left_hip",
-    "right_hip",
-    "left_knee",
-    "right_knee",
-    "left_ankle",
-    "right_ankle",
-    "left_heel",
-    "right_heel",
-    "left_foot_index",
-    "right_foot_index",
-)
 BODY = len(LANDMARKS)  # the first of the network's points
-_SIDES = {"left": "right", "right": "left"}
-OTHER_SIDE = np.array(  # the landmark that each one becomes in a mirror
-    [LANDMARKS.index(sub("left|right", lambda m: _SIDES[m[0]], name)) for name in LANDMARKS]
-)
 BATCH = 8  # crops at a time
 
 
@@ -118,7 +78,7 @@ def _flip_some(pictures: Image, mirrored: Bools) -> Image:
 def _mirror_some(points: Float, mirrored: Bools) -> Float:
     """Tell some of the points (N, 39, 7), seen in a mirror, of the picture as it is."""
     told = points.copy()
-    told[mirrored, :BODY] = points[mirrored][:, OTHER_SIDE]
+    told[mirrored, :BODY] = points[mirrored][:, MIRRORED_LANDMARKS]
     told[mirrored, :, 0] = CROP_PIXELS - told[mirrored, :, 0]
     told[mirrored, :, 4] *= -1
     return told

@@ -180,7 +180,7 @@ def _rows(stream: TextIO) -> Iterator[tuple[int, dict[str, str]]]:
                 f"has {len(fields)} fields, the first line {len(names)} columns; save it "
                 "with semicolons between columns if numbers have decimal commas",
             )
-        yield line, dict(zip(names, fields, strict=False))  # short lines lack what is checked later
+        yield line, dict(zip(names, fields, strict=False))  # `_number` says what a short line lacks
 
 
 def _lines(stream: TextIO) -> Iterator[str]:

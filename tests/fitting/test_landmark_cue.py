@@ -7,12 +7,18 @@ import pytest
 import torch
 
 from staf_cli.body.posing import rotation_matrices
-from staf_cli.core.records import COCO_KEYPOINTS, LandmarkTrack, Person, select_rows
+from staf_cli.core.records import (
+    COCO_KEYPOINTS,
+    LANDMARKS,
+    MIRRORED_LANDMARKS,
+    LandmarkTrack,
+    Person,
+    select_rows,
+)
 from staf_cli.fitting import landmark_cue as cues
 from staf_cli.fitting import refine
 from staf_cli.fitting.landmark_cue import landmark_cue
 from staf_cli.fitting.skeleton import Posed, reduce_body
-from staf_cli.landmarks.reading import LANDMARKS
 from tests.support.simple_walk import FPS, Truth, detected, mean_pose, small_body, walk
 
 STEP = 3  # frames between looks
@@ -187,7 +193,7 @@ def test_landmarks_are_the_ones_that_their_names_say() -> None:
     names = LANDMARKS
     for keypoint, landmark in cues.POINTS[:17]:
         assert names[landmark] == COCO_KEYPOINTS[keypoint]
-    for name, other in zip(names, cues._OTHER_SIDE, strict=True):
+    for name, other in zip(names, MIRRORED_LANDMARKS, strict=True):
         mirrored = {"left": "right", "right": "left"}
         assert names[other] == "_".join(mirrored.get(word, word) for word in name.split("_"))
 

@@ -4,10 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from staf_cli.core.records import Frame, LandmarkTrack, Track
+from staf_cli.core.records import LANDMARKS, Frame, LandmarkTrack, Track
 from staf_cli.landmarks import following, reading
 from staf_cli.landmarks.following import follow
-from staf_cli.landmarks.reading import LANDMARKS
 from staf_cli.landmarks.weights import load_landmarks
 from tests.landmarks.pictures import drawn_person
 

@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from staf_cli.core.records import LANDMARKS
 from staf_cli.core.regions import around_boxes
-from staf_cli.landmarks.reading import LANDMARKS, read
+from staf_cli.landmarks.reading import read
 from staf_cli.landmarks.weights import load_landmarks
 from tests.landmarks.pictures import drawn_person
 
