@@ -39,13 +39,12 @@ class Output(Points):
     heat_maps: Tensor  # (N, 39, 64, 64) logits, that a point is at a cell
 
 
-class PoseLandmarkNetwork(nn.Module):
-    """BlazePose GHUM heavy; 13.7 million weights, 1.9 billion multiplications a crop."""
+class Trunk(nn.Module):
+    """The first encoder: five maps of a crop, each half the size of the one before."""
 
     def __init__(self) -> None:
         """Build the layers with random weights."""
         super().__init__()
-        # Encoder.
         self.stem = nn.Conv2d(3, 24, 3, 2, 1)  # (N, 24, 128, 128)
         self.stage128 = Separable(24, 24)
         self.stage64 = nn.Sequential(  # (N, 32, 64, 64)
@@ -68,6 +67,30 @@ class PoseLandmarkNetwork(nn.Module):
             *(Inverted(272, 1632, 272, 5) for _ in range(7)),
             Expanded(272, 1632),
         )
+
+    def encode(self, images: Tensor) -> Maps:
+        """Compute the encoder's maps.
+
+        Args:
+            images: (N, 3, 256, 256) RGB in [0, 1].
+
+        Returns:
+            (N, 24, 128, 128), (N, 32, 64, 64), (N, 56, 32, 32), (N, 160, 16, 16) and
+            (N, 1632, 8, 8).
+        """
+        at128 = self.stage128(relu6(self.stem(images), inplace=True))
+        at64 = self.stage64(at128)
+        at32 = self.stage32(at64)
+        at16 = self.stage16(at32)
+        return at128, at64, at32, at16, self.stage8(at16)
+
+
+class PoseLandmarkNetwork(Trunk):
+    """BlazePose GHUM heavy; 13.7 million weights, 1.9 billion multiplications a crop."""
+
+    def __init__(self) -> None:
+        """Build the layers with random weights."""
+        super().__init__()
         # Feature pyramid: the encoder's maps with 48 channels each, to be added.
         self.lateral8 = Lateral(1632, 48)
         self.lateral16 = Lateral(160, 48)
@@ -126,22 +149,6 @@ class PoseLandmarkNetwork(nn.Module):
         maps = self.encode(images)
         pyramid = self.pyramid(maps)
         return self.read_points(maps, pyramid), self.read_mask(maps, pyramid)
-
-    def encode(self, images: Tensor) -> Maps:
-        """Compute the encoder's maps.
-
-        Args:
-            images: (N, 3, 256, 256) RGB in [0, 1].
-
-        Returns:
-            (N, 24, 128, 128), (N, 32, 64, 64), (N, 56, 32, 32), (N, 160, 16, 16) and
-            (N, 1632, 8, 8).
-        """
-        at128 = self.stage128(relu6(self.stem(images), inplace=True))
-        at64 = self.stage64(at128)
-        at32 = self.stage32(at64)
-        at16 = self.stage16(at32)
-        return at128, at64, at32, at16, self.stage8(at16)
 
     def pyramid(self, maps: Maps) -> Tensor:
         """Join the encoder's maps, coarse to fine.

@@ -1,4 +1,4 @@
-"""The encoder that computes phi_0 (paper 3.2): a ResNet as in the paper, or a lighter one."""
+"""The encoder that computes phi_0 (paper 3.2): a ResNet as in the paper, or one that saw people."""
 
 from collections import OrderedDict
 
@@ -6,7 +6,7 @@ from torch import nn
 
 from staf_cli.core import torchvision_ops
 from staf_cli.core.errors import WeightsError
-from staf_cli.model import yolo
+from staf_cli.model import blazepose, yolo
 
 CHANNELS = {  # C_0
     "resnet18": 512,
@@ -15,10 +15,11 @@ CHANNELS = {  # C_0
     "resnet101": 2048,
     "resnet152": 2048,
     "yolo11n": yolo.CHANNELS,
+    "blazepose+yolo11n": blazepose.CHANNELS,
 }
 
 
-def build_encoder(name: str) -> nn.Sequential:
+def build_encoder(name: str) -> nn.Module:
     """Build an encoder with random weights.
 
     It maps normalised RGB (N, 3, 224, 224) to phi_0 (N, CHANNELS[name], 7, 7). A ResNet keeps
@@ -38,6 +39,8 @@ def build_encoder(name: str) -> nn.Sequential:
         raise WeightsError(f"encoder {name!r} is unknown; choose one of {', '.join(CHANNELS)}")
     if name == "yolo11n":
         return yolo.Yolo11()
+    if name == "blazepose+yolo11n":
+        return blazepose.BlazePoseYolo11()
     torchvision_ops.ensure()
     from torchvision.models import get_model
 
