@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from staf_cli.body.skinning import Body, BodyPoints
 from staf_cli.core import metrics
 from staf_cli.core.geometry import project_to_crop
-from staf_cli.model.staf import STAF
+from staf_cli.model.staf import STAF, separate_windows
 from staf_cli.model.temporal import TARGET, WINDOW
 from staf_cli.training.encoded_sets import EncodedSet, concatenate_labels, select_frames
 from staf_cli.training.losses import GroundTruth, ground_truth, labelled_points, theta_loss
@@ -89,7 +89,8 @@ class Stage2Task:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         torch.manual_seed(self.seed * 1_000_003 + step)  # dropout's
         phi_0, truth = self._draw(generator)
-        thetas = self.network.recover(self.network.frame_maps(phi_0))
+        maps = self.network.frame_maps(phi_0)
+        thetas = self.network.recover(maps, separate_windows(len(phi_0)))
         terms: dict[str, Tensor] = {}
         for theta in thetas:
             all_frames = len(theta.betas) == len(truth.betas)
@@ -155,7 +156,7 @@ def window_errors(
     for row in range(len(encoded)):
         phi_0 = torch.from_numpy(np.array(encoded.features[row])).to(device).float()
         maps = network.frame_maps(phi_0)
-        thetas = [network.recover(maps[some.flatten()])[-1] for some in torch.split(windows, batch)]
+        thetas = [network.recover(maps, some)[-1] for some in torch.split(windows, batch)]
         rotmats = torch.cat([theta.rotmats for theta in thetas])
         betas = torch.cat([theta.betas for theta in thetas])
         kp3d, _ = points(rotmats, betas)

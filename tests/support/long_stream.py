@@ -52,8 +52,8 @@ class UprightNetwork:
     def frame_maps(self, features):
         return FrameMaps(features, None, ())
 
-    def recover(self, maps):
-        windows = len(maps.deconv1) // 9
+    def recover(self, maps, rows):
+        windows = len(rows)
         pose = torch.tensor([1.0, 0, 0, 1, 0, 0]).repeat(windows, 24)
         pose[:, :6] = torch.tensor([1.0, 0, 0, -1, 0, 0])
         theta = Theta(
