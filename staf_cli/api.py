@@ -292,7 +292,7 @@ class Result:
         target = _path(folder)
         tracks, people = [one.track for one in self.people], [one.motion for one in self.people]
         body = self.people[0].body
-        scene = Scene(tracks, people, body, self.frames, options.root_motion)
+        scene = Scene(tracks, people, body, self.frames, options.root_motion, options.rig)
         return list(exports.write(target, name, scene))
 
 

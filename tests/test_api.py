@@ -378,6 +378,13 @@ def test_a_saved_result_is_loaded_and_exported(recovered, tmp_path):
     assert "root" in trimesh.load_scene(path).graph.nodes
     with pytest.raises(staf.UsageError, match="only glb has it"):
         recovered.export("csv", tmp_path / "elsewhere", rooted)
+    named = staf.ExportOptions(rig="mixamo")
+    path, _ = recovered.export("bvh", tmp_path / "elsewhere", named)
+    assert path.read_text().count("mixamorig:") == 24
+    with pytest.raises(staf.UsageError, match="only glb and bvh have it"):
+        recovered.export("csv", tmp_path / "elsewhere", named)
+    with pytest.raises(staf.UsageError, match="rig is 'maya': choose smpl, mixamo, unreal"):
+        staf.ExportOptions(rig="maya")
     with pytest.raises(staf.UsageError, match="options is dict: give ExportOptions"):
         recovered.export("glb", tmp_path, {"root_motion": True})
     with pytest.raises(staf.UsageError, match="unknown format 'fbx'"):

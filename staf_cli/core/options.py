@@ -20,6 +20,7 @@ from typing import Any, Literal
 from staf_cli.core.errors import UsageError
 
 Precision = Literal["auto", "full", "half"]  # see `core.devices.choose_dtype`
+Rig = Literal["smpl", "mixamo", "unreal"]  # see `export.rigs`
 SPEC = "option"  # the key of an OptionSpec in a field's metadata
 
 

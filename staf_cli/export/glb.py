@@ -9,7 +9,7 @@ support.
 import json
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from staf_cli.core.palette import person_colour
 from staf_cli.core.records import Float, Person
 from staf_cli.core.version import __version__
 from staf_cli.export.motion import mean_betas, rest_pose
+from staf_cli.export.rigs import bone_names
 from staf_cli.export.scene import Scene
 from staf_cli.export.seams import Corners, split_at_seams
 from staf_cli.export.skeleton import Skeleton, floor_under, skeleton_of, with_root
@@ -122,7 +123,7 @@ def _document(scene: Scene) -> tuple[Json, bytes]:
     }
     for person in scene.people:
         vertices, joints = rest_pose(scene.body, mean_betas(person))
-        skeleton = skeleton_of(person, joints)
+        skeleton = replace(skeleton_of(person, joints), names=bone_names(scene.rig))
         if scene.root_motion:
             sole = float(vertices[:, 1].min())
             skeleton = with_root(skeleton, sole, floor_under(person, joints, sole))

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 from staf_cli import report, video
 from staf_cli.body.skinning import Body
@@ -18,6 +19,7 @@ from staf_cli.core import files
 from staf_cli.core.errors import TracksError
 from staf_cli.core.interrupts import cleanup
 from staf_cli.core.numbered import pack
+from staf_cli.core.options import Rig
 from staf_cli.core.progress import Watch
 from staf_cli.core.records import Clip, Track
 from staf_cli.core.version import __version__
@@ -42,7 +44,9 @@ from staf_cli.result.run_record import (
     VideoRecord,
 )
 
-EXPORT_CHOICES = (ExportOptions(), ExportOptions(root_motion=True))
+EXPORT_CHOICES = tuple(
+    ExportOptions(root_motion, rig) for root_motion in (False, True) for rig in get_args(Rig)
+)
 LIBRARIES = ("torch", "numpy", "opencv-python", "av", "ultralytics")  # named in run.json
 
 
@@ -449,7 +453,7 @@ def export(
     if not missing:
         return
     people = result_folder.load_people(log.folder, tracks)
-    scene = Scene(tracks, people, body, log.frames, options.root_motion)
+    scene = Scene(tracks, people, body, log.frames, options.root_motion, options.rig)
     log.begin()
     for name in missing:
         start = time.perf_counter()
@@ -465,8 +469,9 @@ def export(
 
 def _export_key(name: str, options: ExportOptions, people_key: str) -> str:
     """Hash everything that the pass `name`, an export, depends on."""
-    chosen = [asdict(options)] if name == f"{journal.EXPORT}glb" else []
-    return key_of(name, __version__, people_key, *chosen)
+    chosen = {"glb": [asdict(options)], "bvh": [options.rig]}
+    own = chosen.get(name.removeprefix(journal.EXPORT), [])
+    return key_of(name, __version__, people_key, *own)
 
 
 def write_report(

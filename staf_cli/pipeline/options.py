@@ -5,10 +5,10 @@ This module imports no heavy library: `staf --help` is made from it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from staf_cli.core.errors import UsageError
-from staf_cli.core.options import Range, check_options, option
+from staf_cli.core.options import Range, Rig, check_options, option
 from staf_cli.core.span import WHOLE, Span
 from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.tracking.options import Tracker, TrackOptions
@@ -17,7 +17,19 @@ if TYPE_CHECKING:
     from staf_cli.rendering import SideView, Style
 
 # The names in `export.FORMATS`, which is not imported for the sake of a quick `--help`.
-EXPORT_FORMATS = ("amass", "bvh", "csv", "glb", "obj", "openpose", "ply")
+EXPORT_FORMATS = (
+    "amass",
+    "angles",
+    "bvh",
+    "c3d",
+    "csv",
+    "glb",
+    "mot",
+    "obj",
+    "openpose",
+    "ply",
+    "trc",
+)
 
 
 @dataclass(frozen=True)
@@ -69,11 +81,20 @@ class Look:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How exports are written."""
+    """How exports are written.
+
+    Raises:
+        UsageError: there is no such rig.
+    """
 
     root_motion: bool = option(
         False, "glb: place and heading in a bone `root` above the pelvis, as games want."
     )
+    rig: Rig = option("smpl", "glb and bvh: whose names the bones have.", show_default=True)
+
+    def __post_init__(self) -> None:
+        if self.rig not in get_args(Rig):
+            raise UsageError(f"rig is {self.rig!r:.60}: choose {', '.join(get_args(Rig))}")
 
 
 @dataclass(frozen=True)
@@ -82,7 +103,7 @@ class Options:
 
     Raises:
         UsageError: a value is out of range, names an unknown export format, or asks for root
-            motion without glb.
+            motion without glb or for a rig without glb or bvh.
     """
 
     span: Span = WHOLE  # the part of the clip
@@ -193,10 +214,13 @@ def check_exports(formats: Sequence[str], options: ExportOptions) -> None:
         options: how they are written.
 
     Raises:
-        UsageError: one is unknown, or root motion is asked for without glb.
+        UsageError: one is unknown, or an option is for none of the formats.
     """
-    for name in [formats] if isinstance(formats, str) else formats:
+    named = [formats] if isinstance(formats, str) else formats
+    for name in named:
         if name not in EXPORT_FORMATS:
             raise UsageError(f"unknown format {name!r}; choose from {', '.join(EXPORT_FORMATS)}")
-    if options.root_motion and "glb" not in formats:
+    if options.root_motion and "glb" not in named:
         raise UsageError("root-motion: only glb has it; export glb as well, or leave it out")
+    if options.rig != "smpl" and not {"glb", "bvh"} & set(named):
+        raise UsageError("rig: only glb and bvh have it; export one as well, or leave it out")

@@ -213,6 +213,8 @@ def test_a_damaged_video_is_finished_with_code_3(staf, walking, detector, tmp_pa
         (["--alpha", "2"], "alpha"),
         (["--export", "fbx"], "fbx"),
         (["--export", "obj", "--root-motion"], "only glb has it"),
+        (["--export", "obj,trc", "--rig", "mixamo"], "only glb and bvh have it"),
+        (["--export", "bvh", "--rig", "maya"], "rig"),
         (["--batch", "0"], "batch"),
         (["--focal", "-1"], "focal"),
         (["--focal", "inf"], "focal"),

@@ -124,6 +124,18 @@ def test_a_glb_is_written_again_for_root_motion_and_stays_as_it_is(again):
     assert path.read_bytes() == plain
 
 
+def test_exports_with_bones_are_written_again_for_a_rig(again):
+    """Others, and a bvh whose rig stays, are as they were."""
+    again(export=("glb", "bvh", "csv"))
+    unreal = {"export": ("glb", "bvh", "csv"), "exporting": ExportOptions(rig="unreal")}
+    summary, passes = again(**unreal)
+    assert passes == ["export glb", "export bvh"]
+    assert b'"thigh_l"' in (summary.folder / "people.glb").read_bytes()
+    assert again()[1] == []
+    rooted = {**unreal, "exporting": ExportOptions(root_motion=True, rig="unreal")}
+    assert again(**rooted)[1] == ["export glb"]
+
+
 def test_what_was_lost_or_damaged_is_made_again(again):
     summary, _ = again()
     before = content(summary.folder)
