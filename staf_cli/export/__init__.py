@@ -32,7 +32,9 @@ from types import MappingProxyType
 from staf_cli.export import amass, bvh, glb, joints_csv, obj, openpose, ply
 from staf_cli.export.scene import Scene
 
-__all__ = ["FORMATS", "Format", "Scene"]
+__all__ = ["FORMATS", "WORLD_FORMATS", "Format", "Scene"]
+
+WORLD_FORMATS = ("amass", "bvh", "csv", "glb")  # those that can be written in the world
 
 
 @dataclass(frozen=True)
