@@ -202,8 +202,10 @@ def check_exports(formats: Sequence[str], options: ExportOptions) -> None:
         options: how they are written.
 
     Raises:
-        UsageError: one is unknown, or root motion is asked for without glb.
+        UsageError: one is unknown, root motion is asked for without glb, or the space is unknown.
     """
+    if options.space not in ("world", "camera"):
+        raise UsageError(f"unknown space {options.space!r:.60}; choose world or camera")
     for name in [formats] if isinstance(formats, str) else formats:
         if name not in EXPORT_FORMATS:
             raise UsageError(f"unknown format {name!r}; choose from {', '.join(EXPORT_FORMATS)}")
