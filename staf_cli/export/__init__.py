@@ -32,7 +32,10 @@ from types import MappingProxyType
 from staf_cli.export import amass, angles, bvh, c3d, glb, joints_csv, mot, obj, openpose, ply, trc
 from staf_cli.export.scene import Scene
 
-__all__ = ["FORMATS", "Format", "Scene"]
+__all__ = ["FORMATS", "WORLD_FORMATS", "Format", "Scene"]
+
+# Those that are written in the world, if asked to.
+WORLD_FORMATS = ("amass", "angles", "bvh", "c3d", "csv", "glb", "mot", "trc")
 
 
 @dataclass(frozen=True)

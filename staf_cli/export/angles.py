@@ -30,7 +30,7 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
     path = folder / FILES
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        for number, person in enumerate(scene.people):
+        for number, person in enumerate(scene.placed().people):
             angles = clinical_angles(motion_of(person, Y_UP))
             if number == 0:
                 writer.writerow(["person", "frame", "time", *angles])

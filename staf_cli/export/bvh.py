@@ -34,8 +34,8 @@ def names(scene: Scene) -> list[str]:
 def write(folder: Path, scene: Scene) -> Iterator[Path]:
     """Write the skeleton and the motion of all people.
 
-    Centimetres, y up, the video camera at the origin; degrees, R = Rz Rx Ry. A file begins with
-    the person's first frame and has a constant frame rate (`resample`).
+    Centimetres, y up, the origin on the ground or at the video camera; degrees, R = Rz Rx Ry. A
+    file begins with the person's first frame and has a constant frame rate (`resample`).
 
     Args:
         folder: The result folder.
@@ -44,7 +44,7 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
     Yields:
         Each file's path, once the file is complete.
     """
-    for person, name in zip(scene.people, names(scene), strict=True):
+    for person, name in zip(scene.placed().people, names(scene), strict=True):
         path = folder / name
         _, joints = rest_pose(scene.body, mean_betas(person))
         motion = resample(motion_of(person, Y_UP), person.fps)

@@ -31,7 +31,7 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
     Yields:
         Each file's path, once the file is complete.
     """
-    for person, name in zip(scene.people, names(scene), strict=True):
+    for person, name in zip(scene.placed().people, names(scene), strict=True):
         path = folder / name
         markers = markers_of(person, scene.body)
         points = np.zeros((*markers.places.shape[:2], 4), "<f4")  # x, y, z; residual 0: as made

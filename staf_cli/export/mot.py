@@ -46,7 +46,7 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
     Yields:
         Each file's path, once the file is complete.
     """
-    for person, name in zip(scene.people, names(scene), strict=True):
+    for person, name in zip(scene.placed().people, names(scene), strict=True):
         path = folder / name
         motion = resample(motion_of(person, Y_UP), person.fps)
         columns = {"time": motion.time, **coordinates(motion)}

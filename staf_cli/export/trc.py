@@ -27,7 +27,7 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
     Yields:
         Each file's path, once the file is complete.
     """
-    for person, name in zip(scene.people, names(scene), strict=True):
+    for person, name in zip(scene.placed().people, names(scene), strict=True):
         path = folder / name
         markers = markers_of(person, scene.body)
         frames = len(markers.time)

@@ -39,7 +39,8 @@ def finished(walking, detector, tmp_path_factory):
 
     summary = clip_pipeline.run_clip(walking, output / "walk", options, tools, watch)
     assert notes == []
-    assert [what for what, _ in seen] == ["track", "landmarks", "recover", "refine", "show"]
+    passes = ["track", "landmarks", "recover", "refine", "world", "show"]
+    assert [what for what, _ in seen] == passes
     return summary
 
 
