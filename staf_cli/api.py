@@ -564,7 +564,9 @@ def recover(
     recovered = recover_people(
         passing, tracks, seen, clip, source.damage, tools, decided, spool, watch
     )
-    together = zip(spool.people(), tracks, strict=True)
+    still = still_camera(np.arange(count))
+    placed = place_in_world(spool.people(), tools.body, still, WorldOptions())
+    together = zip(placed, tracks, strict=True)
     people = tuple(Human(person, track, tools.body) for person, track in together)
     detector = DetectorRecord("none, boxes were given", "")
     record = describe_run(source, tracks, Options(recovery=options), tools, detector)
