@@ -298,7 +298,7 @@ class Result:
         body = self.people[0].body
         if options.space == "world" and any(one.world_poses is None for one in people):
             camera = still_camera(np.array(self.frames))
-            people = place_in_world(people, body, camera, WorldOptions())
+            people = place_in_world(people, [None] * len(people), body, camera, WorldOptions())
         scene = Scene(tracks, people, body, self.frames, options.root_motion, options.space)
         return list(exports.write(target, name, scene))
 
@@ -565,7 +565,8 @@ def recover(
         passing, tracks, seen, clip, source.damage, tools, decided, spool, watch
     )
     still = still_camera(np.arange(count))
-    placed = place_in_world(spool.people(), tools.body, still, WorldOptions())
+    looks = seen or [None] * len(tracks)
+    placed = place_in_world(spool.people(), looks, tools.body, still, WorldOptions())
     together = zip(placed, tracks, strict=True)
     people = tuple(Human(person, track, tools.body) for person, track in together)
     detector = DetectorRecord("none, boxes were given", "")

@@ -19,22 +19,22 @@ SHARE = 0.3  # of a frame's log-odds that is new: neighbours err alike
 SECONDS = 0.4  # for which a state lasts
 
 
-def contact_probability(feet: Feet, height: Float, seen_speed: Float | None) -> Float:
+def contact_probability(feet: Feet, height: Float, seen: Float | None) -> Float:
     """Estimate when heels and toes are on the ground.
 
     Args:
         feet: F frames.
         height: (F, 4) m, over the ground.
-        seen_speed: (F, 4) m/s, of the same points as the landmark network saw them, NaN where it
+        seen: (F, 4) m/s, of the same points as the landmark network saw them, NaN where it
             did not; None: it did not look.
 
     Returns:
         (F, 4) in [0, 1].
     """
     speed = _log_odds_of_speed(np.linalg.norm(sole_velocity(feet), axis=-1))
-    if seen_speed is not None:
-        seen = _log_odds_of_speed(np.nan_to_num(seen_speed))
-        speed = np.where(np.isfinite(seen_speed), (speed + seen) / 2, speed)
+    if seen is not None:
+        other = _log_odds_of_speed(np.nan_to_num(seen))
+        speed = np.where(np.isfinite(seen), (speed + other) / 2, speed)
     odds = SHARE * (_log_odds_of_height(height) + speed)
     found = np.zeros_like(odds)
     for run in feet.runs:

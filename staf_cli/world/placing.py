@@ -13,7 +13,14 @@ from staf_cli.body.posing import CHUNK, rotation_matrices
 from staf_cli.body.skinning import Body, BodyPoints
 from staf_cli.core.camera_motion import CameraMotion
 from staf_cli.core.geometry import matrix_to_axis_angle
-from staf_cli.core.records import STRETCH_FRAMES, Float, Person, join_rows, select_rows
+from staf_cli.core.records import (
+    STRETCH_FRAMES,
+    Float,
+    LandmarkTrack,
+    Person,
+    join_rows,
+    select_rows,
+)
 from staf_cli.fitting.smoothing import with_surroundings
 from staf_cli.world.axes import ShotAxes, camera_to_world, in_world, shot_axes
 from staf_cli.world.contacts import contact_probability
@@ -21,6 +28,7 @@ from staf_cli.world.feet import Feet, feet_of, join_feet
 from staf_cli.world.ground import Ground, find_ground
 from staf_cli.world.legs import LEGS, Leg, reach
 from staf_cli.world.options import WorldOptions
+from staf_cli.world.seen_feet import seen_speed
 from staf_cli.world.soles import sole_points, soles_of
 from staf_cli.world.standing import CONTACT, Stand, plan_stand
 
@@ -36,12 +44,17 @@ REACH = 2.0  # s, on either side of a stretch, that is looked at for it
 
 
 def place_in_world(
-    people: Sequence[Person], body: Body, camera: CameraMotion, options: WorldOptions
+    people: Sequence[Person],
+    seen: Sequence[LandmarkTrack | None],
+    body: Body,
+    camera: CameraMotion,
+    options: WorldOptions,
 ) -> list[Person]:
     """Place people in the world.
 
     Args:
         people: all of a clip, in the camera frame.
+        seen: what the landmark network saw of each; None: it did not look.
         body: theirs.
         camera: its motion over the clip.
         options: what the user knows and wants.
@@ -52,8 +65,8 @@ def place_in_world(
     surveyed = [survey([person], len(person.frame), body, camera) for person in people]
     axes = find_axes(surveyed, options)
     return [
-        join_rows(list(place_stretches(in_stretches(person), body, camera, axes, options)))
-        for person in people
+        join_rows(list(place_stretches(in_stretches(person), own, body, camera, axes, options)))
+        for person, own in zip(people, seen, strict=True)
     ]
 
 
@@ -110,6 +123,7 @@ def _settled(feet: Feet, ground: Ground) -> float:
 
 def place_stretches(
     stretches: Iterable[Person],
+    seen: LandmarkTrack | None,
     body: Body,
     camera: CameraMotion,
     axes: Mapping[int, ShotAxes],
@@ -119,6 +133,7 @@ def place_stretches(
 
     Args:
         stretches: of the person, in order.
+        seen: what the landmark network saw of all of them; None: it did not look.
         body: theirs.
         camera: its motion over the clip.
         axes: by shot.
@@ -129,11 +144,12 @@ def place_stretches(
     """
     soles = soles_of(body)
     for window, rows in with_surroundings(stretches, REACH):
-        yield select_rows(_placed(window, body, soles, camera, axes, options), rows)
+        yield select_rows(_placed(window, seen, body, soles, camera, axes, options), rows)
 
 
 def _placed(
     person: Person,
+    seen: LandmarkTrack | None,
     body: Body,
     soles: BodyPoints,
     camera: CameraMotion,
@@ -147,7 +163,8 @@ def _placed(
     placed = in_world(person, to_world, sigma)
     assert placed.world_poses is not None and placed.world_trans is not None
     points = sole_points(placed.world_poses, person.betas, placed.world_trans, soles)
-    contacts = contact_probability(feet, points[..., 1], None)
+    speed = None if seen is None else seen_speed(seen, person, camera)
+    contacts = contact_probability(feet, points[..., 1], speed)
     placed = replace(placed, world_contacts=contacts.astype(np.float32))
     if not options.lock_feet:
         return placed
