@@ -565,7 +565,7 @@ def recover(
         passing, tracks, seen, clip, source.damage, tools, decided, spool, watch
     )
     still = still_camera(np.arange(count))
-    looks = seen or [None] * len(tracks)
+    looks: Sequence[LandmarkTrack | None] = seen or [None] * len(tracks)
     placed = place_in_world(spool.people(), looks, tools.body, still, WorldOptions())
     together = zip(placed, tracks, strict=True)
     people = tuple(Human(person, track, tools.body) for person, track in together)
