@@ -21,6 +21,7 @@ CONTACT = 0.5  # probability from which a point is held where it stands
 ACROSS_SIGMA, ALONG_SIGMA = 0.01, 0.3  # m in a frame, across the line of sight and along it
 ACCELERATION_SIGMA = 2.0  # m/s^2
 SLIDE_SIGMA = 0.02  # m, of a point from where it stands, at a probability of 1
+HOVER = 0.01  # m, over the ground, at which a point may stand: shoes, and the body's own soles
 HELD = 1e3  # times as stiff as what fades: a held point is where it shall be
 FADE = 0.15  # s, in which a foot's own correction fades between contacts
 
@@ -153,7 +154,8 @@ def _own(soles: Float, contacts: Float, time: Float, found: list[_Contact]) -> F
     weight = np.zeros(soles.shape[:2])
     for one in found:
         points, own = soles[one.rows, one.point], contacts[one.rows, one.point]
-        place = (points * own[:, None]).sum(0) / own.sum() * [1, 0, 1]
+        place = (points * own[:, None]).sum(0) / own.sum()
+        place[1] = np.clip(place[1], 0, HOVER)
         wanted[one.rows, one.point] = place - points
         weight[one.rows, one.point] = 1
     return np.stack([_faded(wanted[:, point], weight[:, point], time) for point in range(4)], 1)
