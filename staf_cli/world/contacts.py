@@ -16,6 +16,7 @@ SPEED_SIGMA, LIFTED_SPEED = 0.15, 1.2  # m/s along each axis, of a point that st
 RESTING = 0.2  # share of the time in which a lifted point is as slow as one that stands
 MOST = 6.0  # log-odds of one cue in one frame
 SHARE = 0.3  # of a frame's log-odds that is new: neighbours err alike
+SURE = 1e-9  # probability that nothing gets nearer to 0 or 1 than
 SECONDS = 0.4  # for which a state lasts
 
 
@@ -73,6 +74,6 @@ def _smoothed(odds: Float, time: Float) -> Float:
 def _passed(odds: Float, change: Float) -> Float:
     """Log-odds a frame later, or earlier, where the state changes with a probability."""
     probability = 1 / (1 + np.exp(-odds))
-    mixed = probability * (1 - change) + (1 - probability) * change
+    mixed = np.clip(probability * (1 - change) + (1 - probability) * change, SURE, 1 - SURE)
     later: Float = np.log(mixed) - np.log1p(-mixed)
     return later

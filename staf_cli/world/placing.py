@@ -30,7 +30,7 @@ from staf_cli.world.legs import LEGS, Leg, reach
 from staf_cli.world.options import WorldOptions
 from staf_cli.world.seen_feet import seen_speed
 from staf_cli.world.soles import sole_points, soles_of
-from staf_cli.world.standing import CONTACT, Stand, plan_stand
+from staf_cli.world.standing import CONTACT, SHORTEST_STEP, Stand, plan_stand
 
 # Rounds of turning legs: a pelvis that is too high for them comes down, and what sinks is held at
 # the ground in the next one.
@@ -39,6 +39,7 @@ LEAST_DROP = 0.004  # m, above its ground where a foot may be
 DROP_SECONDS = 0.1  # before and after a stretched leg, in which the pelvis comes down
 SUNK = 0.003  # m
 SETTLING = 3  # times that contacts and the height over the ground are found from each other
+MOST_PEOPLE = 20  # of a shot, those in the most frames: from these gravity and ground are found
 SURVEYED = 20_000  # frames of a person that ground and gravity are found from, at most
 REACH = 2.0  # s, on either side of a stretch, that is looked at for it
 
@@ -105,7 +106,8 @@ def find_axes(feet: Sequence[Feet], options: WorldOptions) -> dict[int, ShotAxes
     axes = {}
     for shot in sorted({number for one in feet for number in np.unique(one.shot).tolist()}):
         here = [one.in_shot(shot) for one in feet if (one.shot == shot).any()]
-        ground = find_ground(here, options)
+        longest = sorted(here, key=lambda one: -len(one.frame))[:MOST_PEOPLE]
+        ground = find_ground(longest, options)
         heights = {one.id: _settled(one, ground) for one in here}
         axes[shot] = shot_axes(replace(ground, heights=heights), here)
     return axes
@@ -113,7 +115,7 @@ def find_axes(feet: Sequence[Feet], options: WorldOptions) -> dict[int, ShotAxes
 
 def _settled(feet: Feet, ground: Ground) -> float:
     """The height of a person's camera at which what is in contact is on the ground, mostly."""
-    height, over = ground.heights[feet.id], feet.soles @ ground.up
+    height, over = ground.heights.get(feet.id, ground.height), feet.soles @ ground.up
     for _ in range(SETTLING):
         standing = over[contact_probability(feet, over + height, None) > CONTACT]
         if len(standing):
@@ -219,7 +221,8 @@ def _drop(
     drop = np.zeros_like(short)
     for run in runs:
         if len(short[run]) > 1:
-            frames = DROP_SECONDS / float(np.median(np.diff(time[run])))
+            step = max(float(np.median(np.diff(time[run]))), SHORTEST_STEP)
+            frames = DROP_SECONDS / step
             widest = maximum_filter1d(short[run], 2 * round(frames) + 1, mode="nearest")
             drop[run] = gaussian_filter1d(widest, frames / 2, mode="nearest")
     return drop

@@ -8,7 +8,6 @@ stand, and between contacts what moved them fades. Everything looks ahead as far
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import solveh_banded
 from scipy.sparse import coo_array, csc_array
 from scipy.sparse.linalg import spsolve
@@ -25,7 +24,7 @@ HOVER = 0.01  # m, over the ground, at which a point may stand: shoes, and the b
 HELD = 1e3  # times as stiff as what fades: a held point is where it shall be
 FADE = 0.15  # s, in which a foot's own correction fades between contacts
 
-Rows = NDArray[np.int64]
+SHORTEST_STEP = 1e-3  # s, from one frame to the next; damaged files may have less
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,8 @@ def _smooth(time: Float) -> csc_array:
     size = (3 * max(frames - 2, 0), 3 * frames)
     if frames < 3:
         return csc_array(size)
-    into, out_of = np.diff(time)[:-1], np.diff(time)[1:]
+    step = np.maximum(np.diff(time), SHORTEST_STEP)
+    into, out_of = step[:-1], step[1:]
     mean = (into + out_of) / 2
     parts = np.stack([1 / (into * mean), -1 / mean * (1 / into + 1 / out_of), 1 / (out_of * mean)])
     axis = np.arange(3)
@@ -166,7 +166,7 @@ def _faded(wanted: Float, held: Float, time: Float) -> Float:
     frames = len(time)
     if frames < 3:
         return wanted * held[:, None]
-    step = float(np.median(np.diff(time)))
+    step = max(float(np.median(np.diff(time))), SHORTEST_STEP)
     stiff = (FADE / step) ** 4
     differences = np.array([1.0, -2, 1])
     band = np.zeros((3, frames))  # upper form of a symmetric matrix with five diagonals

@@ -13,6 +13,7 @@ from staf_cli.core.errors import UsageError
 from staf_cli.core.records import LandmarkTrack, select_rows
 from staf_cli.fitting.joint_limits import joint_limits
 from staf_cli.report.measures import motion
+from staf_cli.world import placing
 from staf_cli.world.options import WorldOptions
 from staf_cli.world.placing import place_in_world
 from staf_cli.world.seen_feet import seen_speed
@@ -104,6 +105,25 @@ def test_people_share_the_ground_and_a_wrong_size_is_raised_or_lowered_to_it():
         assert abs(np.median(soles(person)[..., 1][np.repeat(made.stands, 2, 1)])) < 0.03
     assert off_vertical(found[0], axes) < 2
     assert np.array_equal(found[0].world_camera[0, :, :3], found[2].world_camera[0, :, :3])
+
+
+def test_of_a_crowd_some_show_the_ground_and_all_stand_on_it(monkeypatch):
+    monkeypatch.setattr(placing, "MOST_PEOPLE", 1)
+    axes, place = looking(12, 0, 1.8)
+    walks = [walk(4.0, TOWARDS, (0, -9)), walk(2.0, ALONG, (-1, -6))]
+    found = placed([filmed(one, axes, place, n + 1) for n, one in enumerate(walks)])
+    assert off_vertical(found[1], axes) < 2
+    for person, made in zip(found, walks, strict=True):
+        assert abs(np.median(soles(person)[..., 1][np.repeat(made.stands, 2, 1)])) < 0.03
+
+
+def test_frames_at_the_same_time_break_nothing():
+    axes, place = looking(5, 0, 1.5)
+    person = filmed(walk(2.0, ALONG, (-1, -6)), axes, place)
+    (moved,) = placed([replace(person, time=np.repeat(person.time[::2], 2))], WorldOptions())
+    assert np.isfinite(moved.world_joints3d).all()
+    (frozen,) = placed([replace(person, time=0 * person.time)], WorldOptions())
+    assert np.isfinite(frozen.world_joints3d).all()
 
 
 def test_what_the_user_knows_holds():
