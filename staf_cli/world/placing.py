@@ -40,7 +40,7 @@ DROP_SECONDS = 0.1  # before and after a stretched leg, in which the pelvis come
 SUNK = 0.003  # m
 SETTLING = 3  # times that contacts and the height over the ground are found from each other
 MOST_PEOPLE = 20  # of a shot, those in the most frames: from these gravity and ground are found
-SURVEYED = 20_000  # frames of a person that ground and gravity are found from, at most
+SURVEYED = 10_000  # frames of a person that ground and gravity are found from, at most
 REACH = 2.0  # s, on either side of a stretch, that is looked at for it
 
 
