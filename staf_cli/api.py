@@ -298,7 +298,7 @@ class Result:
         body = self.people[0].body
         if options.space == "world" and any(one.world_poses is None for one in people):
             camera = still_camera(np.array(self.frames))
-            people = place_in_world(people, body, camera, WorldOptions())
+            people = place_in_world(people, [None] * len(people), body, camera, WorldOptions())
         scene = Scene(
             tracks, people, body, self.frames, options.root_motion, options.rig, options.space
         )
@@ -566,7 +566,10 @@ def recover(
     recovered = recover_people(
         passing, tracks, seen, clip, source.damage, tools, decided, spool, watch
     )
-    together = zip(spool.people(), tracks, strict=True)
+    still = still_camera(np.arange(count))
+    looks: Sequence[LandmarkTrack | None] = seen or [None] * len(tracks)
+    placed = place_in_world(spool.people(), looks, tools.body, still, WorldOptions())
+    together = zip(placed, tracks, strict=True)
     people = tuple(Human(person, track, tools.body) for person, track in together)
     detector = DetectorRecord("none, boxes were given", "")
     record = describe_run(source, tracks, Options(recovery=options), tools, detector)

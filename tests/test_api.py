@@ -39,8 +39,8 @@ NAMES = [
     "BodyError", "Boxes", "DatasetError", "ExportOptions", "Frame", "Human", "Look", "MissingTool",
     "NobodyFound", "Options", "OutOfMemory", "OutputError", "Person", "Recovery",
     "RecoveryOptions", "Result", "Span", "StafError", "Tools", "Track", "TrackOptions",
-    "TracksError", "UsageError", "VideoError", "Watch", "WeightsError", "__version__", "load",
-    "prepare", "prepare_recovery", "read_frames", "recover", "run",
+    "TracksError", "UsageError", "VideoError", "Watch", "WeightsError", "WorldOptions",
+    "__version__", "load", "prepare", "prepare_recovery", "read_frames", "recover", "run",
 ]  # fmt: skip
 
 

@@ -483,7 +483,7 @@ def export(
     people = result_folder.load_people(log.folder, tracks)
     if options.space == "world" and any(one.world_poses is None for one in people):
         camera = passes.camera_of(log.folder, log.frames)
-        people = place_in_world(people, body, camera, WorldOptions())
+        people = place_in_world(people, [None] * len(people), body, camera, WorldOptions())
     scene = Scene(tracks, people, body, log.frames, options.root_motion, options.rig, options.space)
     log.begin()
     for name in missing:

@@ -45,7 +45,7 @@ from staf_cli.rendering import (
     overlay,
     side_view,
 )
-from staf_cli.result import camera_npz, person_npz
+from staf_cli.result import camera_npz, landmarks_npz, person_npz
 from staf_cli.result import folder as result_folder
 from staf_cli.tracking.detection import detect
 from staf_cli.tracking.linking import build_tracks
@@ -214,7 +214,7 @@ def place_people(
         Each person in temporary files, and the path of their own.
 
     Raises:
-        TracksError: a person's file, or that of the camera, is damaged.
+        TracksError: a person's file, that of their landmarks, or that of the camera is damaged.
     """
     camera = camera_of(folder, frames)
     paths = [person_npz.path_of(folder, track.id) for track in tracks]
@@ -223,10 +223,12 @@ def place_people(
         for track, path in zip(tracks, paths, strict=True)
     ]
     axes = find_axes(surveyed, options)
-    for path in paths:
+    for track, path in zip(tracks, paths, strict=True):
+        looks = landmarks_npz.path_of(folder, track.id)
+        seen = landmarks_npz.load(looks) if looks.exists() else None
         spool = DiskSpool(1, folder)
         stretches = person_npz.stretches(path, STRETCH_FRAMES)
-        for stretch in place_stretches(stretches, body, camera, axes, options):
+        for stretch in place_stretches(stretches, seen, body, camera, axes, options):
             spool.add(0, stretch)
         yield spool, path
 

@@ -16,25 +16,26 @@ SPEED_SIGMA, LIFTED_SPEED = 0.15, 1.2  # m/s along each axis, of a point that st
 RESTING = 0.2  # share of the time in which a lifted point is as slow as one that stands
 MOST = 6.0  # log-odds of one cue in one frame
 SHARE = 0.3  # of a frame's log-odds that is new: neighbours err alike
+SURE = 1e-9  # probability that nothing gets nearer to 0 or 1 than
 SECONDS = 0.4  # for which a state lasts
 
 
-def contact_probability(feet: Feet, height: Float, seen_speed: Float | None) -> Float:
+def contact_probability(feet: Feet, height: Float, seen: Float | None) -> Float:
     """Estimate when heels and toes are on the ground.
 
     Args:
         feet: F frames.
         height: (F, 4) m, over the ground.
-        seen_speed: (F, 4) m/s, of the same points as the landmark network saw them, NaN where it
+        seen: (F, 4) m/s, of the same points as the landmark network saw them, NaN where it
             did not; None: it did not look.
 
     Returns:
         (F, 4) in [0, 1].
     """
     speed = _log_odds_of_speed(np.linalg.norm(sole_velocity(feet), axis=-1))
-    if seen_speed is not None:
-        seen = _log_odds_of_speed(np.nan_to_num(seen_speed))
-        speed = np.where(np.isfinite(seen_speed), (speed + seen) / 2, speed)
+    if seen is not None:
+        other = _log_odds_of_speed(np.nan_to_num(seen))
+        speed = np.where(np.isfinite(seen), (speed + other) / 2, speed)
     odds = SHARE * (_log_odds_of_height(height) + speed)
     found = np.zeros_like(odds)
     for run in feet.runs:
@@ -73,6 +74,6 @@ def _smoothed(odds: Float, time: Float) -> Float:
 def _passed(odds: Float, change: Float) -> Float:
     """Log-odds a frame later, or earlier, where the state changes with a probability."""
     probability = 1 / (1 + np.exp(-odds))
-    mixed = probability * (1 - change) + (1 - probability) * change
+    mixed = np.clip(probability * (1 - change) + (1 - probability) * change, SURE, 1 - SURE)
     later: Float = np.log(mixed) - np.log1p(-mixed)
     return later

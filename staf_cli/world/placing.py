@@ -13,7 +13,14 @@ from staf_cli.body.posing import CHUNK, rotation_matrices
 from staf_cli.body.skinning import Body, BodyPoints
 from staf_cli.core.camera_motion import CameraMotion
 from staf_cli.core.geometry import matrix_to_axis_angle
-from staf_cli.core.records import STRETCH_FRAMES, Float, Person, join_rows, select_rows
+from staf_cli.core.records import (
+    STRETCH_FRAMES,
+    Float,
+    LandmarkTrack,
+    Person,
+    join_rows,
+    select_rows,
+)
 from staf_cli.fitting.smoothing import with_surroundings
 from staf_cli.world.axes import ShotAxes, camera_to_world, in_world, shot_axes
 from staf_cli.world.contacts import contact_probability
@@ -21,8 +28,9 @@ from staf_cli.world.feet import Feet, feet_of, join_feet
 from staf_cli.world.ground import Ground, find_ground
 from staf_cli.world.legs import LEGS, Leg, reach
 from staf_cli.world.options import WorldOptions
+from staf_cli.world.seen_feet import seen_speed
 from staf_cli.world.soles import sole_points, soles_of
-from staf_cli.world.standing import CONTACT, Stand, plan_stand
+from staf_cli.world.standing import CONTACT, SHORTEST_STEP, Stand, plan_stand
 
 # Rounds of turning legs: a pelvis that is too high for them comes down, and what sinks is held at
 # the ground in the next one.
@@ -31,17 +39,23 @@ LEAST_DROP = 0.004  # m, above its ground where a foot may be
 DROP_SECONDS = 0.1  # before and after a stretched leg, in which the pelvis comes down
 SUNK = 0.003  # m
 SETTLING = 3  # times that contacts and the height over the ground are found from each other
-SURVEYED = 20_000  # frames of a person that ground and gravity are found from, at most
+MOST_PEOPLE = 20  # of a shot, those in the most frames: from these gravity and ground are found
+SURVEYED = 10_000  # frames of a person that ground and gravity are found from, at most
 REACH = 2.0  # s, on either side of a stretch, that is looked at for it
 
 
 def place_in_world(
-    people: Sequence[Person], body: Body, camera: CameraMotion, options: WorldOptions
+    people: Sequence[Person],
+    seen: Sequence[LandmarkTrack | None],
+    body: Body,
+    camera: CameraMotion,
+    options: WorldOptions,
 ) -> list[Person]:
     """Place people in the world.
 
     Args:
         people: all of a clip, in the camera frame.
+        seen: what the landmark network saw of each; None: it did not look.
         body: theirs.
         camera: its motion over the clip.
         options: what the user knows and wants.
@@ -52,8 +66,8 @@ def place_in_world(
     surveyed = [survey([person], len(person.frame), body, camera) for person in people]
     axes = find_axes(surveyed, options)
     return [
-        join_rows(list(place_stretches(in_stretches(person), body, camera, axes, options)))
-        for person in people
+        join_rows(list(place_stretches(in_stretches(person), own, body, camera, axes, options)))
+        for person, own in zip(people, seen, strict=True)
     ]
 
 
@@ -92,7 +106,8 @@ def find_axes(feet: Sequence[Feet], options: WorldOptions) -> dict[int, ShotAxes
     axes = {}
     for shot in sorted({number for one in feet for number in np.unique(one.shot).tolist()}):
         here = [one.in_shot(shot) for one in feet if (one.shot == shot).any()]
-        ground = find_ground(here, options)
+        longest = sorted(here, key=lambda one: -len(one.frame))[:MOST_PEOPLE]
+        ground = find_ground(longest, options)
         heights = {one.id: _settled(one, ground) for one in here}
         axes[shot] = shot_axes(replace(ground, heights=heights), here)
     return axes
@@ -100,7 +115,7 @@ def find_axes(feet: Sequence[Feet], options: WorldOptions) -> dict[int, ShotAxes
 
 def _settled(feet: Feet, ground: Ground) -> float:
     """The height of a person's camera at which what is in contact is on the ground, mostly."""
-    height, over = ground.heights[feet.id], feet.soles @ ground.up
+    height, over = ground.heights.get(feet.id, ground.height), feet.soles @ ground.up
     for _ in range(SETTLING):
         standing = over[contact_probability(feet, over + height, None) > CONTACT]
         if len(standing):
@@ -110,6 +125,7 @@ def _settled(feet: Feet, ground: Ground) -> float:
 
 def place_stretches(
     stretches: Iterable[Person],
+    seen: LandmarkTrack | None,
     body: Body,
     camera: CameraMotion,
     axes: Mapping[int, ShotAxes],
@@ -119,6 +135,7 @@ def place_stretches(
 
     Args:
         stretches: of the person, in order.
+        seen: what the landmark network saw of all of them; None: it did not look.
         body: theirs.
         camera: its motion over the clip.
         axes: by shot.
@@ -129,11 +146,12 @@ def place_stretches(
     """
     soles = soles_of(body)
     for window, rows in with_surroundings(stretches, REACH):
-        yield select_rows(_placed(window, body, soles, camera, axes, options), rows)
+        yield select_rows(_placed(window, seen, body, soles, camera, axes, options), rows)
 
 
 def _placed(
     person: Person,
+    seen: LandmarkTrack | None,
     body: Body,
     soles: BodyPoints,
     camera: CameraMotion,
@@ -147,7 +165,8 @@ def _placed(
     placed = in_world(person, to_world, sigma)
     assert placed.world_poses is not None and placed.world_trans is not None
     points = sole_points(placed.world_poses, person.betas, placed.world_trans, soles)
-    contacts = contact_probability(feet, points[..., 1], None)
+    speed = None if seen is None else seen_speed(seen, person, camera)
+    contacts = contact_probability(feet, points[..., 1], speed)
     placed = replace(placed, world_contacts=contacts.astype(np.float32))
     if not options.lock_feet:
         return placed
@@ -202,7 +221,8 @@ def _drop(
     drop = np.zeros_like(short)
     for run in runs:
         if len(short[run]) > 1:
-            frames = DROP_SECONDS / float(np.median(np.diff(time[run])))
+            step = max(float(np.median(np.diff(time[run]))), SHORTEST_STEP)
+            frames = DROP_SECONDS / step
             widest = maximum_filter1d(short[run], 2 * round(frames) + 1, mode="nearest")
             drop[run] = gaussian_filter1d(widest, frames / 2, mode="nearest")
     return drop

@@ -8,7 +8,6 @@ stand, and between contacts what moved them fades. Everything looks ahead as far
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import solveh_banded
 from scipy.sparse import coo_array, csc_array
 from scipy.sparse.linalg import spsolve
@@ -21,10 +20,11 @@ CONTACT = 0.5  # probability from which a point is held where it stands
 ACROSS_SIGMA, ALONG_SIGMA = 0.01, 0.3  # m in a frame, across the line of sight and along it
 ACCELERATION_SIGMA = 2.0  # m/s^2
 SLIDE_SIGMA = 0.02  # m, of a point from where it stands, at a probability of 1
+HOVER = 0.01  # m, over the ground, at which a point may stand: shoes, and the body's own soles
 HELD = 1e3  # times as stiff as what fades: a held point is where it shall be
 FADE = 0.15  # s, in which a foot's own correction fades between contacts
 
-Rows = NDArray[np.int64]
+SHORTEST_STEP = 1e-3  # s, from one frame to the next; damaged files may have less
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,8 @@ def _smooth(time: Float) -> csc_array:
     size = (3 * max(frames - 2, 0), 3 * frames)
     if frames < 3:
         return csc_array(size)
-    into, out_of = np.diff(time)[:-1], np.diff(time)[1:]
+    step = np.maximum(np.diff(time), SHORTEST_STEP)
+    into, out_of = step[:-1], step[1:]
     mean = (into + out_of) / 2
     parts = np.stack([1 / (into * mean), -1 / mean * (1 / into + 1 / out_of), 1 / (out_of * mean)])
     axis = np.arange(3)
@@ -153,7 +154,8 @@ def _own(soles: Float, contacts: Float, time: Float, found: list[_Contact]) -> F
     weight = np.zeros(soles.shape[:2])
     for one in found:
         points, own = soles[one.rows, one.point], contacts[one.rows, one.point]
-        place = (points * own[:, None]).sum(0) / own.sum() * [1, 0, 1]
+        place = (points * own[:, None]).sum(0) / own.sum()
+        place[1] = np.clip(place[1], 0, HOVER)
         wanted[one.rows, one.point] = place - points
         weight[one.rows, one.point] = 1
     return np.stack([_faded(wanted[:, point], weight[:, point], time) for point in range(4)], 1)
@@ -164,7 +166,7 @@ def _faded(wanted: Float, held: Float, time: Float) -> Float:
     frames = len(time)
     if frames < 3:
         return wanted * held[:, None]
-    step = float(np.median(np.diff(time)))
+    step = max(float(np.median(np.diff(time))), SHORTEST_STEP)
     stiff = (FADE / step) ** 4
     differences = np.array([1.0, -2, 1])
     band = np.zeros((3, frames))  # upper form of a symmetric matrix with five diagonals

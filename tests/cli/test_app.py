@@ -84,6 +84,7 @@ def test_run_json_records_what_was_done(walking, finished):
         "landmarks",
         "recover",
         "refine",
+        "world",
         "show",
         "report",
     }

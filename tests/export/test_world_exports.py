@@ -49,7 +49,7 @@ def scene():
     made = [walk(FRAMES / 30, 0.6, (-1, -7)), walk(FRAMES / 30, 2.0, (1, -6))]
     people = [filmed(one, axes, place, n + 1) for n, one in enumerate(made)]
     camera = still_camera(np.arange(FRAMES))
-    return scene_of(place_in_world(people, body(), camera, WorldOptions()))
+    return scene_of(place_in_world(people, [None] * len(people), body(), camera, WorldOptions()))
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_the_camera_in_the_glb_sees_people_where_they_were_filmed(moves, tmp_pat
     places = place + np.linspace(0, moves, FRAMES)[:, None] * [0.5, 0, 0]
     person = filmed(walk(FRAMES / 30, 0.6, (-1, -7)), axes, places)
     camera = moving_camera(axes, places)
-    found = place_in_world([person], body(), camera, WorldOptions(lock_feet=False))
+    found = place_in_world([person], [None], body(), camera, WorldOptions(lock_feet=False))
     list(glb.write(tmp_path, scene_of(found)))
     check_gltf(tmp_path / "people.glb")
     gltf = pygltflib.GLTF2().load_binary(str(tmp_path / "people.glb"))

@@ -10,11 +10,13 @@ from scipy.spatial.transform import Rotation
 from staf_cli.body.posing import joints, rotation_matrices
 from staf_cli.core.camera_motion import still_camera
 from staf_cli.core.errors import UsageError
-from staf_cli.core.records import select_rows
+from staf_cli.core.records import LandmarkTrack, select_rows
 from staf_cli.fitting.joint_limits import joint_limits
 from staf_cli.report.measures import motion
+from staf_cli.world import placing
 from staf_cli.world.options import WorldOptions
 from staf_cli.world.placing import place_in_world
+from staf_cli.world.seen_feet import seen_speed
 from staf_cli.world.soles import sole_points, soles_of
 from staf_cli.world.standing import plan_stand
 from tests.support.made_walks import FPS, as_recovered, body, filmed, looking, moving_camera, walk
@@ -26,7 +28,7 @@ TOWARDS, ALONG = 0.0, np.pi / 2  # headings: towards the camera, to its right
 def placed(people, options=PLAIN, camera=None):
     frames = max(len(person.frame) for person in people)
     camera = still_camera(np.arange(frames)) if camera is None else camera
-    return place_in_world(people, body(), camera, options)
+    return place_in_world(people, [None] * len(people), body(), camera, options)
 
 
 def off_vertical(person, axes, row=0):
@@ -105,6 +107,25 @@ def test_people_share_the_ground_and_a_wrong_size_is_raised_or_lowered_to_it():
     assert np.array_equal(found[0].world_camera[0, :, :3], found[2].world_camera[0, :, :3])
 
 
+def test_of_a_crowd_some_show_the_ground_and_all_stand_on_it(monkeypatch):
+    monkeypatch.setattr(placing, "MOST_PEOPLE", 1)
+    axes, place = looking(12, 0, 1.8)
+    walks = [walk(4.0, TOWARDS, (0, -9)), walk(2.0, ALONG, (-1, -6))]
+    found = placed([filmed(one, axes, place, n + 1) for n, one in enumerate(walks)])
+    assert off_vertical(found[1], axes) < 2
+    for person, made in zip(found, walks, strict=True):
+        assert abs(np.median(soles(person)[..., 1][np.repeat(made.stands, 2, 1)])) < 0.03
+
+
+def test_frames_at_the_same_time_break_nothing():
+    axes, place = looking(5, 0, 1.5)
+    person = filmed(walk(2.0, ALONG, (-1, -6)), axes, place)
+    (moved,) = placed([replace(person, time=np.repeat(person.time[::2], 2))], WorldOptions())
+    assert np.isfinite(moved.world_joints3d).all()
+    (frozen,) = placed([replace(person, time=0 * person.time)], WorldOptions())
+    assert np.isfinite(frozen.world_joints3d).all()
+
+
 def test_what_the_user_knows_holds():
     axes, place = looking(20, 0, 2.5)
     person = filmed(walk(2.0, ALONG, (-1, -7)), axes, place)
@@ -160,6 +181,40 @@ def test_contacts_are_those_of_the_walk():
         found = moved.world_contacts > 0.5
         agree = (found == np.repeat(made.stands, 2, 1)).mean()
         assert agree > (0.85 if seed is None else 0.75)
+
+
+def test_landmarks_say_how_fast_feet_are():
+    """With looks the same way round; the mirror image shows everything elsewhere."""
+    made = walk(4.0, ALONG, (-2, -6))
+    axes, place = looking(0, 0, 1.4)
+    pan = Rotation.from_rotvec(np.linspace(0.2, -0.2, 120)[:, None] * [0, 1, 0]).as_matrix()
+    person = filmed(made, pan @ axes, place)
+    camera = moving_camera(pan @ axes, np.tile(place, (120, 1)))
+    points = sole_points(person.poses, person.betas, person.trans, soles_of(body()))
+    pixels = points[..., :2] / points[..., 2:] * person.focal_length
+    pixels += np.array(person.image_size) / 2
+    frame = np.arange(0, 120, 3)
+    count, mirrored = len(frame), np.arange(len(frame)) % 2 == 1
+    kp2d = np.zeros((count, 33, 3), np.float32)
+    kp2d[:, [29, 31, 30, 32], :2] = pixels[frame] + 9 * mirrored[:, None, None]
+    kp2d[:, [29, 31, 30, 32], 2] = np.array([1, 1, 1, 0.1])
+    seen = LandmarkTrack(
+        id=1,
+        frame=frame,
+        mirrored=mirrored,
+        kp2d=kp2d,
+        metres=np.zeros((count, 33, 3), np.float32),
+        score=np.ones(count),
+        region=np.zeros((count, 4)),
+        mask_row=np.zeros(0, np.int64),
+        mask=np.zeros((0, 64, 64), np.uint8),
+    )
+    speed = seen_speed(seen, person, camera)
+    assert np.isnan(speed[:, 3]).all()  # hidden
+    stands = np.repeat(made.stands, 2, 1)
+    inside = np.stack([np.convolve(one, np.ones(9), "same") == 9 for one in stands.T], 1)
+    assert speed[:, :3][inside[:, :3]].max() < 0.2
+    assert np.nanmax(speed[:, :3]) > 1.5
 
 
 @pytest.mark.parametrize(
