@@ -1,4 +1,4 @@
-"""Read arrays from the pickles in which SMPL is distributed, without running their code.
+"""Read arrays from the pickles in which SMPL and 3DPW are distributed, without running their code.
 
 A pickle is a little program that may call anything by name. This reader knows the few names
 that the official files use (numpy arrays, scipy's sparse matrices, chumpy's arrays) and calls
@@ -27,6 +27,7 @@ MOST_NUMBERS = 2**22  # of a dense matrix; the joint regressor has 24 * 6890
 NUMBERS = re.compile(r"[<>=|]?(b1|i[1248]|u[1248]|f[248])")
 
 Array = NDArray[np.generic]
+Nested = Array | str | list[Array | str]
 
 
 def read_pickle(stream: IO[bytes], path: Path, names: Collection[str]) -> dict[str, Array]:
@@ -43,11 +44,44 @@ def read_pickle(stream: IO[bytes], path: Path, names: Collection[str]) -> dict[s
     Raises:
         BodyError: The pickle is damaged, needs anything but arrays, or an array cannot be made.
     """
+    content = _load(stream, path, "SMPL")
+    try:
+        return {name: _array(content[name]) for name in names if name in content}
+    except (ValueError, TypeError, OverflowError) as error:
+        raise BodyError(f"{path}: {error}; get the original SMPL file") from error
+
+
+def read_nested_pickle(
+    stream: IO[bytes], path: Path, names: Collection[str], kind: str
+) -> dict[str, Nested]:
+    """Read arrays, texts and flat lists of these from a pickled dictionary; others are ignored.
+
+    Args:
+        stream: A pickle of Python 2 (read as latin-1) or 3.
+        path: Names the file in messages only.
+        names: Of the entries; one that is not there is left out of the result.
+        kind: Of file, as messages name it.
+
+    Returns:
+        The entries that are there, by name.
+
+    Raises:
+        BodyError: The pickle is damaged, needs anything but arrays, or an array cannot be made.
+    """
+    content = _load(stream, path, kind)
+    try:
+        return _nested({name: content[name] for name in names if name in content})
+    except (ValueError, TypeError, OverflowError) as error:
+        raise BodyError(f"{path}: {error}; get the original {kind} file") from error
+
+
+def _load(stream: IO[bytes], path: Path, kind: str) -> dict[Any, Any]:
+    """Read a dictionary whose arrays are stand-ins; BodyError as `read_pickle` has it."""
     try:
         content = _ArraysOnly(_LimitedStream(stream), encoding="latin1").load()
     except _UnknownName as error:
         raise BodyError(
-            f"{path}: asks for {error}, which no body model needs; nothing was run. "
+            f"{path}: asks for {error}, which no {kind} file needs; nothing was run. "
             "Get the file from its original source"
         ) from error
     except (
@@ -62,13 +96,10 @@ def read_pickle(stream: IO[bytes], path: Path, names: Collection[str]) -> dict[s
         MemoryError,
         struct.error,
     ) as error:
-        raise BodyError(f"{path}: is damaged or no SMPL pickle; get the file again") from error
+        raise BodyError(f"{path}: is damaged or no {kind} pickle; get the file again") from error
     if not isinstance(content, dict):
-        raise BodyError(f"{path}: holds no named arrays; it is not an SMPL body")
-    try:
-        return {name: _array(content[name]) for name in names if name in content}
-    except (ValueError, TypeError, OverflowError) as error:
-        raise BodyError(f"{path}: {error}; get the original SMPL file") from error
+        raise BodyError(f"{path}: holds no named arrays; it is no {kind} file")
+    return content
 
 
 class _UnknownName(Exception):
@@ -224,6 +255,22 @@ def _array(value: object) -> Array:
         case _Csc(state=dict() as state):
             return _dense(state)
     return _plain(value)
+
+
+def _nested(values: dict[str, object]) -> dict[str, Nested]:
+    """Make the arrays of stand-ins and of flat lists of them; ValueError where they are none."""
+    room = LARGEST_FILE  # bytes; a list may name one large array again and again
+    made: dict[str, Nested] = {}
+    for name, value in values.items():
+        parts: list[Array | str] = []
+        for one in value if isinstance(value, list) else [value]:
+            part = one if isinstance(one, str) else _plain(one)
+            room -= len(part) if isinstance(part, str) else part.nbytes
+            if room < 0:
+                raise ValueError("holds more bytes than its file can have")
+            parts.append(part)
+        made[name] = parts if isinstance(value, list) else parts[0]
+    return made
 
 
 def _plain(value: object) -> Array:

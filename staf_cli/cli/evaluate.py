@@ -7,12 +7,15 @@ import click
 from rich.markup import escape
 from rich.table import Table as Printed
 
-from staf_cli.cli.options import FOLDER, quiet_option, record_options
+from staf_cli.cli.options import FILE, FOLDER, quiet_option, record_options
 from staf_cli.cli.output import OUT, print_line, print_notes, progress_watch
 from staf_cli.core.errors import one_line
 from staf_cli.evaluation.options import EvaluationOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from staf_cli.body.skinning import Body
     from staf_cli.evaluation.evaluation import Contender
     from staf_cli.evaluation.table import Table
 
@@ -26,6 +29,11 @@ if TYPE_CHECKING:
     help="A checkpoint's name or file; give it again for each that is to be compared.",
 )
 @click.option("--body", metavar="NAME", help="A body's name or npz file.")
+@click.option(
+    "--regressor",
+    type=FILE,
+    help="J_regressor_h36m.npy: joints as papers on 3DPW judge them, not the body's own.",
+)
 @record_options("options", EvaluationOptions)
 @click.option(
     "-o", "--output", type=FOLDER, help="A folder for metrics.csv, metrics.json and accel.png."
@@ -35,6 +43,7 @@ def evaluate(
     dataset: Path,
     weights: tuple[str, ...],
     body: str | None,
+    regressor: Path | None,
     options: EvaluationOptions,
     output: Path | None,
     quiet: bool,
@@ -42,26 +51,31 @@ def evaluate(
     """Measure how far recovered bodies are from the truth of the DATASET folder.
 
     It holds clips (mp4) each with its truth (npz) beside it, a sample set of photos with 2D
-    labels (images.npy, labels.npz), or both; docs/evaluation.md describes them. Prints a row for
-    each checkpoint and method; OUTPUT gets each clip's as well.
+    labels (images.npy, labels.npz), or both; docs/evaluation.md describes them. A copy of 3DPW
+    (sequenceFiles, imageFiles) is read as it is: its test split. Prints a row for each checkpoint
+    and method; OUTPUT gets each clip's as well.
     """
     from staf_cli.checkpoints.registry import locate_detector
     from staf_cli.core.files import check_writable
     from staf_cli.evaluation import evaluation
+    from staf_cli.evaluation.datasets.layouts import open_dataset
     from staf_cli.evaluation.table import save
-    from staf_cli.evaluation.truth import open_dataset
     from staf_cli.pipeline.loading import default_weights
 
     if output is not None:
         check_writable(output)
-    footage = open_dataset(dataset)
+    body_of = _bodies(regressor)
+    footage = open_dataset(dataset, body_of)
     detector = None
     if evaluation.needs_detector(footage, options):
         detector = locate_detector("yolo11n-pose", trust=False)
     chosen = weights or (default_weights(body),)
-    contenders = [_contender(name, body) for name in dict.fromkeys(chosen)]
+    contenders = [_contender(name, body, body_of) for name in dict.fromkeys(chosen)]
     if chosen == (None,) and not quiet:
         print_notes(["no trained weights for this body: the network answers the mean pose"])
+    gendered = any(own.pose and own.pose.posed for one in footage for own in one.people)
+    if gendered and regressor is None and not quiet:
+        print_notes(["joints are the bodies' own; papers on 3DPW judge those of --regressor"])
     table = evaluation.evaluate(footage, contenders, options, detector, progress_watch(quiet))
     if not quiet:
         _print_table(table)
@@ -71,17 +85,27 @@ def evaluate(
                 print_line(f"written: {path}")
 
 
-def _contender(name: str | None, body: str | None) -> "Contender":
+def _bodies(regressor: Path | None) -> "Callable[[str], Body]":
+    """Make the function that opens bodies by name, with the joints of the regressor if any."""
+    from staf_cli.evaluation.joints import read_regressor, use_joints
+    from staf_cli.pipeline.loading import open_body
+
+    if regressor is None:
+        return open_body
+    rows = read_regressor(regressor)
+    return lambda name: use_joints(open_body(name), rows)
+
+
+def _contender(name: str | None, body: str | None, body_of: "Callable[[str], Body]") -> "Contender":
     """A checkpoint by name or file, None for the untrained network, with its body or another."""
     from staf_cli.checkpoints.format import load_checkpoint
     from staf_cli.checkpoints.registry import OPEN_BODY, locate
     from staf_cli.evaluation import evaluation
-    from staf_cli.pipeline.loading import open_body
 
     if name is None:
-        return evaluation.untrained(open_body(body or OPEN_BODY))
+        return evaluation.untrained(body_of(body or OPEN_BODY))
     checkpoint = load_checkpoint(locate(name))
-    own_body = open_body(body or checkpoint.body.rsplit(maxsplit=1)[0])
+    own_body = body_of(body or checkpoint.body.rsplit(maxsplit=1)[0])
     return evaluation.contender(name, checkpoint, own_body)
 
 

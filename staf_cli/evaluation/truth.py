@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from staf_cli import video
 from staf_cli.body.format import BETAS, HEADER_ERRORS, read_npz
+from staf_cli.body.skinning import Body
 from staf_cli.core.errors import DatasetError, StafError, VideoError
 from staf_cli.core.files import atomic, printable
 from staf_cli.core.geometry import NETWORK_FOCAL
@@ -58,6 +59,7 @@ class Pose:
     betas: Float  # (F, 10)
     trans: Float  # (F, 3) m
     body: str
+    posed: Body | None = None  # that body; None: it must be the network's own
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def open_dataset(folder: Path) -> list[Footage]:
     if not dataset:
         raise DatasetError(
             f"{printable(folder)}: holds nothing to evaluate, neither clips (mp4 with npz) "
-            f"nor photos ({IMAGES} with {LABELS})"
+            f"nor photos ({IMAGES} with {LABELS}) nor 3DPW (sequenceFiles)"
         )
     return dataset
 

@@ -88,3 +88,18 @@ def photos_of_negative_number(folder):
 @attack("no numpy array of images")
 def photos_with_a_header_of_brackets(folder):
     return photos(folder, raw_npy(b"(" * 9000))
+
+
+@attack("nothing was run")
+def sequence_of_3dpw_with_code(folder):
+    path = folder / "sequenceFiles" / "test" / "a.pkl"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(pickle.dumps({"poses": [Canary(folder)]}, 2))
+    return ["eval", folder]
+
+
+@attack("damaged or no numpy array")
+def regressor_with_code(folder):
+    arguments = truth(folder)
+    (folder / "J.npy").write_bytes(as_npy(np.array([Canary(folder)]), allow_pickle=True))
+    return [*arguments, "--regressor", folder / "J.npy"]
