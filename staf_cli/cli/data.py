@@ -18,7 +18,7 @@ def data() -> None:
 @click.argument("folder", type=FOLDER)
 def check_data(folder: Path) -> int:
     """Say what FOLDER holds: layout, people, frames, and what is missing; code 1 if anything is."""
-    from staf_cli.evaluation.datasets.layouts import examine
+    from staf_cli.evaluation.datasets.layouts import BENCHMARKS, examine
     from staf_cli.pipeline.loading import open_body
 
     contents = examine(folder, open_body)
@@ -28,5 +28,9 @@ def check_data(folder: Path) -> int:
         print_error(problem)
     if contents.problems:
         return FAILED
-    print_line(f"complete: {written_command('eval', str(folder))}")
+    for benchmark in contents.benchmarks:
+        words = (benchmark, str(folder)) if benchmark in BENCHMARKS else (str(folder),)
+        print_line(f"complete: {written_command('eval', *words)}")
+    if not contents.benchmarks:
+        print_line("complete; it is no benchmark that `staf eval` knows")
     return DONE

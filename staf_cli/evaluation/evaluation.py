@@ -297,8 +297,12 @@ def _errors(person: Person, truth: Truth, body: Body) -> _Errors:
     errors: _Errors = {}
     if truth.pose is not None:
         errors |= _errors_3d(body, own, truth.pose, truth.frame)
+    if truth.joints is None and truth.kp2d is None:
+        return errors
+    lsp = np.concatenate([joints for _, joints in _posed(body, *own)])
+    if truth.joints is not None:
+        errors |= _errors_of_joints(lsp, truth.joints, truth.frame)
     if truth.kp2d is not None:
-        lsp = np.concatenate([joints for _, joints in _posed(body, *own)])
         placed = torch.from_numpy(lsp + person.trans[:, None])
         centre = (person.image_size[0] / 2, person.image_size[1] / 2)
         points, kp2d = project(placed, person.focal_length, centre).numpy(), truth.kp2d[:, :LSP]
@@ -322,12 +326,16 @@ def _errors_3d(body: Body, own: _Theta, pose: Pose, frame: Ints) -> _Errors:
         lsp[rows], true_lsp[rows] = joints, true_joints
         if comparable:
             pve[rows] = metrics.pve(mesh, true_mesh, joints, true_joints)
-    errors = {
+    errors = _errors_of_joints(lsp, true_lsp, frame)
+    return errors | ({"pve": pve} if comparable else {})
+
+
+def _errors_of_joints(lsp: Float, true_lsp: Float, frame: Ints) -> _Errors:
+    return {
         "mpjpe": metrics.mpjpe(lsp, true_lsp),
         "pa_mpjpe": metrics.pa_mpjpe(lsp, true_lsp),
         "accel": metrics.acceleration_error(lsp, true_lsp, frame),
     }
-    return errors | ({"pve": pve} if comparable else {})
 
 
 def _posed(body: Body, rotmats: Tensor, betas: Tensor) -> Iterator[tuple[Float, Float]]:

@@ -36,6 +36,7 @@ MOST_PEOPLE, MOST_FRAMES = 8, 20_000  # it has 2 people at most, and 2,300 frame
 POINTS = 18  # of OpenPose, in poses2d
 VISIBLE = 0.3  # confidence from which a joint counts, as HMMR and VIBE count them
 LEAST_VISIBLE = 6
+AN_IMAGE = re.compile(r"image_\d{5}\.jpg")  # more of them than poses come last, and are not judged
 OFF_CENTRE = 0.1  # of the image's sides: how far the camera's centre may be from the image's
 GENDERS = {"f": "female", "m": "male"}
 ENTRIES = (
@@ -170,7 +171,7 @@ def read_sequence(path: Path) -> Sequence:
 
 
 def problem_of_images(root: Path, sequence: Sequence) -> str | None:
-    """Say which images of a sequence are missing or too many.
+    """Say which images of a sequence are missing, or are none of its.
 
     Args:
         root: Of 3DPW.
@@ -188,7 +189,7 @@ def problem_of_images(root: Path, sequence: Sequence) -> str | None:
             f"{printable(folder)}: {len(missing)} of {counted(len(expected), 'image')} are "
             f"missing, {missing[0]} first; unpack imageFiles.zip of 3DPW there"
         )
-    others = sorted(have - set(expected))
+    others = sorted(name for name in have - set(expected) if not AN_IMAGE.fullmatch(name))
     if others:
         return (
             f"{printable(folder)}: {printable(others[0])} is none of the "

@@ -19,7 +19,7 @@ from staf_cli.core.crop import square_box
 from staf_cli.core.errors import DatasetError
 from staf_cli.core.geometry import image_translation_to_crop
 from staf_cli.evaluation import evaluation
-from staf_cli.evaluation.datasets.layouts import open_dataset
+from staf_cli.evaluation.datasets.layouts import find_benchmark, open_dataset
 from staf_cli.evaluation.datasets.threedpw import read_sequence
 from staf_cli.evaluation.evaluation import evaluate
 from staf_cli.evaluation.joints import read_regressor, use_joints
@@ -37,6 +37,7 @@ from tests.support.made_3dpw import (
     python2_pickle,
     write_sequence,
 )
+from tests.support.plain_smpl import plain_mesh
 from tests.support.untrusted.attacks import Canary
 
 JUDGED = [n for n in range(FRAMES) if n not in (4, 8)]  # of the first person of a sequence
@@ -99,6 +100,10 @@ def answer(monkeypatch):
     return put
 
 
+def opened(folder, body_of):
+    return open_dataset(folder, find_benchmark(folder, None), body_of)
+
+
 def measure(folder, answer, network, change, regressor=None):
     """The table of a network that changes the truth."""
 
@@ -106,7 +111,7 @@ def measure(folder, answer, network, change, regressor=None):
         body = open_body(name)
         return body if regressor is None else use_joints(body, read_regressor(regressor))
 
-    dataset = open_dataset(folder, body_of)
+    dataset = opened(folder, body_of)
     answer(dataset, change)
     one = evaluation.Contender("known", "known 0", network, body_of("smpl-neutral"), 1.1)
     options = EvaluationOptions(("network",), "cpu")
@@ -114,24 +119,6 @@ def measure(folder, answer, network, change, regressor=None):
 
 
 # --- the protocol, plainly ---------------------------------------------------------------------
-
-
-def plain_mesh(arrays, pose, betas):
-    """(V, 3) of one frame in float64: SMPL's skinning, joint by joint."""
-    shaped = arrays["v_template"] + arrays["shapedirs"].astype(float) @ betas
-    joints = arrays["J_regressor"].astype(float) @ shaped
-    parents = arrays["kintree_table"][0]
-    placed: list[np.ndarray] = []
-    for joint, parent in enumerate(parents):
-        local = np.eye(4)
-        local[:3, :3] = Rotation.from_rotvec(pose[3 * joint : 3 * joint + 3]).as_matrix()
-        local[:3, 3] = joints[joint] - (joints[parent] if joint else 0)
-        placed.append(placed[parent] @ local if joint else local)
-    mesh = np.zeros_like(shaped)
-    for joint, matrix in enumerate(placed):
-        moved = (shaped - joints[joint]) @ matrix[:3, :3].T + matrix[:3, 3]
-        mesh += arrays["weights"][:, [joint]].astype(float) * moved
-    return mesh
 
 
 def plain_people(folder, bodies):
@@ -207,7 +194,7 @@ def test_figures_agree_with_the_protocol_done_plainly(tmp_path, bodies, answer, 
 def test_people_are_where_the_cameras_saw_them(tmp_path, bodies):
     """Vertices in the camera frame are those of the world, moved by the camera."""
     folder = make_3dpw(tmp_path / "3DPW")
-    dataset = open_dataset(folder, open_body)
+    dataset = opened(folder, open_body)
     truths = [truth for footage in dataset for truth in footage.people]
     people = list(plain_people(folder, bodies))
     for (content, person, arrays, rows), truth in zip(people, truths, strict=True):
@@ -288,7 +275,7 @@ def test_without_the_regressor_other_joints_are_judged(male, answer, network, re
 
 
 def test_a_body_with_other_vertices_has_no_pve(male, answer, network):
-    dataset = open_dataset(male, open_body)
+    dataset = opened(male, open_body)
     answer(dataset, unchanged)
     one = evaluation.Contender("open", "open 0", network, open_body("open-body"), 1.1)
     options = EvaluationOptions(("network",), "cpu")
@@ -299,14 +286,14 @@ def test_a_body_with_other_vertices_has_no_pve(male, answer, network):
 
 def test_a_split_is_judged_by_its_own_folder(tmp_path):
     folder = make_3dpw(tmp_path / "3DPW")
-    of_root = [footage.name for footage in open_dataset(folder, open_body)]
+    of_root = [footage.name for footage in opened(folder, open_body)]
     assert of_root == ["downtown_walk_00", "office_call_00"]
-    validation = open_dataset(folder / "sequenceFiles" / "validation", open_body)
+    validation = opened(folder / "sequenceFiles" / "validation", open_body)
     assert [footage.name for footage in validation] == ["courtyard_box_00"]
 
 
 def test_the_command_measures_3dpw(staf, male, answer, regressor, tmp_path):
-    answer(open_dataset(male, open_body), unchanged)
+    answer(opened(male, open_body), unchanged)
     chosen = ("--body", "smpl-neutral", "--device", "cpu", "--method", "network")
     output = tmp_path / "out"
     code, out, err = staf("eval", male, *chosen, "--regressor", regressor, "-o", output)
@@ -382,7 +369,7 @@ def test_images_of_another_size_are_refused(male):
     path = male / "sequenceFiles/test/office_call_00.pkl"
     path.write_bytes(python2_pickle(entries))
     with pytest.raises(DatasetError, match="images are 108x192 px, but the camera is of 216x384"):
-        open_dataset(male, open_body)
+        opened(male, open_body)
 
 
 @pytest.mark.parametrize(
@@ -415,7 +402,7 @@ def test_sequences_that_do_not_fit_are_refused(male, entry, value, complaint):
     path = male / "sequenceFiles/test/office_call_00.pkl"
     path.write_bytes(python2_pickle(entries))
     with pytest.raises(DatasetError, match=complaint) as error:
-        open_dataset(male, open_body)
+        opened(male, open_body)
     assert "\n" not in str(error.value)
     assert entry == "campose_valid" or "office_call_00.pkl" in str(error.value)
 
