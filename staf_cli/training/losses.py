@@ -7,6 +7,7 @@ wrong people (cut off, or seen from the wrong side) do not dominate a batch. `LO
 the norms of Eq. 11.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
@@ -118,7 +119,8 @@ def _soft(square: Tensor, width: float) -> Tensor:
 
 def _root(square: Tensor) -> Tensor:
     """The error itself; its gradient stays finite where there is none."""
-    return (square + NO_ERROR).sqrt() - NO_ERROR**0.5
+    norm: Tensor = (square + NO_ERROR).sqrt() - math.sqrt(NO_ERROR)
+    return norm
 
 
 def _norm(square: Tensor, _: float) -> Tensor:

@@ -101,7 +101,7 @@ class Stage2Task:
         phi_0, truth = self._draw(generator)
         maps = self.network.frame_maps(phi_0)
         loss = LOSSES[self.loss]
-        thetas = self.network.recover(maps, separate_windows(len(phi_0)))[loss.regressors]
+        thetas = list(self.network.recover(maps, separate_windows(len(phi_0))))[loss.regressors]
         terms: dict[str, Tensor] = {}
         for theta in thetas:
             all_frames = len(theta.betas) == len(truth.betas)

@@ -88,7 +88,7 @@ def test_the_paper_s_loss_has_norms_of_the_last_regressor_and_finite_gradients(p
     assert [1, 2, 3][paper.regressors] == [3]
     right = Theta(*(part.clone().requires_grad_() for part in vars(theta).values()))
     own = theta_loss(right, truth_of(theta, points), points, paper)
-    sum(own.values()).backward()
+    torch.stack([*own.values()]).sum().backward()
     assert all(torch.isfinite(part.grad).all() for part in vars(right).values())
 
 
