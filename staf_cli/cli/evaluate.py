@@ -72,7 +72,7 @@ def evaluate(
     if evaluation.needs_detector(footage, options):
         detector = locate_detector("yolo11n-pose", trust=False)
     chosen = weights or (default_weights(body),)
-    contenders = [_contender(name, body, body_of) for name in dict.fromkeys(chosen)]
+    contenders = [open_contender(name, body, body_of) for name in dict.fromkeys(chosen)]
     if chosen == (None,) and not quiet:
         print_notes(["no trained weights for this body: the network answers the mean pose"])
     if benchmark != OWN and regressor is None and not quiet:
@@ -109,8 +109,23 @@ def _bodies(regressor: Path | None) -> "Callable[[str], Body]":
     return lambda name: use_joints(open_body(name), rows)
 
 
-def _contender(name: str | None, body: str | None, body_of: "Callable[[str], Body]") -> "Contender":
-    """A checkpoint by name or file, None for the untrained network, with its body or another."""
+def open_contender(
+    name: str | None, body: str | None, body_of: "Callable[[str], Body]"
+) -> "Contender":
+    """Load a network that is to be measured.
+
+    Args:
+        name: a checkpoint's name or file; None: the untrained network.
+        body: a body's name or file; None: the checkpoint's own.
+        body_of: opens a body by name.
+
+    Returns:
+        The network with its body.
+
+    Raises:
+        WeightsError: the checkpoint is missing or does not fit.
+        BodyError: the body is missing.
+    """
     from staf_cli.checkpoints.format import load_checkpoint
     from staf_cli.checkpoints.registry import OPEN_BODY, locate
     from staf_cli.evaluation import evaluation
@@ -120,6 +135,26 @@ def _contender(name: str | None, body: str | None, body_of: "Callable[[str], Bod
     checkpoint = load_checkpoint(locate(name))
     own_body = body_of(body or checkpoint.body.rsplit(maxsplit=1)[0])
     return evaluation.contender(name, checkpoint, own_body)
+
+
+def measured_metrics(table: "Table") -> dict[str, tuple[str, ...]]:
+    """Pick the metrics of the paper's ablations out of an evaluation with one method.
+
+    Args:
+        table: what was measured.
+
+    Returns:
+        PA-MPJPE, MPJPE, PVE and Accel over all clips by the network's name, as they are printed.
+    """
+    from staf_cli.evaluation.table import OVERALL
+
+    return {
+        row.weights: tuple(
+            _number(value, 1) for value in (row.pa_mpjpe, row.mpjpe, row.pve, row.accel)
+        )
+        for row in table.rows
+        if row.clip == OVERALL
+    }
 
 
 def _print_table(table: "Table", benchmark: str) -> None:
