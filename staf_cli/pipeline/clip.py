@@ -69,6 +69,14 @@ class Summary:
     notes: list[str]  # lines for the user
     reused: bool  # everything was up to date
 
+    @property
+    def times(self) -> str:
+        """How long each part took; its frames a second, unless it was too short to measure."""
+        return ", ".join(
+            f"{name} {took:.1f} s" + (f" ({self.frames / took:.1f} frames/s)" if took else "")
+            for name, took in self.seconds.items()
+        )
+
 
 def run_clip(
     path: Path,
