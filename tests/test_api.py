@@ -384,7 +384,7 @@ def test_a_saved_result_is_loaded_and_exported(recovered, tmp_path):
     with pytest.raises(staf.UsageError, match="only glb and bvh have it"):
         recovered.export("csv", tmp_path / "elsewhere", named)
     with pytest.raises(staf.UsageError, match="rig is 'maya': choose smpl, mixamo, unreal"):
-        staf.ExportOptions(rig="maya")
+        staf.ExportOptions(rig="maya")  # type: ignore[arg-type]
     with pytest.raises(staf.UsageError, match="options is dict: give ExportOptions"):
         recovered.export("glb", tmp_path, {"root_motion": True})
     with pytest.raises(staf.UsageError, match="unknown format 'fbx'"):

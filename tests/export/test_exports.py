@@ -536,7 +536,7 @@ def test_a_rig_has_its_own_names_and_moves_alike(rig, folder, scene, tmp_path):
         want = y_up(posed(person, scene.body, person.betas.mean(0))[1])
         assert np.abs(places - want).max() < 5e-6  # of float32, at 5 m
     arm = np.array([node.translation for node in nodes])[[18, 20, 22]]
-    assert np.abs(arm[:, 1:]).max() < 1e-3 * arm[:, 0].min()  # straight to the side
+    assert (np.abs(arm[:, 1:]).max(1) < 0.01 * arm[:, 0]).all()  # to the side, within 0.6 degrees
     assert gltf.binary_blob() == plain.binary_blob()
 
     for person in scene.people:
@@ -556,7 +556,8 @@ def _right(name):
 def _joints_of(gltf, skin):
     """Places of a skin's joints (F, J, 3), by the definition of glTF's nodes."""
     parents = {child: i for i in skin.joints for child in gltf.nodes[i].children or ()}
-    turned, places = {}, {}
+    turned: dict[int, np.ndarray] = {}
+    places: dict[int, np.ndarray] = {}
     for joint in skin.joints:
         moves = channels(gltf, joint)
         turn = Rotation.from_quat(moves["rotation"][1]).as_matrix()
