@@ -36,6 +36,7 @@ from staf_cli.body.posing import vertices
 from staf_cli.body.skinning import Body
 from staf_cli.checkpoints.registry import OPEN_WEIGHTS
 from staf_cli.core import files
+from staf_cli.core.camera_motion import still_camera
 from staf_cli.core.errors import TracksError, UsageError
 from staf_cli.core.geometry import project
 from staf_cli.core.progress import Watch, silent
@@ -67,6 +68,8 @@ from staf_cli.result import exports, journal, person_npz, tracks_csv
 from staf_cli.result import folder as result_folder
 from staf_cli.result.run_record import DetectorRecord, PeopleFacts, RunRecord, TrackFacts
 from staf_cli.tracking.options import TrackOptions
+from staf_cli.world.options import WorldOptions
+from staf_cli.world.placing import place_in_world
 
 __all__ = [
     "Boxes",
@@ -83,6 +86,7 @@ __all__ = [
     "Track",
     "TrackOptions",
     "Watch",
+    "WorldOptions",
     "load",
     "prepare",
     "prepare_recovery",
@@ -292,7 +296,12 @@ class Result:
         target = _path(folder)
         tracks, people = [one.track for one in self.people], [one.motion for one in self.people]
         body = self.people[0].body
-        scene = Scene(tracks, people, body, self.frames, options.root_motion)
+        if options.space == "world" and any(one.world_poses is None for one in people):
+            camera = still_camera(np.array(self.frames))
+            people = place_in_world(people, [None] * len(people), body, camera, WorldOptions())
+        scene = Scene(
+            tracks, people, body, self.frames, options.root_motion, options.rig, options.space
+        )
         return list(exports.write(target, name, scene))
 
 
@@ -557,7 +566,10 @@ def recover(
     recovered = recover_people(
         passing, tracks, seen, clip, source.damage, tools, decided, spool, watch
     )
-    together = zip(spool.people(), tracks, strict=True)
+    still = still_camera(np.arange(count))
+    looks: Sequence[LandmarkTrack | None] = seen or [None] * len(tracks)
+    placed = place_in_world(spool.people(), looks, tools.body, still, WorldOptions())
+    together = zip(placed, tracks, strict=True)
     people = tuple(Human(person, track, tools.body) for person, track in together)
     detector = DetectorRecord("none, boxes were given", "")
     record = describe_run(source, tracks, Options(recovery=options), tools, detector)

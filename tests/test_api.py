@@ -39,17 +39,17 @@ NAMES = [
     "BodyError", "Boxes", "DatasetError", "ExportOptions", "Frame", "Human", "Look", "MissingTool",
     "NobodyFound", "Options", "OutOfMemory", "OutputError", "Person", "Recovery",
     "RecoveryOptions", "Result", "Span", "StafError", "Tools", "Track", "TrackOptions",
-    "TracksError", "UsageError", "VideoError", "Watch", "WeightsError", "__version__", "load",
-    "prepare", "prepare_recovery", "read_frames", "recover", "run",
+    "TracksError", "UsageError", "VideoError", "Watch", "WeightsError", "WorldOptions",
+    "__version__", "load", "prepare", "prepare_recovery", "read_frames", "recover", "run",
 ]  # fmt: skip
 
 
 class Seeing(MeanPoseNetwork):
     """The mean pose, with a camera and a shape that the mean colour of the window decides."""
 
-    def recover(self, maps):
-        (theta,) = super().recover(maps)
-        colour = maps.deconv1.reshape(-1, 9, 3).mean(1).sigmoid()  # (N, 3)
+    def recover(self, maps, windows):
+        (theta,) = super().recover(maps, windows)
+        colour = maps.deconv1.reshape(-1, 3)[windows].mean(1).sigmoid()  # (N, 3)
         betas = theta.betas + torch.nn.functional.pad(colour, (0, 7))
         return (replace(theta, betas=betas, pred_cam=theta.pred_cam + 0.1 * colour),)
 
@@ -378,6 +378,13 @@ def test_a_saved_result_is_loaded_and_exported(recovered, tmp_path):
     assert "root" in trimesh.load_scene(path).graph.nodes
     with pytest.raises(staf.UsageError, match="only glb has it"):
         recovered.export("csv", tmp_path / "elsewhere", rooted)
+    named = staf.ExportOptions(rig="mixamo")
+    path, _ = recovered.export("bvh", tmp_path / "elsewhere", named)
+    assert path.read_text().count("mixamorig:") == 24
+    with pytest.raises(staf.UsageError, match="only glb and bvh have it"):
+        recovered.export("csv", tmp_path / "elsewhere", named)
+    with pytest.raises(staf.UsageError, match="rig is 'maya': choose smpl, mixamo, unreal"):
+        staf.ExportOptions(rig="maya")  # type: ignore[arg-type]
     with pytest.raises(staf.UsageError, match="options is dict: give ExportOptions"):
         recovered.export("glb", tmp_path, {"root_motion": True})
     with pytest.raises(staf.UsageError, match="unknown format 'fbx'"):

@@ -61,12 +61,12 @@ def main(frames: int = 16, threads: int = 2) -> None:
     with torch.inference_mode():
         features = network.encoder(crops)
         maps = network.frame_maps(features)
-        rows = [[(n + k) % frames for k in range(9)] for n in range(frames)]
+        rows = (torch.arange(frames)[:, None] + torch.arange(9)) % frames
         singles = [maps[n : n + 1] for n in range(frames)]
 
         def head() -> None:
             network.frame_maps(features)
-            network.recover(stack_frames([singles[n] for window in rows for n in window]))
+            network.recover(stack_frames(singles), rows)
 
         def whole() -> None:
             network.encoder(crops)

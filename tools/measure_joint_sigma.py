@@ -159,7 +159,7 @@ def _fitted(
     end = fitted = refine(start, track, body, seen)
     cue = None
     if seen is not None:
-        cue = landmark_cue(seen, track)
+        cue = landmark_cue(seen, track, start)
         shape = shape_from_masks(fitted, seen, body)
         end = with_shape(fitted, body, shape.betas) if shape.frames else fitted
     found = evidence(start, fitted, track, cue, reduce_body(body))

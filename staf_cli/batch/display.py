@@ -19,13 +19,16 @@ WIDEST = 40  # characters of a clip's name in the table
 
 
 @contextmanager
-def open_display(console: Console, clips: int, quiet: bool) -> Iterator[Show]:
+def open_display(
+    console: Console, clips: int, quiet: bool, verbose: bool = False
+) -> Iterator[Show]:
     """Show the events of a batch.
 
     Args:
         console: where to.
         clips: how many the batch has.
         quiet: show nothing.
+        verbose: show how long each part of a clip took as well.
 
     Yields:
         The function to call with every event.
@@ -33,10 +36,10 @@ def open_display(console: Console, clips: int, quiet: bool) -> Iterator[Show]:
     if quiet:
         yield lambda event: None
     elif console.is_terminal:
-        with _table(console, clips) as show:
+        with _table(console, clips, verbose) as show:
             yield show
     else:
-        yield lambda event: _print(console, event)
+        yield lambda event: _print(console, event, verbose)
 
 
 def row_text(row: Row) -> str:
@@ -59,18 +62,21 @@ def _count(number: int, one: str, more: str = "") -> str:
     return f"{number} {one if number == 1 else more or one + 's'}"
 
 
-def _print(console: Console, event: Event) -> None:
+def _print(console: Console, event: Event, verbose: bool) -> None:
     if isinstance(event, Finished):
         style = STYLES.get(event.row.status)
         text = f"{event.row.status:<8} {row_text(event.row)}"
         console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+        if verbose and event.row.times:
+            text = f"{'time:':<8} {printable(event.row.times)}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
     elif isinstance(event, Note):
         text = printable(f"note: {event.text}")
         console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
-def _table(console: Console, clips: int) -> Iterator[Show]:
+def _table(console: Console, clips: int, verbose: bool) -> Iterator[Show]:
     """Show a line for all clips, below it one for every started clip; finished ones scroll away."""
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -101,7 +107,7 @@ def _table(console: Console, clips: int) -> Iterator[Show]:
                     table.remove_task(started.pop(event.name))
                 counts["failed" if event.row.status == FAILED else "done"] += 1
                 table.update(all_clips, advance=1, state=_state(counts, clips))
-            _print(table.console, event)
+            _print(table.console, event, verbose)
 
         yield show
 

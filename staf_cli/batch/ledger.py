@@ -41,6 +41,7 @@ class Row:
     damaged: int = 0  # packets, about one a frame; those missing at the end as well
     seconds: float = 0.0  # of computing, in this run or in the one whose results are used
     message: str = ""
+    times: str = ""  # how long each part took: `pipeline.clip.Summary.times`
     identity: str = ""  # where nobody was found: `pipeline.clip.tracking_key`
 
     def __post_init__(self) -> None:

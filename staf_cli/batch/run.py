@@ -51,7 +51,13 @@ def create_pool(pool: PoolOptions, options: Options) -> WorkerPool:
 
 
 def run_batch(
-    jobs: Sequence[Job], output: Path, pool: WorkerPool, out: Console, err: Console, quiet: bool
+    jobs: Sequence[Job],
+    output: Path,
+    pool: WorkerPool,
+    out: Console,
+    err: Console,
+    quiet: bool,
+    verbose: bool = False,
 ) -> int:
     """Process all jobs and keep the ledger of the output folder.
 
@@ -62,6 +68,7 @@ def run_batch(
         out: where progress and the result are shown.
         err: where failed and damaged clips are listed at the end.
         quiet: show nothing on `out`.
+        verbose: show how long each part of a clip took as well.
 
     Returns:
         The exit code: FAILED if any clip failed, else DAMAGED if any was damaged, else DONE. That
@@ -78,7 +85,7 @@ def run_batch(
         tasks = [Task(job, row.identity if row else "") for job, row in earlier]
         try:
             with (
-                display.open_display(out, len(jobs), quiet) as show,
+                display.open_display(out, len(jobs), quiet, verbose) as show,
                 closing(pool.submit(tasks)) as events,
             ):
                 for event in events:

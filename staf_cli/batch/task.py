@@ -139,4 +139,5 @@ def _process(task: Task, options: "Options", tools: "Tools", watch: "Watch") -> 
         summary.damage.packets + summary.damage.missing,
         round(sum(summary.seconds.values()), 3),
         "; ".join(summary.notes),
+        summary.times,
     )

@@ -1,4 +1,4 @@
-"""Read arrays from the pickles in which SMPL is distributed, without running their code.
+"""Read arrays from the pickles in which SMPL and 3DPW are distributed, without running their code.
 
 A pickle is a little program that may call anything by name. This reader knows the few names
 that the official files use (numpy arrays, scipy's sparse matrices, chumpy's arrays) and calls
@@ -27,6 +27,7 @@ MOST_NUMBERS = 2**22  # of a dense matrix; the joint regressor has 24 * 6890
 NUMBERS = re.compile(r"[<>=|]?(b1|i[1248]|u[1248]|f[248])")
 
 Array = NDArray[np.generic]
+Nested = Array | str | list[Array | str]
 
 
 def read_pickle(stream: IO[bytes], path: Path, names: Collection[str]) -> dict[str, Array]:
@@ -43,11 +44,56 @@ def read_pickle(stream: IO[bytes], path: Path, names: Collection[str]) -> dict[s
     Raises:
         BodyError: The pickle is damaged, needs anything but arrays, or an array cannot be made.
     """
+    content = load_dictionary(ArraysOnly(stream), path, "SMPL")
     try:
-        content = _ArraysOnly(_LimitedStream(stream), encoding="latin1").load()
+        return {name: _array(content[name]) for name in names if name in content}
+    except (ValueError, TypeError, OverflowError) as error:
+        raise BodyError(f"{path}: {error}; get the original SMPL file") from error
+
+
+def read_nested_pickle(
+    stream: IO[bytes], path: Path, names: Collection[str], kind: str
+) -> dict[str, Nested]:
+    """Read arrays, texts and flat lists of these from a pickled dictionary; others are ignored.
+
+    Args:
+        stream: A pickle of Python 2 (read as latin-1) or 3.
+        path: Names the file in messages only.
+        names: Of the entries; one that is not there is left out of the result.
+        kind: Of file, as messages name it.
+
+    Returns:
+        The entries that are there, by name.
+
+    Raises:
+        BodyError: The pickle is damaged, needs anything but arrays, or an array cannot be made.
+    """
+    content = load_dictionary(ArraysOnly(stream), path, kind)
+    try:
+        return _nested({name: content[name] for name in names if name in content})
+    except (ValueError, TypeError, OverflowError) as error:
+        raise BodyError(f"{path}: {error}; get the original {kind} file") from error
+
+
+def load_dictionary(unpickler: "ArraysOnly", path: Path, kind: str) -> dict[Any, Any]:
+    """Load a pickled dictionary whose arrays are stand-ins.
+
+    Args:
+        unpickler: Of the file's stream.
+        path: Names the file in messages only.
+        kind: Of file, as messages name it.
+
+    Returns:
+        The dictionary.
+
+    Raises:
+        BodyError: The pickle is damaged, or needs anything but arrays.
+    """
+    try:
+        content = unpickler.load()
     except _UnknownName as error:
         raise BodyError(
-            f"{path}: asks for {error}, which no body model needs; nothing was run. "
+            f"{path}: asks for {error}, which no {kind} file needs; nothing was run. "
             "Get the file from its original source"
         ) from error
     except (
@@ -62,13 +108,10 @@ def read_pickle(stream: IO[bytes], path: Path, names: Collection[str]) -> dict[s
         MemoryError,
         struct.error,
     ) as error:
-        raise BodyError(f"{path}: is damaged or no SMPL pickle; get the file again") from error
+        raise BodyError(f"{path}: is damaged or no {kind} pickle; get the file again") from error
     if not isinstance(content, dict):
-        raise BodyError(f"{path}: holds no named arrays; it is not an SMPL body")
-    try:
-        return {name: _array(content[name]) for name in names if name in content}
-    except (ValueError, TypeError, OverflowError) as error:
-        raise BodyError(f"{path}: {error}; get the original SMPL file") from error
+        raise BodyError(f"{path}: holds no named arrays; it is no {kind} file")
+    return content
 
 
 class _UnknownName(Exception):
@@ -82,7 +125,7 @@ class _Sealed(type):
         raise pickle.UnpicklingError("a pickle may not change classes")
 
 
-class _StandIn(metaclass=_Sealed):
+class StandIn(metaclass=_Sealed):
     """Keeps the arguments of the pickle's constructor and of `__setstate__`."""
 
     __slots__ = ("arguments", "state")
@@ -90,7 +133,8 @@ class _StandIn(metaclass=_Sealed):
     arguments: tuple[Any, ...]
     state: Any
 
-    def __new__(cls, *arguments: object) -> "_StandIn":  # all that NEWOBJ calls
+    def __new__(cls, *arguments: object) -> "StandIn":
+        """Keep the arguments: all that NEWOBJ calls."""
         made = super().__new__(cls)
         made.arguments = arguments
         made.state = None
@@ -100,27 +144,29 @@ class _StandIn(metaclass=_Sealed):
         self.state = state
 
 
-class _DType(_StandIn):  # arguments: ("f8", False, True); state: (3, "<", None, ...)
+class DType(StandIn):
+    """numpy's dtype. Arguments: ("f8", False, True); state: (3, "<", None, ...)."""
+
     __slots__ = ()
 
 
-class _NDArray(_StandIn):  # state: (1, shape, dtype, is Fortran-ordered, data)
+class _NDArray(StandIn):  # state: (1, shape, dtype, is Fortran-ordered, data)
     __slots__ = ()
 
 
-class _Csc(_StandIn):  # state: {"data", "indices", "indptr", "_shape" or "shape"}
+class _Csc(StandIn):  # state: {"data", "indices", "indptr", "_shape" or "shape"}
     __slots__ = ()
 
 
-class _Ch(_StandIn):  # state: {"x": array, ...}
+class _Ch(StandIn):  # state: {"x": array, ...}
     __slots__ = ()
 
 
-class _Select(_StandIn):  # state: {"a": _Ch, "idxs": array, "preferred_shape": tuple, ...}
+class _Select(StandIn):  # state: {"a": _Ch, "idxs": array, "preferred_shape": tuple, ...}
     __slots__ = ()
 
 
-class _Ignored(_StandIn):  # can be loaded, so that arrays beside it can; is no array itself
+class _Ignored(StandIn):  # can be loaded, so that arrays beside it can; is no array itself
     __slots__ = ()
 
 
@@ -128,7 +174,7 @@ class _Reconstructor(metaclass=_Sealed):
     """What copyreg calls to make an object in protocols 0 and 1: class, base, the base's state."""
 
     def __new__(cls, made: Any, base: object = None, state: object = None) -> Any:
-        if not (isinstance(made, _Sealed) and issubclass(made, _StandIn)):
+        if not (isinstance(made, _Sealed) and issubclass(made, StandIn)):
             raise pickle.UnpicklingError("an object of an unexpected class")
         return made()
 
@@ -143,7 +189,7 @@ class _Latin1(metaclass=_Sealed):
 def _known() -> dict[tuple[str, str], type]:
     known: dict[tuple[str, str], type] = {
         ("numpy", "ndarray"): _Ignored,
-        ("numpy", "dtype"): _DType,
+        ("numpy", "dtype"): DType,
         ("scipy.sparse.csc", "csc_matrix"): _Csc,
         ("scipy.sparse._csc", "csc_matrix"): _Csc,
         ("chumpy.ch", "Ch"): _Ch,
@@ -185,7 +231,7 @@ class _LimitedStream:
 def _counted(load: Callable[[Any], None]) -> Callable[[Any], None]:
     """Limit the number of steps: a structure nested so deeply that Python crashes needs many."""
 
-    def step(unpickler: "_ArraysOnly") -> None:
+    def step(unpickler: "ArraysOnly") -> None:
         unpickler.steps += 1
         if unpickler.steps > MOST_STEPS:
             raise pickle.UnpicklingError("more steps than any body model needs")
@@ -194,8 +240,11 @@ def _counted(load: Callable[[Any], None]) -> Callable[[Any], None]:
     return step
 
 
-class _ArraysOnly(pickle._Unpickler):
-    """Python's unpickler in Python: the one in C allocates memory for any memo index it reads."""
+class ArraysOnly(pickle._Unpickler):
+    """Makes stand-ins of arrays, of Python 2's pickles and of later ones, and nothing else.
+
+    It is Python's unpickler in Python: the one in C allocates memory for any memo index it reads.
+    """
 
     known = _known()
     steps = 0
@@ -206,7 +255,11 @@ class _ArraysOnly(pickle._Unpickler):
         if opcode != pickle.BYTEARRAY8[0]
     }
 
+    def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__(_LimitedStream(stream), encoding="latin1")
+
     def find_class(self, module: str, name: str) -> Any:
+        """Give the stand-in of a name; no other name is given."""
         if (module, name) not in self.known:
             # Quoted and cut: the name comes from the pickle and goes to a terminal.
             full_name = f"{module}.{name}"
@@ -226,16 +279,30 @@ def _array(value: object) -> Array:
     return _plain(value)
 
 
+def _nested(values: dict[str, object]) -> dict[str, Nested]:
+    """Make the arrays of stand-ins and of flat lists of them; ValueError where they are none."""
+    room = LARGEST_FILE  # bytes; a list may name one large array again and again
+    made: dict[str, Nested] = {}
+    for name, value in values.items():
+        parts: list[Array | str] = []
+        for one in value if isinstance(value, list) else [value]:
+            part = one if isinstance(one, str) else _plain(one)
+            room -= len(part) if isinstance(part, str) else part.nbytes
+            if room < 0:
+                raise ValueError("holds more bytes than its file can have")
+            parts.append(part)
+        made[name] = parts if isinstance(value, list) else parts[0]
+    return made
+
+
 def _plain(value: object) -> Array:
     match value:
-        case _NDArray(state=(_, tuple() as shape, _DType() as dtype, fortran, data)):
+        case _NDArray(state=(_, tuple() as shape, DType() as dtype, fortran, data)):
             return _numbers(data, dtype, shape, "F" if fortran else "C")
     raise ValueError("holds something in place of an array of numbers")
 
 
-def _numbers(
-    data: object, dtype: _DType, shape: tuple[Any, ...], order: Literal["C", "F"]
-) -> Array:
+def _numbers(data: object, dtype: DType, shape: tuple[Any, ...], order: Literal["C", "F"]) -> Array:
     text = dtype.arguments[0] if dtype.arguments else None
     if not isinstance(text, str) or not NUMBERS.fullmatch(text):
         raise ValueError(f"holds an array of {text!a:.40}, not of numbers")

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from staf_cli.cli import doctor, evaluate, live, results, run, weights
+from staf_cli.cli import data, doctor, evaluate, live, paper, results, run, weights
 from staf_cli.cli.output import print_error
 from staf_cli.core import interrupts
 from staf_cli.core.errors import DONE, FAILED, INTERRUPTED, StafError, describe, one_line
@@ -36,7 +36,8 @@ def staf() -> None:
 
 COMMANDS = (
     *(run.run, live.live, results.render, results.tracks, results.export, results.view),
-    *(evaluate.evaluate, doctor.doctor, train, weights.weights, weights.body),
+    *(evaluate.evaluate, data.data, paper.paper, doctor.doctor, train),
+    *(weights.weights, weights.body),
 )
 for command in COMMANDS:
     staf.add_command(command)

@@ -7,18 +7,21 @@ import click
 from rich.markup import escape
 from rich.table import Table as Printed
 
-from staf_cli.cli.options import FOLDER, quiet_option, record_options
+from staf_cli.cli.options import FILE, FOLDER, quiet_option, record_options
 from staf_cli.cli.output import OUT, print_line, print_notes, progress_watch
-from staf_cli.core.errors import one_line
+from staf_cli.core.errors import UsageError, one_line
 from staf_cli.evaluation.options import EvaluationOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from staf_cli.body.skinning import Body
     from staf_cli.evaluation.evaluation import Contender
     from staf_cli.evaluation.table import Table
 
 
 @click.command("eval", short_help="Measure networks on videos whose truth is known.")
-@click.argument("dataset", type=FOLDER)
+@click.argument("dataset", nargs=-1, required=True, metavar="[BENCHMARK] DATASET")
 @click.option(
     "--weights",
     multiple=True,
@@ -26,15 +29,21 @@ if TYPE_CHECKING:
     help="A checkpoint's name or file; give it again for each that is to be compared.",
 )
 @click.option("--body", metavar="NAME", help="A body's name or npz file.")
+@click.option(
+    "--regressor",
+    type=FILE,
+    help="J_regressor_h36m.npy: joints as papers on 3DPW judge them, not the body's own.",
+)
 @record_options("options", EvaluationOptions)
 @click.option(
     "-o", "--output", type=FOLDER, help="A folder for metrics.csv, metrics.json and accel.png."
 )
 @quiet_option
 def evaluate(
-    dataset: Path,
+    dataset: tuple[str, ...],
     weights: tuple[str, ...],
     body: str | None,
+    regressor: Path | None,
     options: EvaluationOptions,
     output: Path | None,
     quiet: bool,
@@ -42,51 +51,115 @@ def evaluate(
     """Measure how far recovered bodies are from the truth of the DATASET folder.
 
     It holds clips (mp4) each with its truth (npz) beside it, a sample set of photos with 2D
-    labels (images.npy, labels.npz), or both; docs/evaluation.md describes them. Prints a row for
-    each checkpoint and method; OUTPUT gets each clip's as well.
+    labels (images.npy, labels.npz), or both; or a copy of 3DPW, Human3.6M or MPI-INF-3DHP, which
+    BENCHMARK may name: 3dpw, h36m-p1, h36m-p2, 3dhp. docs/evaluation.md describes them. Prints a
+    row for each checkpoint and method, and the paper's; OUTPUT gets each clip's as well.
     """
     from staf_cli.checkpoints.registry import locate_detector
     from staf_cli.core.files import check_writable
     from staf_cli.evaluation import evaluation
+    from staf_cli.evaluation.datasets.layouts import OWN, find_benchmark, open_dataset
     from staf_cli.evaluation.table import save
-    from staf_cli.evaluation.truth import open_dataset
     from staf_cli.pipeline.loading import default_weights
 
     if output is not None:
         check_writable(output)
-    footage = open_dataset(dataset)
+    body_of = _bodies(regressor)
+    wanted, folder = _dataset(dataset)
+    benchmark = find_benchmark(folder, wanted)
+    footage = open_dataset(folder, benchmark, body_of)
     detector = None
     if evaluation.needs_detector(footage, options):
         detector = locate_detector("yolo11n-pose", trust=False)
     chosen = weights or (default_weights(body),)
-    contenders = [_contender(name, body) for name in dict.fromkeys(chosen)]
+    contenders = [open_contender(name, body, body_of) for name in dict.fromkeys(chosen)]
     if chosen == (None,) and not quiet:
         print_notes(["no trained weights for this body: the network answers the mean pose"])
+    if benchmark != OWN and regressor is None and not quiet:
+        print_notes(["joints are the bodies' own; papers judge those of --regressor"])
     table = evaluation.evaluate(footage, contenders, options, detector, progress_watch(quiet))
     if not quiet:
-        _print_table(table)
+        _print_table(table, benchmark)
     if output is not None:
         for path in save(table, output):
             if not quiet:
                 print_line(f"written: {path}")
 
 
-def _contender(name: str | None, body: str | None) -> "Contender":
-    """A checkpoint by name or file, None for the untrained network, with its body or another."""
+def _dataset(words: tuple[str, ...]) -> tuple[str | None, Path]:
+    """Tell the benchmark, if it is named, from the folder. Raises UsageError for other words."""
+    from staf_cli.evaluation.datasets.layouts import BENCHMARKS
+
+    *names, folder = words
+    if len(names) > 1 or any(name not in BENCHMARKS for name in names):
+        raise UsageError(
+            f"before the dataset's folder stands at most one of {', '.join(BENCHMARKS)}"
+        )
+    return (names[0] if names else None), Path(folder)
+
+
+def _bodies(regressor: Path | None) -> "Callable[[str], Body]":
+    """Make the function that opens bodies by name, with the joints of the regressor if any."""
+    from staf_cli.evaluation.joints import read_regressor, use_joints
+    from staf_cli.pipeline.loading import open_body
+
+    if regressor is None:
+        return open_body
+    rows = read_regressor(regressor)
+    return lambda name: use_joints(open_body(name), rows)
+
+
+def open_contender(
+    name: str | None, body: str | None, body_of: "Callable[[str], Body]"
+) -> "Contender":
+    """Load a network that is to be measured.
+
+    Args:
+        name: a checkpoint's name or file; None: the untrained network.
+        body: a body's name or file; None: the checkpoint's own.
+        body_of: opens a body by name.
+
+    Returns:
+        The network with its body.
+
+    Raises:
+        WeightsError: the checkpoint is missing or does not fit.
+        BodyError: the body is missing.
+    """
     from staf_cli.checkpoints.format import load_checkpoint
     from staf_cli.checkpoints.registry import OPEN_BODY, locate
     from staf_cli.evaluation import evaluation
-    from staf_cli.pipeline.loading import open_body
 
     if name is None:
-        return evaluation.untrained(open_body(body or OPEN_BODY))
+        return evaluation.untrained(body_of(body or OPEN_BODY))
     checkpoint = load_checkpoint(locate(name))
-    own_body = open_body(body or checkpoint.body.rsplit(maxsplit=1)[0])
+    own_body = body_of(body or checkpoint.body.rsplit(maxsplit=1)[0])
     return evaluation.contender(name, checkpoint, own_body)
 
 
-def _print_table(table: "Table") -> None:
-    """A line for each network and method over all clips."""
+def measured_metrics(table: "Table") -> dict[str, tuple[str, ...]]:
+    """Pick the metrics of the paper's ablations out of an evaluation with one method.
+
+    Args:
+        table: what was measured.
+
+    Returns:
+        PA-MPJPE, MPJPE, PVE and Accel over all clips by the network's name, as they are printed.
+    """
+    from staf_cli.evaluation.table import OVERALL
+
+    return {
+        row.weights: tuple(
+            _number(value, 1) for value in (row.pa_mpjpe, row.mpjpe, row.pve, row.accel)
+        )
+        for row in table.rows
+        if row.clip == OVERALL
+    }
+
+
+def _print_table(table: "Table", benchmark: str) -> None:
+    """A line for each network and method over all clips, and the paper's."""
+    from staf_cli.evaluation.paper import TABLES
     from staf_cli.evaluation.table import OVERALL
 
     header = ("weights", "method", "frames", "MPJPE", "PA-MPJPE", "PVE", "Accel", "PCK@0.2", "2D")
@@ -99,7 +172,12 @@ def _print_table(table: "Table") -> None:
             numbers = [_number(value, 1) for value in millimetres]
             numbers += [_number(row.pck, 3), _number(row.error_2d, 3)]
             printed.add_row(escape(one_line(row.weights)), row.method, str(row.frames), *numbers)
+    for published in TABLES.get(benchmark, ()):
+        errors = (published.mpjpe, published.pa_mpjpe, published.pve, published.accel)
+        printed.add_row(published.model, "paper", "", *(_number(value, 1) for value in errors))
     OUT.print(printed)
+    if benchmark in TABLES:
+        print_line("paper: as STAF's tables 1 and 3 give it; * trained on 3DPW, too")
     print_line("MPJPE, PA-MPJPE, PVE in mm; Accel in mm / frame^2; 2D in sides of the person's box")
 
 

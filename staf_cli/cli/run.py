@@ -1,6 +1,6 @@
 """`staf run`: videos in, overlays, parameters and tracks out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,7 +85,7 @@ def run(
             raise UsageError("--tracks is for one video; name that one alone")
         jobs, notes = gather(videos, lists, choice, output)
         print_notes(notes)
-        code = run_batch(jobs, output, create_pool(pool, options), OUT, ERR, quiet)
+        code = run_batch(jobs, output, create_pool(pool, options), OUT, ERR, quiet, verbose)
         if not quiet:
             print_line("To look at all clips, type:")
             print_line(f"  {written_command('view', str(output))}")
@@ -139,19 +139,11 @@ def print_summary(summary: "Summary", verbose: bool) -> None:
         gaps = f", {person.interpolated} interpolated" * bool(person.interpolated)
         print_line(f"  person {person.id}: frames {person.first} to {person.last}{gaps}")
     if verbose:
-        print_line(f"time:    {_rates(summary.seconds, summary.frames)}")
+        print_line(f"time:    {summary.times}")
     print_line(f"overlay: {summary.overlay}")
     print_line(f"report:  {report.locate(summary.folder)}")
     print_line("To see the people in 3D, and what of it to check by eye, type:")
     print_line(f"  {written_command('view', str(summary.folder))}")
-
-
-def _rates(seconds: Mapping[str, float], frames: int) -> str:
-    """How long each part took; its frames a second, unless it was too short to measure."""
-    return ", ".join(
-        f"{name} {took:.1f} s" + (f" ({frames / took:.1f} frames/s)" if took else "")
-        for name, took in seconds.items()
-    )
 
 
 def warn_of_damage(damage: "Damage") -> None:

@@ -218,6 +218,27 @@ def image_translation_to_crop(
     )
 
 
+def ray_rotation(points: Float, focal: float, centre: tuple[float, float]) -> Float:
+    """Rotations that turn the optical axis to the rays through pixels, by the smallest angle.
+
+    What a camera that looks along such a ray sees at its centre, in its own frame, is brought to
+    the frame of the picture's camera by them.
+
+    Args:
+        points: (N, 2) px.
+        focal: px.
+        centre: px, of the image.
+
+    Returns:
+        (N, 3, 3)
+    """
+    ray = np.concatenate([points - centre, np.full((len(points), 1), focal)], 1)
+    x, y, z = (ray / np.linalg.norm(ray, axis=1, keepdims=True)).T
+    a, b, c = 1 - x * x / (1 + z), -x * y / (1 + z), 1 - y * y / (1 + z)
+    rows = [[a, b, x], [b, c, y], [-x, -y, z]]
+    return np.stack([np.stack(row, -1) for row in rows], -2)
+
+
 def box_area(box: Float) -> Float:
     """Compute the areas of boxes.
 

@@ -20,6 +20,8 @@ from typing import Any, Literal
 from staf_cli.core.errors import UsageError
 
 Precision = Literal["auto", "full", "half"]  # see `core.devices.choose_dtype`
+Rig = Literal["smpl", "mixamo", "unreal"]  # see `export.rigs`
+Space = Literal["world", "camera"]  # y up on the ground, or as the video camera sees it
 SPEC = "option"  # the key of an OptionSpec in a field's metadata
 
 

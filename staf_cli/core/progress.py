@@ -21,7 +21,7 @@ from rich.text import Text
 Item = TypeVar("Item")
 # What a pass counts, by the first word of its name; all others count frames. People are refined
 # and smoothed in stretches of a few thousand frames.
-UNITS = {"refine": "stretches", "smooth": "stretches", "export": "files"}
+UNITS = {"refine": "stretches", "smooth": "stretches", "export": "files", "world": "people"}
 # How long passes take beside each other, measured on a CPU with two people; any other takes SHORT.
 SHARES = {"track": 10, "landmarks": 2, "recover": 5, "refine": 3, "smooth": 1, "show": 1}
 SHORT = 0.2

@@ -316,12 +316,28 @@ class Person:
     # (F, 24) m: how far a joint is off at most in 68 % of cases, counted from the pelvis, whose own
     # is 0 (fitting/uncertainty.py); None: not fitted, or by a version that did not say it
     joint_sigma: Float32 | None = None
+    # The same motion in the world (staf_cli/world): y up, m, the ground at 0. All of them or none.
+    world_poses: Float | None = None  # (F, 72) axis-angle, radians; legs as feet stand
+    world_trans: Float | None = None  # (F, 3) m
+    world_joints3d: Float | None = None  # (F, 24, 3) m
+    world_contacts: Float32 | None = None  # (F, 4) left heel, left toe, right heel, right toe
+    world_camera: Float | None = None  # (F, 3, 4) points of the camera frame -> the world
+    world_sigma: Float32 | None = None  # (F, 2) rad, m: of the camera's tilt and height
 
     def __post_init__(self) -> None:
         """Check shapes and values."""
         f = len(self.frame)
-        if self.joint_sigma is not None:
-            _check_arrays(self, joint_sigma=(f, 24))
+        optional = {
+            "joint_sigma": (f, 24),
+            "world_poses": (f, 72),
+            "world_trans": (f, 3),
+            "world_joints3d": (f, 24, 3),
+            "world_contacts": (f, 4),
+            "world_camera": (f, 3, 4),
+            "world_sigma": (f, 2),
+        }
+        known = {name: shape for name, shape in optional.items() if getattr(self, name) is not None}
+        _check_arrays(self, **known)
         _check_arrays(
             self,
             frame=(f,),

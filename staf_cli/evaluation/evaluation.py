@@ -185,9 +185,10 @@ def _check_body(dataset: Sequence[Footage], body: Body) -> None:
         )
     for footage in dataset:
         for truth in footage.people:
-            if truth.pose is not None and truth.pose.body != body.identity:
+            pose = truth.pose
+            if pose is not None and pose.posed is None and pose.body != body.identity:
                 raise BodyError(
-                    f"{printable(footage.clip.path)}: its truth is of body {truth.pose.body}, "
+                    f"{printable(footage.clip.path)}: its truth is of body {pose.body}, "
                     f"not of {body.identity}; give that body with --body"
                 )
 
@@ -295,9 +296,13 @@ def _errors(person: Person, truth: Truth, body: Body) -> _Errors:
     own = rotation_matrices(person.poses).float(), torch.from_numpy(person.betas).float()
     errors: _Errors = {}
     if truth.pose is not None:
-        errors |= _errors_3d(body, own, _parameters(truth.pose), truth.frame)
+        errors |= _errors_3d(body, own, truth.pose, truth.frame)
+    if truth.joints is None and truth.kp2d is None:
+        return errors
+    lsp = np.concatenate([joints for _, joints in _posed(body, *own)])
+    if truth.joints is not None:
+        errors |= _errors_of_joints(lsp, truth.joints, truth.frame)
     if truth.kp2d is not None:
-        lsp = np.concatenate([joints for _, joints in _posed(body, *own)])
         placed = torch.from_numpy(lsp + person.trans[:, None])
         centre = (person.image_size[0] / 2, person.image_size[1] / 2)
         points, kp2d = project(placed, person.focal_length, centre).numpy(), truth.kp2d[:, :LSP]
@@ -306,26 +311,31 @@ def _errors(person: Person, truth: Truth, body: Body) -> _Errors:
     return errors
 
 
-def _errors_3d(body: Body, own: _Theta, true: _Theta, frame: Ints) -> _Errors:
+def _errors_3d(body: Body, own: _Theta, pose: Pose, frame: Ints) -> _Errors:
+    """Measure parameters of a body; PVE only where the truth's body has the same vertices."""
+    true_body = body if pose.posed is None else pose.posed
+    true = rotation_matrices(pose.poses).float(), torch.from_numpy(pose.betas).float()
+    comparable = np.array_equal(body.faces, true_body.faces)
     lsp, true_lsp = np.zeros((2, len(frame), LSP, 3))
     pve = np.zeros(len(frame))
     rows = slice(0)
     for (mesh, joints), (true_mesh, true_joints) in zip(
-        _posed(body, *own), _posed(body, *true), strict=True
+        _posed(body, *own), _posed(true_body, *true), strict=True
     ):
         rows = slice(rows.stop, rows.stop + len(mesh))
         lsp[rows], true_lsp[rows] = joints, true_joints
-        pve[rows] = metrics.pve(mesh, true_mesh, joints, true_joints)
+        if comparable:
+            pve[rows] = metrics.pve(mesh, true_mesh, joints, true_joints)
+    errors = _errors_of_joints(lsp, true_lsp, frame)
+    return errors | ({"pve": pve} if comparable else {})
+
+
+def _errors_of_joints(lsp: Float, true_lsp: Float, frame: Ints) -> _Errors:
     return {
         "mpjpe": metrics.mpjpe(lsp, true_lsp),
         "pa_mpjpe": metrics.pa_mpjpe(lsp, true_lsp),
-        "pve": pve,
         "accel": metrics.acceleration_error(lsp, true_lsp, frame),
     }
-
-
-def _parameters(pose: Pose) -> _Theta:
-    return rotation_matrices(pose.poses).float(), torch.from_numpy(pose.betas).float()
 
 
 def _posed(body: Body, rotmats: Tensor, betas: Tensor) -> Iterator[tuple[Float, Float]]:

@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from staf_cli import video
 from staf_cli.body.format import BETAS, HEADER_ERRORS, read_npz
+from staf_cli.body.skinning import Body
 from staf_cli.core.errors import DatasetError, StafError, VideoError
 from staf_cli.core.files import atomic, printable
 from staf_cli.core.geometry import NETWORK_FOCAL
@@ -58,6 +59,7 @@ class Pose:
     betas: Float  # (F, 10)
     trans: Float  # (F, 3) m
     body: str
+    posed: Body | None = None  # that body; None: it must be the network's own
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Truth:
     pose: Pose | None
     kp2d: Float | None  # (F, 31, 3) x, y px, weight
     detected: Float | None  # (F, 17, 3) x, y px, confidence
+    joints: Float | None = None  # (F, 14, 3) m, LSP's, camera frame; where no body is known
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,12 @@ class Footage:
     clip: Clip  # of a sample set: the path is its images.npy, photos are frames
     focal: float  # px
     people: tuple[Truth, ...]
+    pictures: tuple[Path, ...] = ()  # of the one person's frames, where the clip is no file
 
     def frames(self) -> Iterator[Frame]:
         """Yield all frames in order."""
+        if self.pictures:
+            return _pictures(self)
         if self.clip.path.name == IMAGES:
             return _photos(self.clip)
         return video.frames(self.clip, video.Damage())
@@ -119,7 +125,8 @@ def open_dataset(folder: Path) -> list[Footage]:
     if not dataset:
         raise DatasetError(
             f"{printable(folder)}: holds nothing to evaluate, neither clips (mp4 with npz) "
-            f"nor photos ({IMAGES} with {LABELS})"
+            f"nor photos ({IMAGES} with {LABELS}) nor 3DPW (sequenceFiles) nor a table (npz with "
+            "imgname) of Human3.6M or MPI-INF-3DHP"
         )
     return dataset
 
@@ -259,6 +266,19 @@ def _photos(clip: Clip) -> Iterator[Frame]:
     for index, image in enumerate(images.reshape(-1, *images.shape[2:])):
         pixels: Image = np.array(image)
         yield Frame(index, index, index / clip.fps, pixels)
+
+
+def _pictures(footage: Footage) -> Iterator[Frame]:
+    for index, path in zip(footage.people[0].frame.tolist(), footage.pictures, strict=True):
+        image = video.read_picture(path)
+        if image is None:
+            raise DatasetError(f"{printable(path)}: is no picture that can be read; get it again")
+        if image.shape[1::-1] != footage.clip.image_size:
+            raise DatasetError(
+                f"{printable(path)}: is {image.shape[1]}x{image.shape[0]} px, but the first of its "
+                f"clip is {footage.clip.width}x{footage.clip.height}"
+            )
+        yield Frame(index, index, index / footage.clip.fps, image)
 
 
 def _read(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[np.generic]]:

@@ -29,10 +29,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from staf_cli.export import amass, bvh, glb, joints_csv, obj, openpose, ply
+from staf_cli.export import amass, angles, bvh, c3d, glb, joints_csv, mot, obj, openpose, ply, trc
 from staf_cli.export.scene import Scene
 
-__all__ = ["FORMATS", "Format", "Scene"]
+__all__ = ["FORMATS", "WORLD_FORMATS", "Format", "Scene"]
+
+# Those that are written in the world, if asked to.
+WORLD_FORMATS = ("amass", "angles", "bvh", "c3d", "csv", "glb", "mot", "trc")
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,15 @@ class Format:
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         "amass": Format(amass.FILES, amass.names, amass.write),
+        "angles": Format(angles.FILES, angles.names, angles.write),
         "bvh": Format(bvh.FILES, bvh.names, bvh.write),
+        "c3d": Format(c3d.FILES, c3d.names, c3d.write),
         "csv": Format(joints_csv.FILES, joints_csv.names, joints_csv.write),
         "glb": Format(glb.FILES, glb.names, glb.write),
+        "mot": Format(mot.FILES, mot.names, mot.write),
         "obj": Format(obj.FILES, obj.names, obj.write),
         "openpose": Format(openpose.FILES, openpose.names, openpose.write),
         "ply": Format(ply.FILES, ply.names, ply.write),
+        "trc": Format(trc.FILES, trc.names, trc.write),
     }
 )

@@ -37,7 +37,8 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
 
     Keys: poses (F, 156 or 165) radians, trans (F, 3) m, betas (10,), time (F,) s, all float64;
     gender; mocap_framerate and mocap_frame_rate, both rounded, and fps_exact. z is up, y points
-    away from the video camera, which is the origin. The frame rate is constant (`resample`).
+    away from the video camera; the origin is on the ground, or the camera. The frame rate is
+    constant (`resample`).
 
     Args:
         folder: The result folder.
@@ -46,7 +47,7 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
     Yields:
         Each file's path, once the file is complete.
     """
-    for person in scene.people:
+    for person in scene.placed().people:
         for model, length in POSE_LENGTHS.items():
             path = folder / _name(person, model)
             arrays = _arrays(person, scene.body, length, _betas(person, scene.body, model))

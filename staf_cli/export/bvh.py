@@ -1,6 +1,6 @@
 """bvh/person_<id>.bvh: a skeleton's motion for animation programs (Biovision, 1999)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,6 @@ from staf_cli.body.format import SMPL_PARENTS
 from staf_cli.core.files import atomic
 from staf_cli.core.records import Float
 from staf_cli.export.motion import (
-    JOINT_NAMES,
     Y_UP,
     Motion,
     mean_betas,
@@ -18,6 +17,7 @@ from staf_cli.export.motion import (
     resample,
     rest_pose,
 )
+from staf_cli.export.rigs import bone_names
 from staf_cli.export.scene import Scene
 
 FILES = "bvh/person_[0-9]*.bvh"
@@ -34,8 +34,8 @@ def names(scene: Scene) -> list[str]:
 def write(folder: Path, scene: Scene) -> Iterator[Path]:
     """Write the skeleton and the motion of all people.
 
-    Centimetres, y up, the video camera at the origin; degrees, R = Rz Rx Ry. A file begins with
-    the person's first frame and has a constant frame rate (`resample`).
+    Centimetres, y up, the origin on the ground or at the video camera; degrees, R = Rz Rx Ry. A
+    file begins with the person's first frame and has a constant frame rate (`resample`).
 
     Args:
         folder: The result folder.
@@ -44,33 +44,33 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
     Yields:
         Each file's path, once the file is complete.
     """
-    for person, name in zip(scene.people, names(scene), strict=True):
+    for person, name in zip(scene.placed().people, names(scene), strict=True):
         path = folder / name
         _, joints = rest_pose(scene.body, mean_betas(person))
         motion = resample(motion_of(person, Y_UP), person.fps)
         with atomic(path) as temporary, temporary.open("w", encoding="ascii") as stream:
             stream.write("HIERARCHY\n")
-            stream.writelines(_hierarchy(joints * CENTIMETRES, 0, ""))
+            stream.writelines(_hierarchy(joints * CENTIMETRES, bone_names(scene.rig), 0, ""))
             stream.write(f"MOTION\nFrames: {len(motion.time)}\nFrame Time: {1 / person.fps:.8f}\n")
             np.savetxt(stream, _channels(motion), fmt="%.4f")
         yield path
 
 
-def _hierarchy(joints: np.ndarray, joint: int, indent: str) -> Iterator[str]:
+def _hierarchy(joints: np.ndarray, bones: Sequence[str], joint: int, indent: str) -> Iterator[str]:
     """Yield the lines of a joint and of all below it; joints: (24, 3) cm in the rest pose."""
     parent = SMPL_PARENTS[joint]
     children = _children(joint)
     inner = indent + "  "
     if parent < 0:  # no offset: some readers add it to the position channels, others do not
-        yield f"ROOT {JOINT_NAMES[joint]}\n{{\n{inner}OFFSET 0 0 0\n"
+        yield f"ROOT {bones[joint]}\n{{\n{inner}OFFSET 0 0 0\n"
         yield f"{inner}CHANNELS 6 Xposition Yposition Zposition {ROTATION_CHANNELS}\n"
         bone = np.zeros(3)
     else:
         bone = joints[joint] - joints[parent]
-        yield f"{indent}JOINT {JOINT_NAMES[joint]}\n{indent}{{\n{inner}OFFSET {_format(bone)}\n"
+        yield f"{indent}JOINT {bones[joint]}\n{indent}{{\n{inner}OFFSET {_format(bone)}\n"
         yield f"{inner}CHANNELS 3 {ROTATION_CHANNELS}\n"
     for child in children:
-        yield from _hierarchy(joints, child, inner)
+        yield from _hierarchy(joints, bones, child, inner)
     if not children:
         tip = _format(bone * END_SITE)
         yield f"{inner}End Site\n{inner}{{\n{inner}  OFFSET {tip}\n{inner}}}\n"

@@ -8,8 +8,8 @@ support.
 
 import json
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ from staf_cli.core.files import atomic
 from staf_cli.core.palette import person_colour
 from staf_cli.core.records import Float, Person
 from staf_cli.core.version import __version__
-from staf_cli.export.motion import mean_betas, rest_pose
+from staf_cli.export.motion import Y_UP, mean_betas, rest_pose
+from staf_cli.export.rigs import bone_names
 from staf_cli.export.scene import Scene
 from staf_cli.export.seams import Corners, split_at_seams
 from staf_cli.export.skeleton import Skeleton, floor_under, skeleton_of, with_root
 
 FILES = "people.glb"
+STILL = 1e-6  # a camera whose place (m) and axes change by less does not move
 INFLUENCES = 4  # joints that may move a vertex; SMPL's vertices have no more
 ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963  # glTF's numbers for vertex data and indices
 COMPONENT_TYPES = {"uint8": 5121, "uint32": 5125, "float32": 5126}
@@ -45,11 +47,11 @@ def names(_: Scene) -> list[str]:
 def write(folder: Path, scene: Scene) -> Iterator[Path]:
     """Write all people into one file.
 
-    Metres, y up, the video camera at the origin and in the file; times are the clip's own, in
-    float32. Each person has one shape, `mean_betas`. SMPL's pose-dependent corrections of the
-    surface (posedirs) are left out, and only the four strongest of the joints that move a vertex
-    are used; open-body loses nothing by either. A body with texture coordinates has them here: its
-    vertices come first, in their order, then copies of those on seams.
+    Metres, y up, the origin on the ground or at the video camera, which is in the file; times are
+    the clip's own, in float32. Each person has one shape, `mean_betas`. SMPL's pose-dependent
+    corrections of the surface (posedirs) are left out, and only the four strongest of the joints
+    that move a vertex are used; open-body loses nothing by either. A body with texture coordinates
+    has them here: its vertices come first, in their order, then copies of those on seams.
 
     Args:
         folder: The result folder.
@@ -60,7 +62,7 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
     """
     path = folder / FILES
     with atomic(path) as temporary:
-        temporary.write_bytes(_glb(*_document(scene)))
+        temporary.write_bytes(_glb(*_document(scene.placed())))
     yield path
 
 
@@ -113,19 +115,22 @@ def _document(scene: Scene) -> tuple[Json, bytes]:
         "asset": {"version": "2.0", "generator": f"staf {__version__}"},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
-        "nodes": [{"name": "camera", "camera": 0}],
+        "nodes": [],
         "cameras": [_camera(scene.people[0])],
         "materials": [],
         "meshes": [],
         "skins": [],
         "animations": [{"name": "motion", "samplers": [], "channels": []}],
     }
+    _add_camera(document, buffer, scene)
     for person in scene.people:
         vertices, joints = rest_pose(scene.body, mean_betas(person))
-        skeleton = skeleton_of(person, joints)
+        skeleton = replace(skeleton_of(person, joints), names=bone_names(scene.rig))
         if scene.root_motion:
             sole = float(vertices[:, 1].min())
-            skeleton = with_root(skeleton, sole, floor_under(person, joints, sole))
+            level = scene.space == "world"
+            floor = 0.0 if level else floor_under(person, joints, sole)
+            skeleton = with_root(skeleton, sole, floor)
         first = _add_skeleton(document, buffer, f"person_{person.id}", skeleton)
         normals = _normals(vertices, scene.body.faces)
         surface = vertices[corners.vertex], normals[corners.vertex]
@@ -297,8 +302,39 @@ def _visibility(person: Person, frames: range) -> tuple[list[float], list[bool]]
     return times, visible
 
 
+def _add_camera(document: Json, buffer: _Buffer, scene: Scene) -> None:
+    """Append the node of the camera that filmed the clip, as its first people were placed by it."""
+    node: Json = {"name": "camera", "camera": 0}
+    document["nodes"].append(node)
+    if scene.space == "camera":
+        return
+    time, turns, places = _camera_path(scene.people)
+    moves = bool(np.ptp(turns, 0).max() > STILL or np.ptp(places, 0).max() > STILL)
+    node["rotation"] = _quaternions(turns[:1])[0].tolist()
+    node["translation"] = places[0].tolist()
+    if moves:
+        kept = _ascending(time)
+        times = buffer.add(time[kept].astype(np.float32), bounds=True)
+        animation = document["animations"][0]
+        values = buffer.add(places[kept].astype(np.float32))
+        _animate(animation, 0, "translation", times, values, "LINEAR")
+        _animate(animation, 0, "rotation", times, buffer.add(_quaternions(turns[kept])), "LINEAR")
+
+
+def _camera_path(people: Sequence[Person]) -> tuple[Float, Float, Float]:
+    """Return times (F,), rotations (F, 3, 3) and places (F, 3) of the camera, by who is there."""
+    found: dict[float, Float] = {}
+    for person in people:
+        assert person.world_camera is not None
+        for time, moved in zip(person.time.tolist(), person.world_camera, strict=True):
+            found.setdefault(time, moved)
+    times = sorted(found)
+    path = np.stack([found[time] for time in times])
+    return np.array(times), path[..., :3] @ Y_UP.T, path[..., 3]
+
+
 def _camera(person: Person) -> Json:
-    """Return the camera that filmed the clip: at the origin, along -z, y up, as glTF wants it."""
+    """Return the lens of the camera that filmed the clip; it looks along -z, as glTF wants it."""
     width, height = person.image_size
     perspective = {
         "yfov": 2 * float(np.arctan(height / (2 * person.focal_length))),

@@ -72,6 +72,25 @@ def motion_of(person: Person, axes: Float) -> Motion:
     return Motion(person.time, rotations, person.joints3d[:, 0] @ axes.T)
 
 
+def in_level_camera(person: Person) -> Person:
+    """Move a person from the world to the frame of a level camera that stands at its origin.
+
+    Args:
+        person: F frames, placed in the world.
+
+    Returns:
+        The person with the motion in the world, but axes as a camera has them: x right, y down.
+    """
+    assert person.world_poses is not None and person.world_trans is not None
+    assert person.world_joints3d is not None
+    poses = person.world_poses.copy()
+    turn = Rotation.from_matrix(Y_UP.T)
+    poses[:, :3] = (turn * Rotation.from_rotvec(poses[:, :3])).as_rotvec()
+    rest = person.world_joints3d[:, 0] - person.world_trans  # where the pelvis is in the T-pose
+    joints = person.world_joints3d @ Y_UP
+    return replace(person, poses=poses, trans=joints[:, 0] - rest, joints3d=joints)
+
+
 def resample(motion: Motion, fps: float) -> Motion:
     """Resample a motion at a constant frame rate, gaps filled.
 

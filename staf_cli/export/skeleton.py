@@ -22,7 +22,7 @@ FEET = tuple(
 
 @dataclass(frozen=True)
 class Skeleton:
-    """J joints, parents before their children, over F frames; y up, the camera at the origin."""
+    """J joints, parents before their children, over F frames; y up."""
 
     names: tuple[str, ...]  # J
     parents: tuple[int, ...]  # J, -1 for the first

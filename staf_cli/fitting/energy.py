@@ -18,6 +18,10 @@ from staf_cli.fitting.skeleton import Posed, Skeleton
 KEYPOINT_SIGMA = 0.01 * torch.tensor(
     [1.7] * 3 + [1.2] * 2 + [2.4] * 2 + [2.9] * 2 + [2.7] * 2 + [3.3] * 2 + [4.7] * 2 + [4.1] * 2
 )
+# So many times these sigmas where the landmark network has seen the person as well: both show the
+# same points, and what hides a knee from one misleads the other. Of 1, 1.5, 2 and 3 the number with
+# the smallest PA-MPJPE on 12 synthetic clips.
+BESIDE_LANDMARKS = 2.0
 BETAS_SIGMA = 1.0  # counted once a frame, so that a long track does not outweigh it
 
 # m of depth: neck from pelvis, ankles from the trunk. People are mostly upright on their feet.
@@ -81,7 +85,9 @@ def energy(
 def _off_keypoints(observed: Observations, keypoints: Tensor, width: float) -> Tensor:
     """(F,): distance of keypoints (F, 17, 3), m, from the seen ones, by Geman and McClure."""
     off = observed.project(keypoints) - observed.keypoints
-    sigma = observed.size[:, None] * KEYPOINT_SIGMA
+    sigma = observed.size[:, None] * KEYPOINT_SIGMA  # (F, 17) px
+    if observed.landmarks is not None:
+        sigma = sigma * torch.where(observed.landmarks.seen, BESIDE_LANDMARKS, 1.0)[:, None]
     square = (off / sigma[..., None]).square().sum(-1)
     return _robust(square, observed.weight, width)
 

@@ -92,9 +92,11 @@ def refine_stretches(
     Yields:
         Each stretch, refined.
     """
-    cue = None if landmarks is None else landmark_cue(landmarks, track)
+    cue: LandmarkCue | None = None
     coming = (replace(one, joint_sigma=network_sigma(len(one.frame))) for one in stretches)
     now, first, before = next(coming, None), 0, None
+    if now is not None and landmarks is not None:
+        cue = landmark_cue(landmarks, track, now)
     while now is not None:
         after = next(coming, None)
         ahead = None if after is None else select_rows(after, slice(CONTEXT))

@@ -68,12 +68,20 @@ def smooth_stretches(stretches: Iterable[Person], body: Body, strength: float) -
     if strength == 0:
         yield from stretches
         return
-    for window, rows in _with_surroundings(stretches, REACH * DEPTH_FACTOR * strength):
+    for window, rows in with_surroundings(stretches, REACH * DEPTH_FACTOR * strength):
         yield select_rows(_smoothed(window, body, strength), rows)
 
 
-def _with_surroundings(stretches: Iterable[Person], reach: float) -> Iterator[tuple[Person, slice]]:
-    """Each stretch, by its rows, among all frames that are within reach, s, of its own."""
+def with_surroundings(stretches: Iterable[Person], reach: float) -> Iterator[tuple[Person, slice]]:
+    """Put each stretch among the frames around it.
+
+    Args:
+        stretches: parts of a person, in order.
+        reach: s, of frames before and after.
+
+    Yields:
+        All frames that are within reach of a stretch, and which rows are its own.
+    """
     window, first = None, 0
     waiting: deque[int] = deque()  # lengths of the stretches from `first` on
     for stretch in chain(stretches, [None]):

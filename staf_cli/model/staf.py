@@ -27,6 +27,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from staf_cli.body.format import SAMPLES
 from staf_cli.body.skinning import Body, BodyPoints, dense_regressor
@@ -42,6 +43,7 @@ from staf_cli.model.pyramid import (
     PointMLP,
     Pyramid,
     sample,
+    sample_rows,
     sampling_grid,
 )
 from staf_cli.model.regressor import MeanParameters, Regressor, Theta
@@ -80,7 +82,7 @@ class Architecture:
         return max(self.tcfm or 0, self.safm or 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FrameMaps:
     """What a frame contributes to every window that contains it, for N frames.
 
@@ -89,7 +91,7 @@ class FrameMaps:
 
     deconv1: Tensor  # (N, 256, 14, 14) the linear half of DeConv_1
     grid: Tensor | None  # (N, 2205) phi^m_1, before TCFM
-    products: tuple[Tensor, ...]  # (N, 197, H, H) phi_2, phi_3 after PointMLP.multiply
+    products: tuple[Tensor, ...]  # (N, H, H, 197) phi_2, phi_3 after PointMLP.multiply
 
     def __getitem__(self, rows: slice | Tensor) -> "FrameMaps":
         """Return some of the frames."""
@@ -108,10 +110,23 @@ def stack_frames(frames: list[FrameMaps]) -> FrameMaps:
     )
 
 
+def separate_windows(frames: int) -> Tensor:
+    """The windows of frames that lie window by window.
+
+    Args:
+        frames: 9 B.
+
+    Returns:
+        (B, 9) int64 rows of the frames, for `STAF.recover`.
+    """
+    return torch.arange(frames).reshape(-1, WINDOW)
+
+
 class STAF(nn.Module):
     """Nine frames of one person's crops -> the target frame's SMPL parameters.
 
-    The convolutions (encoder and pyramid) may be in float16; the rest stays in float32.
+    Encoder and pyramid may be in float16 or bfloat16, and the maps' products with the point MLPs
+    with them; the rest stays in float32.
     """
 
     def __init__(self, architecture: Architecture, samples: BodyPoints) -> None:
@@ -143,7 +158,8 @@ class STAF(nn.Module):
             Theta_1, Theta_2, Theta_3. Theta_3 is the result, B rows. Theta_k has 9 B rows (a
             window's frames together) below the last fusion module, and B rows from there on.
         """
-        return self.recover(self.frame_maps(self.encoder(crops.flatten(0, 1))))
+        maps = self.frame_maps(self.encoder(crops.flatten(0, 1)))
+        return self.recover(maps, separate_windows(len(maps.deconv1)))
 
     def base_model(self, phi_0: Tensor, levels: int = 3) -> tuple[list[Theta], Tensor]:
         """Run the base model (paper 4.2), every frame alone, up to a level of the pyramid.
@@ -192,59 +208,71 @@ class STAF(nn.Module):
         if self.architecture.last_fusion == 0:
             return FrameMaps(deconv1, None, ())
         phi = self.pyramid.activate(1, deconv1)  # (N, 256, 14, 14) phi_1
-        grid = self._features(1, self._products(1, phi), self._grid(len(phi)))  # (N, 2205)
+        rows = torch.arange(len(phi), device=phi.device)
+        grid = self._features(1, self._products(1, phi), rows, self._grid(len(phi)))  # (N, 2205)
         products = []
         for level in range(2, self.architecture.last_fusion + 1):
             phi = self.pyramid(level, phi)  # (N, 256, H, H) phi_k
             products.append(self._products(level, phi))
         return FrameMaps(deconv1, grid, tuple(products))
 
-    def recover(self, maps: FrameMaps) -> tuple[Theta, Theta, Theta]:
+    def recover(self, maps: FrameMaps, windows: Tensor) -> tuple[Theta, Theta, Theta]:
         """Recover the target frames of whole windows from the maps of their frames.
 
         Args:
-            maps: Of 9 B frames, a window's together.
+            maps: Of N frames; windows may share them.
+            windows: (B, 9) int64 rows of the maps.
 
         Returns:
             As `forward`.
         """
         last_fusion = self.architecture.last_fusion
-        phi = self.pyramid.activate(1, self._apm(maps))  # (B, 256, 14, 14) phi_1 of the target
-        theta = self.mean(len(maps.deconv1) if last_fusion else len(phi))  # Theta_0
+        windows = windows.to(maps.deconv1.device)
+        phi = self.pyramid.activate(1, self._apm(maps, windows))  # (B, 256, 14, 14) the target's
+        theta = self.mean(windows.numel() if last_fusion else len(phi))  # Theta_0
         thetas = []
         for level in (1, 2, 3):
-            if level > 1:
+            if 1 < level <= max(2, last_fusion):
                 phi = self.pyramid(level, phi)  # (B, 256, H, H) phi_k of the target, Eq. 1
             if level <= last_fusion:
-                window = self._window_features(level, maps, phi, theta)  # (B, 9, S)
+                window = self._window_features(level, maps, windows, phi, theta)  # (B, 9, S)
                 feature = self._fuse(level, window)  # (9 B, S); (B, S) at the last fusion
-            else:
+            elif level < 3:
                 feature = self.point_features(level, phi, theta)  # (B, S)
+            else:  # nothing else needs phi_3
+                points = self.pyramid.sample(level, phi, self._points(level, theta))  # (B, P, 256)
+                feature = self.sampler[level - 1](points)  # (B, S)
             if level == last_fusion:
                 theta = theta[TARGET::WINDOW]  # B rows: from here on the target alone
             theta = self.regressor[level - 1](feature, theta.detach())  # Theta_k
             thetas.append(theta)
         return thetas[0], thetas[1], thetas[2]
 
-    def _apm(self, maps: FrameMaps) -> Tensor:
+    def _apm(self, maps: FrameMaps, windows: Tensor) -> Tensor:
         """The linear half of DeConv_1 of the target (B, 256, 14, 14), after APM if there is one."""
         # APM puts the mean of the nine phi_0 in the target's place (Eq. 9). This half of DeConv_1
         # is linear, so the mean of its nine outputs is the same.
-        deconv1 = _by_window(maps.deconv1)  # (B, 9, 256, 14, 14)
-        return deconv1.mean(1) if self.architecture.apm else deconv1[:, TARGET]
+        if not self.architecture.apm:
+            return maps.deconv1[windows[:, TARGET]]
+        deconv1 = maps.deconv1.movedim(1, -1)  # (N, 14, 14, 256)
+        share = one_hot(windows, len(deconv1)).sum(1).float() / WINDOW  # (B, N)
+        mean = share @ deconv1.flatten(1).float()  # (B, 50176)
+        return mean.to(deconv1.dtype).view(-1, *deconv1.shape[1:]).movedim(-1, 1)
 
     def _window_features(
-        self, level: int, maps: FrameMaps, target_phi: Tensor, theta: Theta
+        self, level: int, maps: FrameMaps, windows: Tensor, target_phi: Tensor, theta: Theta
     ) -> Tensor:
         """phi^m_k of all nine frames (B, 9, S), the target's from its own phi_k."""
-        target = self._products(level, target_phi)  # (B, 197, H, H)
+        target = self._products(level, target_phi)  # (B, H, H, 197)
+        rows = torch.arange(len(target), device=target.device)
         if level == 1:
             assert maps.grid is not None
-            feature = self._features(1, target, self._grid(len(target)))  # (B, 2205)
-            return _replace_target(_by_window(maps.grid), feature)
-        products = _replace_target(_by_window(maps.products[level - 2]), target)
+            grid = self._features(1, target, rows, self._grid(len(target)))  # (B, 2205)
+            return _replace_target(maps.grid[windows], grid)
+        products = torch.cat([maps.products[level - 2], target])  # (N + B, H, H, 197)
+        windows = _replace_target(windows, len(maps.deconv1) + rows)  # (B, 9)
         points = self._points(level, theta)  # (9 B, 431, 2)
-        return _by_window(self._features(level, products.flatten(0, 1), points))
+        return _by_window(self._features(level, products, windows.flatten(), points))
 
     def _fuse(self, level: int, feature: Tensor) -> Tensor:
         """The level's TCFM, then SAFM: (B, 9, S) -> (9 B, S); at the last the target's (B, S)."""
@@ -268,13 +296,12 @@ class STAF(nn.Module):
         return send(sampling_grid(), self.mean.cam.device).expand(n, -1, -1)  # (N, 441, 2)
 
     def _products(self, level: int, phi: Tensor) -> Tensor:
-        """phi_k (N, 256, H, H) -> its PointMLP products (N, 197, H, H), always in float32."""
-        products = self.sampler[level - 1].multiply(phi.movedim(1, -1).float())
-        return products.movedim(-1, 1)
+        """phi_k (N, 256, H, H) -> its PointMLP products (N, H, H, 197) in float32."""
+        return self.sampler[level - 1].multiply(phi.movedim(1, -1)).float()
 
-    def _features(self, level: int, products: Tensor, points: Tensor) -> Tensor:
-        """phi^m_k (N, S) of Eq. 2 from products (N, 197, H, H) at points (N, P, 2)."""
-        return self.sampler[level - 1].finish(sample(products, points))
+    def _features(self, level: int, products: Tensor, row: Tensor, points: Tensor) -> Tensor:
+        """phi^m_k (M, S) of Eq. 2 from products (N, H, H, 197), of these rows at (M, P, 2)."""
+        return self.sampler[level - 1].finish(sample_rows(products, row, points))
 
 
 def _by_window(frames: Tensor) -> Tensor:

@@ -41,13 +41,24 @@ class TCFM(nn.Module):
         Returns:
             (B, 9, S) Z_ref.
         """
-        z_q, z_k, z_v = self.theta(z_inp), self.phi(z_inp), self.g(z_inp)  # (B, 9, S / 2)
-        m_sim = torch.softmax(z_inp @ z_inp.transpose(1, 2), -1)  # (B, 9, 9) M_sim, Eq. 4
-        m_con = torch.softmax(z_q @ z_k.transpose(1, 2), -1)  # (B, 9, 9) M_con, Eq. 4
-        both = torch.stack([m_sim, m_con], -1)  # (B, 9, 9, 2), in the order of F's weights
-        m_g = torch.softmax(both @ self.fuse, -1)  # (B, 9, 9) M_g, Eq. 5
-        z_ref: Tensor = z_inp + self.mask(m_g @ z_v)  # (B, 9, S) Eq. 6
+        _, _, m_g = self.correlations(z_inp)  # (B, 9, 9)
+        z_ref: Tensor = z_inp + self.mask(m_g @ self.g(z_inp))  # (B, 9, S) Eq. 6
         return z_ref
+
+    def correlations(self, z_inp: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute how much each frame (rows) depends on each other one (columns), Eq. 4 and 5.
+
+        Args:
+            z_inp: (B, 9, S) Z_inp.
+
+        Returns:
+            M_sim, M_con and their fusion M_g, each (B, 9, 9); rows sum to 1.
+        """
+        z_q, z_k = self.theta(z_inp), self.phi(z_inp)  # (B, 9, S / 2)
+        m_sim = torch.softmax(z_inp @ z_inp.transpose(1, 2), -1)
+        m_con = torch.softmax(z_q @ z_k.transpose(1, 2), -1)
+        both = torch.stack([m_sim, m_con], -1)  # (B, 9, 9, 2), in the order of F's weights
+        return m_sim, m_con, torch.softmax(both @ self.fuse, -1)
 
 
 class SAFM(nn.Module):

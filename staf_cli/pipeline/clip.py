@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 from staf_cli import report, video
 from staf_cli.body.skinning import Body
@@ -18,10 +19,11 @@ from staf_cli.core import files
 from staf_cli.core.errors import TracksError
 from staf_cli.core.interrupts import cleanup
 from staf_cli.core.numbered import pack
+from staf_cli.core.options import Rig, Space
 from staf_cli.core.progress import Watch
 from staf_cli.core.records import Clip, Track
 from staf_cli.core.version import __version__
-from staf_cli.export import FORMATS, Scene
+from staf_cli.export import FORMATS, WORLD_FORMATS, Scene
 from staf_cli.pipeline import passes
 from staf_cli.pipeline.loading import Tools
 from staf_cli.pipeline.options import ExportOptions, Look, Options
@@ -30,7 +32,7 @@ from staf_cli.recovery.cadence import choose_cadence
 from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.recovery.placement import default_focal
 from staf_cli.recovery.recover import Recovery, should_refine
-from staf_cli.result import exports, journal, landmarks_npz, person_npz, tracks_csv
+from staf_cli.result import camera_npz, exports, journal, landmarks_npz, person_npz, tracks_csv
 from staf_cli.result import folder as result_folder
 from staf_cli.result.journal import Journal, key_of
 from staf_cli.result.run_record import (
@@ -41,8 +43,15 @@ from staf_cli.result.run_record import (
     TrackFacts,
     VideoRecord,
 )
+from staf_cli.world.options import WorldOptions
+from staf_cli.world.placing import place_in_world
 
-EXPORT_CHOICES = (ExportOptions(), ExportOptions(root_motion=True))
+EXPORT_CHOICES = tuple(
+    ExportOptions(root_motion, rig, space)
+    for root_motion in (False, True)
+    for rig in get_args(Rig)
+    for space in get_args(Space)
+)
 LIBRARIES = ("torch", "numpy", "opencv-python", "av", "ultralytics")  # named in run.json
 
 
@@ -59,6 +68,14 @@ class Summary:
     seconds: dict[str, float]  # by part of every pass, whenever it was done
     notes: list[str]  # lines for the user
     reused: bool  # everything was up to date
+
+    @property
+    def times(self) -> str:
+        """How long each part took; its frames a second, unless it was too short to measure."""
+        return ", ".join(
+            f"{name} {took:.1f} s" + (f" ({self.frames / took:.1f} frames/s)" if took else "")
+            for name, took in self.seconds.items()
+        )
 
 
 def run_clip(
@@ -110,6 +127,7 @@ def run_clip(
         )
         _read_landmarks(source, tracks, recovery, tools, log, watch)
         _recover(source, tracks, recovery, tools, log, watch)
+        _place(tracks, options.world, tools.body, log, watch)
         overlay, notes = show(source, tracks, options.look, tools.body, log, watch)
         export(tracks, options.export, options.exporting, tools.body, log, watch)
         return _finish_run(source, tracks, overlay, notes, options, tools, log)
@@ -351,6 +369,28 @@ def _recover(
     log.save()
 
 
+def _place(
+    tracks: Sequence[Track], options: WorldOptions, body: Body, log: Journal, watch: Watch
+) -> None:
+    """Place people in the world, in the files that "recover" wrote."""
+    camera = log.folder / camera_npz.FILE
+    filmed = files.sha256(camera) if camera.exists() else None
+    key = key_of("world", __version__, log.passes["recover"].key, filmed, asdict(options))
+    if log.up_to_date("world", key):
+        return
+    start = time.perf_counter()
+    placed = passes.place_people(tracks, options, body, log.folder, log.frames)
+    with cleanup(lambda: files.remove_leftovers(log.folder)):
+        log.begin()
+        for spool, path in watch("world", placed, len(tracks)):
+            spool.write(0, path)
+            log.written("recover", path.name)
+            log.save()
+    names = [person_npz.path_of(log.folder, one.id).name for one in tracks]
+    log.keep("world", key, names, {"world": time.perf_counter() - start})
+    log.save()
+
+
 def _key_of_all(keys: Mapping[int, str]) -> str:
     return key_of({str(person): own for person, own in keys.items()})
 
@@ -440,7 +480,7 @@ def export(
         TracksError: a person's file does not fit its track.
         OutputError: a file cannot be written.
     """
-    people_key = log.passes["recover"].key
+    people_key = _people_key(log)
     for name in [known for known in log.passes if known.startswith("export ")]:
         wanted = [options] if name.removeprefix(journal.EXPORT) in names else EXPORT_CHOICES
         if not any(log.up_to_date(name, _export_key(name, one, people_key)) for one in wanted):
@@ -449,7 +489,10 @@ def export(
     if not missing:
         return
     people = result_folder.load_people(log.folder, tracks)
-    scene = Scene(tracks, people, body, log.frames, options.root_motion)
+    if options.space == "world" and any(one.world_poses is None for one in people):
+        camera = passes.camera_of(log.folder, log.frames)
+        people = place_in_world(people, [None] * len(people), body, camera, WorldOptions())
+    scene = Scene(tracks, people, body, log.frames, options.root_motion, options.rig, options.space)
     log.begin()
     for name in missing:
         start = time.perf_counter()
@@ -463,10 +506,18 @@ def export(
         log.save()
 
 
+def _people_key(log: Journal) -> str:
+    """Hash all that the people's files depend on, the world too."""
+    world = log.passes.get("world")
+    return key_of(log.passes["recover"].key, world and world.key)
+
+
 def _export_key(name: str, options: ExportOptions, people_key: str) -> str:
     """Hash everything that the pass `name`, an export, depends on."""
-    chosen = [asdict(options)] if name == f"{journal.EXPORT}glb" else []
-    return key_of(name, __version__, people_key, *chosen)
+    form = name.removeprefix(journal.EXPORT)
+    chosen = {"glb": asdict(options), "bvh": {"rig": options.rig, "space": options.space}}
+    of_world = {"space": options.space} if form in WORLD_FORMATS else None
+    return key_of(name, __version__, people_key, chosen.get(form, of_world))
 
 
 def write_report(
@@ -487,7 +538,7 @@ def write_report(
         OutputError: the report cannot be written.
     """
     read = [asdict(record.damage), record.video.remarks]
-    key = key_of("report", __version__, log.passes["show"].key, *read)
+    key = key_of("report", __version__, log.passes["show"].key, _people_key(log), *read)
     if log.up_to_date("report", key):
         return
     start = time.perf_counter()

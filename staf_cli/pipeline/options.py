@@ -5,19 +5,32 @@ This module imports no heavy library: `staf --help` is made from it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from staf_cli.core.errors import UsageError
-from staf_cli.core.options import Range, check_options, option
+from staf_cli.core.options import Range, Rig, Space, check_options, option
 from staf_cli.core.span import WHOLE, Span
 from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.tracking.options import Tracker, TrackOptions
+from staf_cli.world.options import WorldOptions
 
 if TYPE_CHECKING:
     from staf_cli.rendering import SideView, Style
 
 # The names in `export.FORMATS`, which is not imported for the sake of a quick `--help`.
-EXPORT_FORMATS = ("amass", "bvh", "csv", "glb", "obj", "openpose", "ply")
+EXPORT_FORMATS = (
+    "amass",
+    "angles",
+    "bvh",
+    "c3d",
+    "csv",
+    "glb",
+    "mot",
+    "obj",
+    "openpose",
+    "ply",
+    "trc",
+)
 
 
 @dataclass(frozen=True)
@@ -69,11 +82,28 @@ class Look:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How exports are written."""
+    """How exports are written.
+
+    Raises:
+        UsageError: there is no such rig or space.
+    """
 
     root_motion: bool = option(
         False, "glb: place and heading in a bone `root` above the pelvis, as games want."
     )
+    rig: Rig = option("smpl", "glb and bvh: whose names the bones have.", show_default=True)
+    space: Space = option(
+        "world",
+        "All but obj, ply and openpose: people on the ground, y up; or as the video camera sees "
+        "them.",
+        show_default=True,
+    )
+
+    def __post_init__(self) -> None:
+        for name, choices in (("rig", get_args(Rig)), ("space", get_args(Space))):
+            value = getattr(self, name)
+            if value not in choices:
+                raise UsageError(f"{name} is {value!r:.60}: choose {', '.join(choices)}")
 
 
 @dataclass(frozen=True)
@@ -82,7 +112,7 @@ class Options:
 
     Raises:
         UsageError: a value is out of range, names an unknown export format, or asks for root
-            motion without glb.
+            motion without glb or for a rig without glb or bvh.
     """
 
     span: Span = WHOLE  # the part of the clip
@@ -106,6 +136,7 @@ class Options:
     tracker: Tracker = option("bytetrack", "botsort follows a moving camera.", show_default=True)
     tracks: TrackOptions = field(default_factory=TrackOptions)
     recovery: RecoveryOptions = field(default_factory=RecoveryOptions)
+    world: WorldOptions = field(default_factory=WorldOptions)
     look: Look = field(default_factory=Look)
     export: tuple[str, ...] = option(
         (), f"Further files, by commas: {', '.join(EXPORT_FORMATS)}.", metavar="NAMES"
@@ -148,7 +179,7 @@ class Options:
             values["every"], values["landmarks"] = 1, False
             values["precision"] = {None: "auto", False: "full", True: "half"}[values.pop("half")]
         # new after version 0.2.0
-        values = {"deinterlace": True, "fit": False, "exporting": {}, **values}
+        values = {"deinterlace": True, "fit": False, "exporting": {}, "world": {}, **values}
         recovery = {one.name: values[one.name] for one in fields(RecoveryOptions)}
         others = {name: value for name, value in values.items() if name not in recovery}
         tracks = {**values["tracks"], "person": tuple(values["tracks"]["person"])}
@@ -158,6 +189,7 @@ class Options:
             "span": Span(**values["span"]),
             "tracks": TrackOptions(**tracks),
             "recovery": RecoveryOptions(**recovery),
+            "world": WorldOptions(**values["world"]),
             "look": Look(**values["look"]),
             "export": tuple(values["export"]),
             "exporting": ExportOptions(**values["exporting"]),
@@ -173,13 +205,14 @@ def expected_passes(options: Options) -> tuple[str, ...]:
     landmarks = ["landmarks"] * (refines and recovery.landmarks is not False)
     exports = [f"export {name}" for name in options.export]
     both = [" and ".join(fitting)] * bool(fitting)
-    return ("track", *landmarks, "recover", *both, "show", *exports)
+    return ("track", *landmarks, "recover", *both, "world", "show", *exports)
 
 
 NESTED: Mapping[str, type] = {
     "span": Span,
     "tracks": TrackOptions,
     "recovery": RecoveryOptions,
+    "world": WorldOptions,
     "look": Look,
     "exporting": ExportOptions,
 }
@@ -193,10 +226,13 @@ def check_exports(formats: Sequence[str], options: ExportOptions) -> None:
         options: how they are written.
 
     Raises:
-        UsageError: one is unknown, or root motion is asked for without glb.
+        UsageError: one is unknown, or an option is for none of the formats.
     """
-    for name in [formats] if isinstance(formats, str) else formats:
+    named = [formats] if isinstance(formats, str) else formats
+    for name in named:
         if name not in EXPORT_FORMATS:
             raise UsageError(f"unknown format {name!r}; choose from {', '.join(EXPORT_FORMATS)}")
-    if options.root_motion and "glb" not in formats:
+    if options.root_motion and "glb" not in named:
         raise UsageError("root-motion: only glb has it; export glb as well, or leave it out")
+    if options.rig != "smpl" and not {"glb", "bvh"} & set(named):
+        raise UsageError("rig: only glb and bvh have it; export one as well, or leave it out")

@@ -16,9 +16,19 @@ from staf_cli import video
 from staf_cli.body.posing import vertices
 from staf_cli.body.skinning import Body
 from staf_cli.core import files
+from staf_cli.core.camera_motion import CameraMotion, still_camera
 from staf_cli.core.errors import NobodyFound
 from staf_cli.core.progress import Watch
-from staf_cli.core.records import Clip, Detections, Float32, Frame, LandmarkTrack, Person, Track
+from staf_cli.core.records import (
+    STRETCH_FRAMES,
+    Clip,
+    Detections,
+    Float32,
+    Frame,
+    LandmarkTrack,
+    Person,
+    Track,
+)
 from staf_cli.core.threads import in_thread
 from staf_cli.landmarks.following import follow
 from staf_cli.landmarks.network import PoseLandmarkNetwork
@@ -35,10 +45,13 @@ from staf_cli.rendering import (
     overlay,
     side_view,
 )
+from staf_cli.result import camera_npz, landmarks_npz, person_npz
 from staf_cli.result import folder as result_folder
 from staf_cli.tracking.detection import detect
 from staf_cli.tracking.linking import build_tracks
 from staf_cli.tracking.shots import find_cuts
+from staf_cli.world.options import WorldOptions
+from staf_cli.world.placing import find_axes, place_stretches, survey
 
 SKINNED_TOGETHER = 16  # frames of a person: a sixth of the time of single ones, 1.3 MB
 
@@ -183,6 +196,58 @@ def recover_tracks(
         spool,
         watch,
     )
+
+
+def place_people(
+    tracks: Sequence[Track], options: WorldOptions, body: Body, folder: Path, frames: range
+) -> Iterator[tuple[DiskSpool, Path]]:
+    """Place people in the world, one after the other.
+
+    Args:
+        tracks: of the people.
+        options: what the user knows and wants.
+        body: the people's.
+        folder: holds the people's files, and gets temporary ones.
+        frames: the indices of the clip's frames.
+
+    Yields:
+        Each person in temporary files, and the path of their own.
+
+    Raises:
+        TracksError: a person's file, that of their landmarks, or that of the camera is damaged.
+    """
+    camera = camera_of(folder, frames)
+    paths = [person_npz.path_of(folder, track.id) for track in tracks]
+    surveyed = [
+        survey(person_npz.stretches(path), len(track.frame), body, camera)
+        for track, path in zip(tracks, paths, strict=True)
+    ]
+    axes = find_axes(surveyed, options)
+    for track, path in zip(tracks, paths, strict=True):
+        looks = landmarks_npz.path_of(folder, track.id)
+        seen = landmarks_npz.load(looks) if looks.exists() else None
+        spool = DiskSpool(1, folder)
+        stretches = person_npz.stretches(path, STRETCH_FRAMES)
+        for stretch in place_stretches(stretches, seen, body, camera, axes, options):
+            spool.add(0, stretch)
+        yield spool, path
+
+
+def camera_of(folder: Path, frames: range) -> CameraMotion:
+    """Read how the camera moved; where nobody has looked it stood still.
+
+    Args:
+        folder: of the clip's results.
+        frames: the indices of the clip's frames.
+
+    Returns:
+        Its motion over the clip.
+
+    Raises:
+        TracksError: the camera's file is damaged.
+    """
+    path = folder / camera_npz.FILE
+    return camera_npz.load(path) if path.exists() else still_camera(np.array(frames))
 
 
 def draw_overlay(

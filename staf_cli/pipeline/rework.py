@@ -9,6 +9,7 @@ from staf_cli.body.skinning import Body
 from staf_cli.core import files
 from staf_cli.core.errors import BodyError, TracksError
 from staf_cli.core.progress import Watch
+from staf_cli.core.records import Clip
 from staf_cli.core.span import Span
 from staf_cli.export import FORMATS
 from staf_cli.pipeline import clip as clip_pipeline
@@ -45,18 +46,13 @@ def render(folder: Path, moved_to: Path | None, look: Look, watch: Watch) -> tup
         video.check_codec(look.codec)
     saved = result_folder.load(folder)
     record = saved.record
-    path = _video_of(record, moved_to)
-    result_folder.check_free(folder, path)
+    clip = clip_of(saved, moved_to)
+    result_folder.check_free(folder, clip.path)
     with journal.opened(folder) as log:
-        span = Span(record.video.start, record.video.end)
-        fps = record.video.fps if path.is_dir() else None
-        deinterlace = record.options.get("deinterlace") is not False
-        fit = record.options.get("fit") is True
-        clip = video.probe(path, span, fps, deinterlace, fit)
         source = clip_pipeline.check_source(clip, log)
         if source.sha256 != record.video.sha256:
             raise TracksError(
-                f"{files.printable(path)}: is not the video that {folder} was made of"
+                f"{files.printable(clip.path)}: is not the video that {folder} was made of"
             )
         source = clip_pipeline.with_frame_count(source, record.frames)
         body = body_of(saved)
@@ -146,6 +142,29 @@ def body_of(saved: SavedResult) -> Body:
             "run the clip again"
         )
     return body
+
+
+def clip_of(saved: SavedResult, moved_to: Path | None) -> Clip:
+    """Open the video that a result was made of, as it was read then.
+
+    Args:
+        saved: the result.
+        moved_to: the video, where it is no longer where it was.
+
+    Returns:
+        The clip; that its content is still the same is not checked.
+
+    Raises:
+        TracksError: the video is not there.
+        VideoError: the video cannot be read.
+    """
+    record = saved.record
+    path = _video_of(record, moved_to)
+    span = Span(record.video.start, record.video.end)
+    fps = record.video.fps if path.is_dir() else None
+    deinterlace = record.options.get("deinterlace") is not False
+    fit = record.options.get("fit") is True
+    return video.probe(path, span, fps, deinterlace, fit)
 
 
 def _video_of(record: RunRecord, moved_to: Path | None) -> Path:

@@ -205,8 +205,10 @@ def _encode(network: STAF, settings: Settings, crops: list[Image]) -> list[Frame
 
 @torch.inference_mode()
 def _infer_windows(network: STAF, windows: list[list[FrameMaps]]) -> list[Theta]:
-    maps = stack_frames([frame for window in windows for frame in window])
-    theta = network.recover(maps)[-1]
+    frames = list(dict.fromkeys(frame for window in windows for frame in window))
+    row = {frame: n for n, frame in enumerate(frames)}
+    rows = torch.tensor([[row[frame] for frame in window] for window in windows])  # (B, 9)
+    theta = network.recover(stack_frames(frames), rows)[-1]
     return [theta[n : n + 1] for n in range(len(windows))]
 
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,18 @@ class Journal:
         hashes = {file: digest(self.folder, file) or "" for file in files}
         rounded = {part: round(value, 2) for part, value in seconds.items()}
         self.passes[name] = PassRecord(key, hashes, facts, rounded)
+        self.changed = True
+
+    def written(self, name: str, file: str) -> None:
+        """Note that a later pass has written a file of a pass anew.
+
+        Args:
+            name: of the pass whose file it is.
+            file: its name.
+        """
+        known = self.passes[name]
+        hashes = {**known.files, file: digest(self.folder, file) or ""}
+        self.passes[name] = replace(known, files=hashes)
         self.changed = True
 
     def save(self) -> None:

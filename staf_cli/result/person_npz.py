@@ -27,9 +27,13 @@ CONSTANT = (
     *("id", "focal_length", "image_size", "fps", "gender", "body", "weights"),
     *("damaged_packets", "missing_packets"),
 )
-OPTIONAL = ("joint_sigma",)  # absent where Person has None, as in files of version 0.2.0
-MOST_BYTES = 2048  # of a frame, all in float64; also of all headers together
-FRAMES_IN_MEMORY = 250  # of a person whose file is read in stretches, about 400 kB
+# Absent where Person has None, as in files of version 0.2.0.
+OPTIONAL = (
+    *("joint_sigma", "world_poses", "world_trans", "world_joints3d", "world_contacts"),
+    *("world_camera", "world_sigma"),
+)
+MOST_BYTES = 4096  # of a frame, all in float64; also of all headers together
+FRAMES_IN_MEMORY = 250  # of a person whose file is read in stretches, about 800 kB
 LARGEST_CONSTANTS = 2**16  # bytes
 FIELDS = [field.name for field in fields(Person)]
 COLUMNS = [name for name in FIELDS if name not in CONSTANT]
@@ -143,11 +147,12 @@ def _array(path: Path, name: str) -> NDArray[np.generic]:
     return _read(path, [name])[name]
 
 
-def stretches(path: Path) -> Iterator[Person]:
-    """Read what `save` or `join` wrote, FRAMES_IN_MEMORY at a time.
+def stretches(path: Path, most: int = FRAMES_IN_MEMORY) -> Iterator[Person]:
+    """Read what `save` or `join` wrote, some frames at a time.
 
     Args:
         path: of the npz.
+        most: frames that are read together.
 
     Yields:
         The person in stretches, in order.
@@ -168,8 +173,8 @@ def stretches(path: Path) -> Iterator[Person]:
             frames = columns["frame"].shape[0]
             if any(column.shape[0] != frames for column in columns.values()):
                 raise TracksError(f"{path}: its arrays differ in length; run the clip again")
-            for first in range(0, frames, FRAMES_IN_MEMORY):
-                rows = min(FRAMES_IN_MEMORY, frames - first)
+            for first in range(0, frames, most):
+                rows = min(most, frames - first)
                 found: dict[str, Any] = {
                     name: column.read(rows) for name, column in columns.items()
                 }

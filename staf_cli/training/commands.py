@@ -39,6 +39,9 @@ def prepare(data: Path, material: Path, makehuman: Path) -> None:
 @click.argument("runs", type=FOLDER)
 @click.option("--plan", default="cpu", show_default=True, help="cpu or gpu: how much is trained.")
 @click.option("--architecture", default="full", show_default=True, help="full, apm, fusion, base.")
+@click.option(
+    "--loss", default="soft", show_default=True, help="soft; paper: Eq. 11 as it is written."
+)
 @click.option("--start", type=FILE, help="A checkpoint: encoder and pyramid to begin with.")
 @click.option("--time-limit", type=float, metavar="MINUTES", help="Stop in time; save; say how on.")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -48,6 +51,7 @@ def run(
     runs: Path,
     plan: str,
     architecture: str,
+    loss: str,
     start: Path | None,
     time_limit: float | None,
     seed: int,
@@ -69,6 +73,7 @@ def run(
         time_limit=60 * time_limit if time_limit else math.inf,
         device=choose_device(device),
         start=start,
+        loss=loss,
     )
     with no_forced_exit():  # the state is saved on the way out
         stages.run_stages(options, _body(), click.echo)

@@ -3,10 +3,12 @@
 The weights are those of the authors' released code: 300 for 2D and 3D points, 60 for the pose,
 0.06 for the shape, on mean squared errors. Eq. 11 has norms, not squares. Here 2D, 3D and pose
 errors count squared while they are small and linearly once they are large, so that a few very
-wrong people (cut off, or seen from the wrong side) do not dominate a batch.
+wrong people (cut off, or seen from the wrong side) do not dominate a batch. `LOSSES["paper"]` has
+the norms of Eq. 11.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -29,6 +31,7 @@ SOFT_2D = 0.1  # half crops; larger errors count linearly
 SOFT_3D = 0.1  # m
 SOFT_POSE = 0.2  # of a rotation matrix' entries, about 20 degrees
 MAP_SIGMA = 1.5 / 56  # of the map's side
+NO_ERROR = 1e-12  # of a squared error
 LSP_HIPS = slice(2, 4)
 
 
@@ -109,7 +112,39 @@ def concatenate(truths: Sequence[GroundTruth]) -> GroundTruth:
     )
 
 
-def theta_loss(theta: Theta, truth: GroundTruth, points: BodyPoints) -> dict[str, Tensor]:
+def _soft(square: Tensor, width: float) -> Tensor:
+    """A squared error up to about `width`, linear in the error beyond."""
+    return 2 * width * ((square + width**2).sqrt() - width)
+
+
+def _root(square: Tensor) -> Tensor:
+    """The error itself; its gradient stays finite where there is none."""
+    norm: Tensor = (square + NO_ERROR).sqrt() - math.sqrt(NO_ERROR)
+    return norm
+
+
+def _norm(square: Tensor, _: float) -> Tensor:
+    return _root(square)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How errors count in Eq. 11, and which of the three regressors' outputs they are of."""
+
+    count: Callable[[Tensor, float], Tensor]  # of a squared error and the width that is small
+    count_shape: Callable[[Tensor], Tensor]  # of the shape's squared error
+    regressors: slice
+
+
+LOSSES = {
+    "soft": Loss(_soft, lambda square: square, slice(None)),
+    "paper": Loss(_norm, _root, slice(-1, None)),  # of the authors' code: the last regressor
+}
+
+
+def theta_loss(
+    theta: Theta, truth: GroundTruth, points: BodyPoints, loss: Loss = LOSSES["soft"]
+) -> dict[str, Tensor]:
     """Compute the terms of Eq. 11, each times its weight.
 
     A term is the mean over everything that is labelled, and zero where nothing is.
@@ -118,6 +153,7 @@ def theta_loss(theta: Theta, truth: GroundTruth, points: BodyPoints) -> dict[str
         theta: N rows.
         truth: N frames.
         points: The 31 labelled points of the body.
+        loss: How errors count.
 
     Returns:
         "kp2d" and "kp3d" (L_2D, L_3D), "pose" and "shape" (the two parts of L_smpl): scalars.
@@ -126,10 +162,10 @@ def theta_loss(theta: Theta, truth: GroundTruth, points: BodyPoints) -> dict[str
     kp3d, _ = points(rotmats, theta.betas)
     kp2d = project_to_crop(kp3d, theta.pred_cam)  # Eq. 10
     sure, known = truth.kp2d[..., 2], truth.smpl_weight
-    off2d = _soft((kp2d - truth.kp2d[..., :2]).square().mean(-1), SOFT_2D)
-    off3d = _soft((from_hips(kp3d) - truth.kp3d).square().mean(-1), SOFT_3D).mean(1)
-    off_pose = _soft((rotmats - truth.rotmats).square().mean((2, 3)), SOFT_POSE).mean(1)
-    off_shape = (theta.betas - truth.betas).square().mean(1)
+    off2d = loss.count((kp2d - truth.kp2d[..., :2]).square().mean(-1), SOFT_2D)
+    off3d = loss.count((from_hips(kp3d) - truth.kp3d).square().mean(-1), SOFT_3D).mean(1)
+    off_pose = loss.count((rotmats - truth.rotmats).square().mean((2, 3)), SOFT_POSE).mean(1)
+    off_shape = loss.count_shape((theta.betas - truth.betas).square().mean(1))
     return {
         "kp2d": KP2D_WEIGHT * _mean(off2d, sure),
         "kp3d": KP3D_WEIGHT * _mean(off3d, known),
@@ -177,11 +213,6 @@ class KeypointMaps(nn.Module):
         inside = (where >= 0).all(-1) & (where <= size - 1).all(-1)
         missed = -(goal * scores).sum((-1, -2)) / total.clamp(min=1e-6)
         return MAPS_WEIGHT * _mean(missed, kp2d[..., 2] * inside)
-
-
-def _soft(square: Tensor, width: float) -> Tensor:
-    """A squared error up to about `width`, linear in the error beyond."""
-    return 2 * width * ((square + width**2).sqrt() - width)
 
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:

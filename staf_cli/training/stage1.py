@@ -20,7 +20,7 @@ from staf_cli.core.geometry import (
 )
 from staf_cli.model.staf import STAF
 from staf_cli.training.batches import Batches, middle_frames
-from staf_cli.training.losses import theta_loss
+from staf_cli.training.losses import LOSSES, theta_loss
 from staf_cli.training.samples import SampleSet
 
 ENCODER_RATE = 0.5  # part of the schedule's rate; the encoder knows photos already
@@ -36,14 +36,22 @@ class Stage1Task:
     statistics, so these are kept as they are.
     """
 
-    def __init__(self, network: STAF, batches: Batches, held_out: dict[str, SampleSet]) -> None:
+    def __init__(
+        self,
+        network: STAF,
+        batches: Batches,
+        held_out: dict[str, SampleSet],
+        loss: str = "soft",
+    ) -> None:
         """Move the network to the batches' device.
 
         Args:
             network: The base model.
             batches: To train on.
             held_out: Sample sets to validate on, by name.
+            loss: A key of LOSSES.
         """
+        self.loss = loss
         self.network, self.batches, self.held_out = network, batches, held_out
         self.points, self.device = batches.points, batches.device
         self.modules = nn.ModuleDict({"network": network}).to(self.device)
@@ -60,10 +68,11 @@ class Stage1Task:
     @property
     def about(self) -> str:
         """What a saved state must agree in."""
-        return f"stage 1, seed {self.batches.seed}, batches of {self.batches.size}"
+        loss = "" if self.loss == "soft" else f", loss {self.loss}"
+        return f"stage 1, seed {self.batches.seed}, batches of {self.batches.size}{loss}"
 
     def losses(self, step: int) -> dict[str, Tensor]:
-        """Compute the terms of Eq. 11, each the mean over the three regressors.
+        """Compute the terms of Eq. 11, each the mean over the regressors that have a loss.
 
         Args:
             step: Of the run.
@@ -78,10 +87,11 @@ class Stage1Task:
         crops, truth = self.batches.draw(CROP_PIXELS, self.batches.generator(step))
         with torch.autocast(self.device.type, torch.bfloat16):
             phi_0 = self.network.encoder(crops)
-        thetas, _ = self.network.base_model(phi_0)
+        loss = LOSSES[self.loss]
+        thetas = self.network.base_model(phi_0)[0][loss.regressors]
         terms: dict[str, Tensor] = {}
         for theta in thetas:
-            for name, term in theta_loss(theta, truth, self.points).items():
+            for name, term in theta_loss(theta, truth, self.points, loss).items():
                 terms[name] = terms.get(name, 0) + term / len(thetas)
         return terms
 

@@ -11,10 +11,16 @@ from torch import Tensor, nn
 from staf_cli.body.skinning import Body, BodyPoints
 from staf_cli.core import metrics
 from staf_cli.core.geometry import project_to_crop
-from staf_cli.model.staf import STAF
+from staf_cli.model.staf import STAF, separate_windows
 from staf_cli.model.temporal import TARGET, WINDOW
 from staf_cli.training.encoded_sets import EncodedSet, concatenate_labels, select_frames
-from staf_cli.training.losses import GroundTruth, ground_truth, labelled_points, theta_loss
+from staf_cli.training.losses import (
+    LOSSES,
+    GroundTruth,
+    ground_truth,
+    labelled_points,
+    theta_loss,
+)
 from staf_cli.training.stage1 import HEAD_RATE
 from staf_cli.training.store import Store
 
@@ -36,6 +42,7 @@ class Stage2Task:
         photo_share: float,
         seed: int,
         device: torch.device,
+        loss: str = "soft",
     ) -> None:
         """Prepare the parts that are trained.
 
@@ -49,7 +56,9 @@ class Stage2Task:
             photo_share: Part of the windows that are of photos.
             seed: Of the run.
             device: The network's.
+            loss: A key of LOSSES.
         """
+        self.loss = loss
         self.network = network
         self.points = labelled_points(body).to(device)
         self.held_out = held_out
@@ -72,10 +81,11 @@ class Stage2Task:
     @property
     def about(self) -> str:
         """What a saved state must agree in."""
-        return f"stage 2, seed {self.seed}, batches of {self.batch}, {self.network.architecture}"
+        about = f"stage 2, seed {self.seed}, batches of {self.batch}, {self.network.architecture}"
+        return about if self.loss == "soft" else f"{about}, loss {self.loss}"
 
     def losses(self, step: int) -> dict[str, Tensor]:
-        """Compute the terms of Eq. 11, each the mean over the three regressors.
+        """Compute the terms of Eq. 11, each the mean over the regressors that have a loss.
 
         Args:
             step: Of the run.
@@ -89,12 +99,14 @@ class Stage2Task:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         torch.manual_seed(self.seed * 1_000_003 + step)  # dropout's
         phi_0, truth = self._draw(generator)
-        thetas = self.network.recover(self.network.frame_maps(phi_0))
+        maps = self.network.frame_maps(phi_0)
+        loss = LOSSES[self.loss]
+        thetas = list(self.network.recover(maps, separate_windows(len(phi_0))))[loss.regressors]
         terms: dict[str, Tensor] = {}
         for theta in thetas:
             all_frames = len(theta.betas) == len(truth.betas)
             own = truth if all_frames else truth.rows(slice(TARGET, None, WINDOW))
-            for name, term in theta_loss(theta, own, self.points).items():
+            for name, term in theta_loss(theta, own, self.points, loss).items():
                 terms[name] = terms.get(name, 0) + term / len(thetas)
         return terms
 
@@ -155,7 +167,7 @@ def window_errors(
     for row in range(len(encoded)):
         phi_0 = torch.from_numpy(np.array(encoded.features[row])).to(device).float()
         maps = network.frame_maps(phi_0)
-        thetas = [network.recover(maps[some.flatten()])[-1] for some in torch.split(windows, batch)]
+        thetas = [network.recover(maps, some)[-1] for some in torch.split(windows, batch)]
         rotmats = torch.cat([theta.rotmats for theta in thetas])
         betas = torch.cat([theta.betas for theta in thetas])
         kp3d, _ = points(rotmats, betas)

@@ -23,7 +23,7 @@ from staf_cli.training.checkpoint import load_network_state, write_checkpoint
 from staf_cli.training.encoded_sets import EncodedSet, encode
 from staf_cli.training.least_squares import solve_regressors
 from staf_cli.training.loop import Say, Schedule
-from staf_cli.training.losses import labelled_points
+from staf_cli.training.losses import LOSSES, labelled_points
 from staf_cli.training.people.motion import read_motions
 from staf_cli.training.plan import SEQUENCE, Plan
 from staf_cli.training.pretraining import PretrainingTask
@@ -52,7 +52,7 @@ class TrainingOptions:
     """One call of `staf train run`.
 
     Raises:
-        UsageError: The architecture is unknown.
+        UsageError: The architecture or the loss is unknown.
     """
 
     data: Path  # the folder of prepared data
@@ -63,9 +63,12 @@ class TrainingOptions:
     time_limit: float  # s of this call
     device: torch.device
     start: Path | None = None  # a checkpoint whose encoder and pyramid to start from
+    loss: str = "soft"  # a key of LOSSES
 
     def __post_init__(self) -> None:
-        """Check the architecture's name."""
+        """Check the names."""
+        if self.loss not in LOSSES:
+            raise UsageError(f"unknown loss {self.loss!r}; choose from {', '.join(LOSSES)}")
         if self.architecture not in ARCHITECTURES:
             names = ", ".join(ARCHITECTURES)
             raise UsageError(f"unknown architecture {self.architecture!r}; choose from {names}")
@@ -189,7 +192,7 @@ def _stage1_task(options: TrainingOptions, body: Body, say: Say) -> Stage1Task:
         ]
         say("solving for the regressors")
         solve_regressors(network, labelled_points(body).to(device), sets)
-    return Stage1Task(network, _batches(options, body), _held_out(data))
+    return Stage1Task(network, _batches(options, body), _held_out(data), options.loss)
 
 
 def _batches(options: TrainingOptions, body: Body) -> Batches:
@@ -252,6 +255,7 @@ def _stage2_task(options: TrainingOptions, body: Body, say: Say) -> Stage2Task:
         photo_share=PHOTO_SHARE,
         seed=options.seed,
         device=options.device,
+        loss=options.loss,
     )
 
 

@@ -41,7 +41,7 @@ from staf_cli.video.reading import frames, probe
 from staf_cli.video.recording import SUFFIX as RECORDING_SUFFIX
 from staf_cli.video.recording import Recording, recorded
 from staf_cli.video.remarks import remarks
-from staf_cli.video.sequence import content_hash, is_sequence, pictures_in
+from staf_cli.video.sequence import content_hash, is_sequence, pictures_in, read_picture
 from staf_cli.video.writing import check_codec, suffix_for, write, write_picture
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "live_pictures",
     "pictures_in",
     "probe",
+    "read_picture",
     "recorded",
     "remarks",
     "source_name",

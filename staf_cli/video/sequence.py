@@ -180,6 +180,15 @@ def sequence_frames(clip: Clip, damaged: bool) -> Iterator[Frame]:
             yield Frame(index, pts, time, image)
 
 
+def read_picture(path: Path) -> Image | None:
+    """Decode one picture upright, (H, W, 3) RGB uint8; None: it cannot be read."""
+    picture = _decode(path, strict=False)
+    if picture is None:
+        return None
+    matrix = exif_matrix(path)
+    return upright_image(picture, upright_size(picture, None, matrix), matrix)
+
+
 def _image(picture: Any, matrix: Matrix, clip: Clip) -> Image | None:
     """Convert a picture to the clip's size: another one is fitted, on black, or is no frame."""
     width, height = upright_size(picture, None, matrix)

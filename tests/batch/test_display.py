@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from staf_cli.batch import display
@@ -28,6 +29,21 @@ def test_the_table_shows_clips_at_work(monkeypatch):
     assert "0 done, 1 failed, 2 left" in text
     assert "note: [bold]a note" in text
     assert "\x1b[2J" not in text
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_verbose_shows_the_times_of_each_clip(terminal):
+    rows = replace(ROW, times="track 1.5 s (20.0 frames/s)"), replace(ROW, folder="y")
+    shown = {}
+    for verbose in (False, True):
+        screen = Console(file=io.StringIO(), force_terminal=terminal, width=120)
+        with display.open_display(screen, len(rows), quiet=False, verbose=verbose) as show:
+            for row in rows:
+                show(Finished(row.folder, row))
+        shown[verbose] = printed_on(screen)
+    assert "time:" not in shown[False]
+    assert shown[True].count("time:") == 1
+    assert "time:    track 1.5 s (20.0 frames/s)" in shown[True]
 
 
 def test_progress_is_reported_now_and_then(monkeypatch):

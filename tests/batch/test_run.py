@@ -104,6 +104,19 @@ def test_clips_without_people_are_remembered(tmp_path, screens):
     assert seen == [["", ""], ["abc", ""]]
 
 
+def test_a_verbose_batch_says_how_long_the_parts_took(tmp_path, screens):
+    jobs = [task.job for task in scripted_workers.tasks(tmp_path, a="done")]
+
+    def submit(given):
+        for task in given:
+            name = task.job.name
+            yield Finished(name, replace(ROW, folder=name, times="track 1.5 s"))
+
+    out, err = screens
+    run_batch(jobs, tmp_path / "out", SimpleNamespace(submit=submit), out, err, False, True)
+    assert printed_on(out).splitlines()[1] == "time:    track 1.5 s"
+
+
 @pytest.fixture
 def heard():
     """Have this process hear a signal, also if a shell made it ignore that."""

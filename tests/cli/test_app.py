@@ -39,7 +39,8 @@ def finished(walking, detector, tmp_path_factory):
 
     summary = clip_pipeline.run_clip(walking, output / "walk", options, tools, watch)
     assert notes == []
-    assert [what for what, _ in seen] == ["track", "landmarks", "recover", "refine", "show"]
+    passes = ["track", "landmarks", "recover", "refine", "world", "show"]
+    assert [what for what, _ in seen] == passes
     return summary
 
 
@@ -83,6 +84,7 @@ def test_run_json_records_what_was_done(walking, finished):
         "landmarks",
         "recover",
         "refine",
+        "world",
         "show",
         "report",
     }
@@ -213,6 +215,8 @@ def test_a_damaged_video_is_finished_with_code_3(staf, walking, detector, tmp_pa
         (["--alpha", "2"], "alpha"),
         (["--export", "fbx"], "fbx"),
         (["--export", "obj", "--root-motion"], "only glb has it"),
+        (["--export", "obj,trc", "--rig", "mixamo"], "only glb and bvh have it"),
+        (["--export", "bvh", "--rig", "maya"], "rig"),
         (["--batch", "0"], "batch"),
         (["--focal", "-1"], "focal"),
         (["--focal", "inf"], "focal"),

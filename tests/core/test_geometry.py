@@ -14,6 +14,7 @@ from staf_cli.core.geometry import (
     matrix_to_rot6d,
     project,
     project_to_crop,
+    ray_rotation,
     rot6d_to_matrix,
 )
 
@@ -104,3 +105,13 @@ def test_box_iou_of_boxes_without_area_is_zero():
     with np.errstate(all="raise"):
         assert box_iou(point, point) == 0
         assert box_iou(point, box) == 0
+
+
+def test_rays_are_reached_by_the_smallest_turn():
+    pixels = np.array([[320.0, 240], [0, 0], [640, 100], [330, 2000]])
+    turns = ray_rotation(pixels, 500.0, (320.0, 240.0))
+    for turn, (u, v) in zip(turns, pixels, strict=True):
+        ray = np.array([u - 320, v - 240, 500]) / np.linalg.norm([u - 320, v - 240, 500])
+        assert turn @ [0, 0, 1] == pytest.approx(ray, abs=1e-12)
+        angle = Rotation.from_matrix(turn).magnitude()
+        assert angle == pytest.approx(np.arccos(ray[2]), abs=1e-7)

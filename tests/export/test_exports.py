@@ -8,6 +8,7 @@ import csv
 import json
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import bvhio
@@ -502,6 +503,73 @@ def test_bvh_moves_the_joints_as_recovered(folder, scene, body):
         assert len(places) == rows[-1] + 1
         want = y_up(posed(person, body, person.betas.mean(0))[1])
         assert np.abs(places[rows] - want).max() < MILLIMETRE
+
+
+@pytest.mark.parametrize("rig", ["mixamo", "unreal"])
+def test_a_rig_has_its_own_names_and_moves_alike(rig, folder, scene, tmp_path):
+    """Hierarchies as of Mixamo's skeleton and of Unreal's Mannequin; rest is the T-pose."""
+    above = {
+        "mixamo": "Hips Spine Spine1 Spine2 Neck Head, Spine2 LeftShoulder LeftArm LeftForeArm "
+        "LeftHand LeftHandMiddle1, Hips LeftUpLeg LeftLeg LeftFoot LeftToeBase",
+        "unreal": "pelvis spine_01 spine_02 spine_03 neck_01 head, spine_03 clavicle_l upperarm_l "
+        "lowerarm_l hand_l middle_01_l, pelvis thigh_l calf_l foot_l ball_l",
+    }[rig]
+    chains = [chain.split() for chain in above.split(", ")]
+    chains += [[_right(name) for name in chain] for chain in chains]
+    if rig == "mixamo":
+        chains = [[f"mixamorig:{name}" for name in chain] for chain in chains]
+    wanted = {pair for chain in chains for pair in pairwise(chain)}
+    other = replace(scene, rig=rig)
+    list(FORMATS["bvh"].write(tmp_path, other))
+    list(FORMATS["glb"].write(tmp_path, other))
+
+    gltf = pygltflib.GLTF2().load_binary(str(tmp_path / "people.glb"))
+    plain = pygltflib.GLTF2().load_binary(str(folder / "people.glb"))
+    for skin, person in zip(gltf.skins, scene.people, strict=True):
+        nodes = [gltf.nodes[joint] for joint in skin.joints]
+        pairs = {
+            (node.name, gltf.nodes[child].name) for node in nodes for child in node.children or ()
+        }
+        assert pairs == wanted
+        places = _joints_of(gltf, skin)
+        assert np.abs(places - _joints_of(plain, skin)).max() == 0
+        want = y_up(posed(person, scene.body, person.betas.mean(0))[1])
+        assert np.abs(places - want).max() < 5e-6  # of float32, at 5 m
+    arm = np.array([node.translation for node in nodes])[[18, 20, 22]]
+    assert (np.abs(arm[:, 1:]).max(1) < 0.01 * arm[:, 0]).all()  # to the side, within 0.6 degrees
+    assert gltf.binary_blob() == plain.binary_blob()
+
+    for person in scene.people:
+        name = f"bvh/person_{person.id}.bvh"
+        lines, others = ((place / name).read_text().splitlines() for place in (folder, tmp_path))
+        changed = [(a, b) for a, b in zip(lines, others, strict=True) if a != b]
+        assert all(a.split()[0] in ("ROOT", "JOINT") for a, _ in changed)
+        root = bvhio.readAsHierarchy(str(tmp_path / name))
+        joints = [joint for joint, *_ in root.layout()]
+        assert {(joint.Parent.Name, joint.Name) for joint in joints if joint.Parent} == wanted
+
+
+def _right(name):
+    return name.replace("Left", "Right").removesuffix("_l") + ("_r" if name.endswith("_l") else "")
+
+
+def _joints_of(gltf, skin):
+    """Places of a skin's joints (F, J, 3), by the definition of glTF's nodes."""
+    parents = {child: i for i in skin.joints for child in gltf.nodes[i].children or ()}
+    turned: dict[int, np.ndarray] = {}
+    places: dict[int, np.ndarray] = {}
+    for joint in skin.joints:
+        moves = channels(gltf, joint)
+        turn = Rotation.from_quat(moves["rotation"][1]).as_matrix()
+        place = np.tile(gltf.nodes[joint].translation, (len(turn), 1))
+        if "translation" in moves:
+            place = moves["translation"][1].astype(float)
+        if joint in parents:
+            above = parents[joint]
+            place = places[above] + (turned[above] @ place[..., None])[..., 0]
+            turn = turned[above] @ turn
+        turned[joint], places[joint] = turn, place
+    return np.stack([places[joint] for joint in skin.joints], 1)
 
 
 def test_bvh_of_uneven_times_is_resampled(folder, scene, body):

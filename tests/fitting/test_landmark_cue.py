@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from staf_cli.body.posing import rotation_matrices
 from staf_cli.core.records import (
     COCO_KEYPOINTS,
     LANDMARKS,
     MIRRORED_LANDMARKS,
+    Float,
     LandmarkTrack,
     Person,
     select_rows,
@@ -42,6 +44,8 @@ def looks(truth: Truth, seed: int = 0, noise: float = 0.01) -> LandmarkTrack:
     metres[:, landmark] = points[:, point] - points[:, [11, 12]].mean(1, keepdims=True)
     metres += rng.normal(0, noise, metres.shape)
     count = len(rows)
+    hips = image[:, [11, 12]].mean(1)  # where the network's crops are
+    metres = np.einsum("fab,fpa->fpb", _turns(hips, person), metres)
     return LandmarkTrack(
         id=1,
         frame=person.frame[rows],
@@ -49,10 +53,19 @@ def looks(truth: Truth, seed: int = 0, noise: float = 0.01) -> LandmarkTrack:
         kp2d=kp2d.astype(np.float32),
         metres=metres.astype(np.float32),
         score=np.full(count, 0.8),
-        region=np.zeros((count, 4)),
+        region=np.hstack([hips, np.zeros((count, 2))]),
         mask_row=np.zeros(0, np.int64),
         mask=np.zeros((0, 64, 64), np.uint8),
     )
+
+
+def _turns(centre: Float, person: Person) -> Float:
+    """Turns (N, 3, 3) from the frame of a camera that looks at these pixels (N, 2) to the own."""
+    x, y = ((centre - np.array(person.image_size) / 2) / person.focal_length).T
+    off = np.hypot(x, y)
+    axis = np.stack([-y, x, np.zeros_like(x)], -1) / np.maximum(off, 1e-9)[:, None]
+    turns: Float = Rotation.from_rotvec(axis * np.arctan(off)[:, None]).as_matrix()
+    return turns
 
 
 def exchanged(seen: LandmarkTrack, rows: list[int]) -> LandmarkTrack:
@@ -72,6 +85,22 @@ def off(person: Person, truth: Truth) -> float:
     one, other = person.joints3d, truth.person.joints3d
     apart = (one - one[:, :1]) - (other - other[:, :1])
     return float(np.linalg.norm(apart, axis=-1).mean())
+
+
+def test_bones_of_who_stands_aside_are_in_the_camera_s_frame() -> None:
+    truth = walk(np.full(45, 0.4))
+    aside = truth.person.trans + np.array([1.5, -0.5, 0])
+    truth = replace(truth, person=replace(truth.person, trans=aside))
+    seen, rows = looks(truth, noise=0.0), np.arange(0, 45, STEP)
+    cue = landmark_cue(seen, detected(truth, 7), truth.person)
+    posed = reduce_body(small_body()).pose_as_seen(
+        rotation_matrices(truth.person.poses[rows]).float(),
+        torch.from_numpy(truth.person.betas[0]).float(),
+    )
+    assert cue is not None
+    compared = [row for row, bone in enumerate(cues.BONES) if bone[0][0] != (3,)]  # not the ears
+    want = cues.bones_of(posed)[:, compared]
+    torch.testing.assert_close(cue.bones[rows][:, compared], want, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("yaw", [0.4, 3.0])
@@ -100,7 +129,10 @@ def test_where_the_keypoints_are_wrong_and_unsure_landmarks_decide() -> None:
 def test_looks_that_take_the_back_for_the_front_are_put_right(rows: list[int]) -> None:
     truth = walk(np.full(45, 0.4))
     track, seen = detected(truth, 3), looks(truth, noise=0.0)
-    want, got = landmark_cue(seen, track), landmark_cue(exchanged(seen, rows), track)
+    want, got = (
+        landmark_cue(seen, track, truth.person),
+        landmark_cue(exchanged(seen, rows), track, truth.person),
+    )
     assert want is not None and got is not None
     torch.testing.assert_close(got.points, want.points)
     torch.testing.assert_close(got.bones, want.bones)
@@ -111,14 +143,17 @@ def test_without_keypoints_the_looks_are_taken_as_most_of_them_are() -> None:
     truth = walk(np.full(45, 0.4))
     track, seen = detected(truth, 3), looks(truth, noise=0.0)
     unseen = replace(track, kp2d=track.kp2d * [1, 1, 0])
-    want, got = landmark_cue(seen, track), landmark_cue(exchanged(seen, [6, 7]), unseen)
+    want, got = (
+        landmark_cue(seen, track, truth.person),
+        landmark_cue(exchanged(seen, [6, 7]), unseen, truth.person),
+    )
     assert want is not None and got is not None
     torch.testing.assert_close(got.bones, want.bones)
 
 
 def test_the_root_is_the_pelvis_rotation() -> None:
     truth = walk(np.linspace(-3, 3, 45))
-    cue = landmark_cue(looks(truth, noise=0.0), detected(truth, 4))
+    cue = landmark_cue(looks(truth, noise=0.0), detected(truth, 4), truth.person)
     assert cue is not None
     true = rotation_matrices(truth.person.poses)[:, 0].float()
     trace = (cue.root * true).sum((-2, -1))
@@ -140,19 +175,19 @@ def test_nothing_is_known_between_looks_that_are_far_apart() -> None:
     score = seen.score.copy()
     score[5:10] = 0  # frames 15 to 27, so that 12 and 30 are the next ones: 0.6 s
     score[-2:] = 0
-    cue = landmark_cue(replace(seen, score=score), track)
+    cue = landmark_cue(replace(seen, score=score), track, truth.person)
     assert cue is not None
     known = np.flatnonzero(cue.seen.numpy())
     assert known.tolist() == [*range(13), *range(30, 52)]
     assert (cue.point_weight[~cue.seen] == 0).all() and (cue.bone_weight[~cue.seen] == 0).all()
     assert (18 / FPS > cues.LONGEST_GAP) and (3 / FPS < cues.LONGEST_GAP)
-    assert landmark_cue(replace(seen, score=0 * seen.score), track) is None
+    assert landmark_cue(replace(seen, score=0 * seen.score), track, truth.person) is None
 
 
 def test_between_looks_landmarks_move_evenly() -> None:
     truth = walk(np.full(45, 0.4))
     track, seen = detected(truth, 6), looks(truth, noise=0.0)
-    cue = landmark_cue(seen, track)
+    cue = landmark_cue(seen, track, truth.person)
     assert cue is not None
     first, last = cue.points[3], cue.points[6]
     torch.testing.assert_close(cue.points[4], first + (last - first) / 3)
@@ -183,8 +218,8 @@ def test_landmarks_of_a_track_with_other_frames_do_not_shift() -> None:
     truth = walk(np.full(45, 0.4))
     own, seen = detected(truth, 8), looks(truth, noise=0.0)
     later = replace(own, frame=own.frame + 100)
-    cue = landmark_cue(replace(seen, frame=seen.frame + 100), later)
-    want = landmark_cue(seen, own)
+    cue = landmark_cue(replace(seen, frame=seen.frame + 100), later, truth.person)
+    want = landmark_cue(seen, own, truth.person)
     assert cue is not None and want is not None
     torch.testing.assert_close(cue.points, want.points)
 
@@ -207,7 +242,7 @@ def test_what_the_network_sees_on_one_side_only_is_averaged_with_the_mirror() ->
     biased = replace(seen, metres=(seen.metres + side * bias).astype(np.float32))
     track = detected(truth, 4)
     wanted, freed, as_seen = (
-        landmark_cue(one, track)
+        landmark_cue(one, track, truth.person)
         for one in (seen, biased, replace(biased, mirrored=np.zeros(len(seen.frame), bool)))
     )
     assert wanted is not None and freed is not None and as_seen is not None

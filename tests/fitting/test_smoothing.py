@@ -278,7 +278,7 @@ def test_no_more_is_in_memory_than_has_a_part():
         assert len(one.frame) == 10
         assert begun <= given + 2
     assert given == 19
-    windows = smoothing._with_surroundings(stretches(), 0.3)
+    windows = smoothing.with_surroundings(stretches(), 0.3)
     assert max(len(window.frame) for window, _ in windows) <= 10 + 10 + 2 * 10
 
 

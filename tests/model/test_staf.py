@@ -7,8 +7,15 @@ import torch
 from staf_cli.body.skinning import Body
 from staf_cli.core.errors import WeightsError
 from staf_cli.core.geometry import axis_angle_to_matrix, project_to_crop
-from staf_cli.model.pyramid import sample, sampling_grid
-from staf_cli.model.staf import STAF, Architecture, load_network, mean_pose_network, stack_frames
+from staf_cli.model.pyramid import sample, sample_rows, sampling_grid
+from staf_cli.model.staf import (
+    STAF,
+    Architecture,
+    load_network,
+    mean_pose_network,
+    separate_windows,
+    stack_frames,
+)
 from staf_cli.model.temporal import SAFM, TCFM
 from tests.support import golden, plain_network
 from tests.support.made_networks import (
@@ -31,6 +38,11 @@ def joints_49(vertices, joints):
     return torch.cat([joints, vertices[:, VERTEX_JOINTS], extra], 1)[:, JOINTS_49]
 
 
+def recover_windows(network, phi_0):
+    """Encoder maps of whole windows (9 B, C, 7, 7) -> Theta_1 to Theta_3."""
+    return network.recover(network.frame_maps(phi_0), separate_windows(len(phi_0)))
+
+
 @pytest.fixture(scope="module")
 def golden_run():
     """The golden window through the network, with what went in and out of TCFM and SAFM."""
@@ -43,7 +55,7 @@ def golden_run():
             )
         )
     with torch.no_grad():
-        thetas = network.recover(network.frame_maps(torch.from_numpy(golden.window())))
+        thetas = recover_windows(network, torch.from_numpy(golden.window()))
         assert network.safm is not None
         three = network.safm.integrate(seen["safm_in"].reshape(1, 3, 3, -1))
         seen["safm_scores"] = network.safm.attention_weights(three)
@@ -89,7 +101,7 @@ def test_every_ablation_equals_its_plain_version(apm, tcfm, safm):
     network = random_network(Architecture("resnet18", apm, tcfm, safm))
     features = torch.rand(18, 512, 7, 7, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        got = network.recover(network.frame_maps(features))[-1]
+        got = recover_windows(network, features)[-1]
         for n in range(2):
             want = plain_network.recover_window(network, golden_body(), features[9 * n : 9 * n + 9])
             for name in ("pose6d", "betas", "pred_cam"):
@@ -116,7 +128,7 @@ def test_base_model_looks_at_the_target_alone_and_apm_at_all_nine():
     for apm in (False, True):
         network = random_network(Architecture("resnet18", apm, None, None))
         with torch.no_grad():
-            a, b = (network.recover(network.frame_maps(x))[-1].pose6d for x in (features, other))
+            a, b = (recover_windows(network, x)[-1].pose6d for x in (features, other))
         assert torch.equal(a, b) is not apm
 
 
@@ -144,7 +156,7 @@ def test_untrained_network_answers_an_upright_mean_pose():
     body = golden_body()
     network = mean_pose_network(body)
     with torch.no_grad():
-        thetas = network.recover(network.frame_maps(torch.rand(9, 2048, 7, 7)))
+        thetas = recover_windows(network, torch.rand(9, 2048, 7, 7))
     assert torch.equal(thetas[0].pose6d[:1], thetas[2].pose6d)
     up = thetas[2].rotmats[0, 0] @ torch.tensor([0.0, 1.0, 0.0])
     assert torch.allclose(up, torch.tensor([0.0, -1.0, 0.0]), atol=1e-6)
@@ -167,6 +179,47 @@ def test_checkpoint_must_fit_network_and_body():
         change(broken.tensors)
         with pytest.raises(WeightsError, match=complaint):
             load_network(broken, golden_body())
+
+
+def test_windows_that_share_frames_are_the_same_windows():
+    network = random_network(Architecture("resnet18"))
+    features = torch.rand(12, 512, 7, 7, generator=torch.Generator().manual_seed(4))
+    windows = torch.arange(4)[:, None] + torch.arange(9)  # (4, 9)
+    windows[3] = windows[3, 4]  # nine times one frame
+    with torch.no_grad():
+        shared = network.recover(network.frame_maps(features), windows)
+        apart = recover_windows(network, features[windows.flatten()])
+    for one, other in zip(shared, apart, strict=True):
+        assert (one.pose6d - other.pose6d).abs().max() <= 1e-5
+
+
+def test_rows_of_maps_are_sampled_as_the_maps_are():
+    generator = torch.Generator().manual_seed(5)
+    maps = torch.randn(3, 7, 14, 14, generator=generator)
+    row = torch.tensor([2, 0, 2, 1])
+    points = torch.rand(4, 50, 2, generator=generator) * 3 - 1.5  # some outside
+    points[0, :4] = torch.tensor([[-1.0, -1.0], [1.0, 1.0], [1.0, 0.0], [1e9, -1e9]])
+    got = sample_rows(maps.movedim(1, -1), row, points)
+    assert (got - sample(maps[row], points)).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_a_level_sampled_where_it_is_computed_equals_the_whole_level(level):
+    network = random_network(Architecture("resnet18"))
+    generator = torch.Generator().manual_seed(6)
+    side = 7 * 2 ** (level - 1)
+    below = torch.randn(3, (512, 256, 256)[level - 1], side, side, generator=generator)
+    points = torch.rand(3, 60, 2, generator=generator) * 2.6 - 1.3  # some outside
+    weight = network.pyramid.deconv[level - 1].weight
+    one, other = (below.clone().requires_grad_() for _ in range(2))
+    want = sample(network.pyramid(level, one), points)
+    got = network.pyramid.sample(level, other, points)
+    assert (got - want).abs().max() <= 1e-5 * want.abs().max()
+    wanted = torch.autograd.grad(want.square().sum(), (one, weight))
+    for have, true in zip(
+        torch.autograd.grad(got.square().sum(), (other, weight)), wanted, strict=True
+    ):
+        assert (have - true).abs().max() <= 1e-5 * true.abs().max()
 
 
 def test_stacked_frames_are_the_same_frames():

@@ -52,8 +52,8 @@ class UprightNetwork:
     def frame_maps(self, features):
         return FrameMaps(features, None, ())
 
-    def recover(self, maps):
-        windows = len(maps.deconv1) // 9
+    def recover(self, maps, rows):
+        windows = len(rows)
         pose = torch.tensor([1.0, 0, 0, 1, 0, 0]).repeat(windows, 24)
         pose[:, :6] = torch.tensor([1.0, 0, 0, -1, 0, 0])
         theta = Theta(
@@ -94,7 +94,7 @@ def people(frames, model, conf, device):
         )
 
 
-def landmarks(network: object, images: list[Image], regions: Float) -> Landmarks:
+def landmarks(network: object, images: list[Image], regions: Float, *_: object) -> Landmarks:
     """Landmarks that fill their regions as a person would."""
     count, rng = len(images), np.random.default_rng(0)
     spread = regions[:, None, 2:3] * rng.uniform(-0.4, 0.4, (count, BODY, 2))

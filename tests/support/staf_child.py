@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from staf_cli.core.records import Detections, Frame
 from staf_cli.model.regressor import MeanParameters, Theta
 from staf_cli.model.staf import FrameMaps
-from staf_cli.model.temporal import WINDOW
 from tests.support.paths import ROOT
 from tests.support.replacing import replace_attributes
 
@@ -96,8 +95,8 @@ class MeanPoseNetwork(nn.Module):
     def frame_maps(self, features: Tensor) -> FrameMaps:
         return FrameMaps(features, None, ())
 
-    def recover(self, maps: FrameMaps) -> tuple[Theta, ...]:
-        return (self.mean(len(maps.deconv1) // WINDOW),)
+    def recover(self, maps: FrameMaps, windows: Tensor) -> tuple[Theta, ...]:
+        return (self.mean(len(windows)),)
 
 
 def find_one(frames: Iterable[Frame], *_: object) -> Iterator[tuple[Frame, Detections]]:

@@ -74,6 +74,24 @@ def test_every_term_is_its_definition(points):
     assert {name: term.item() for name, term in found.items()} == pytest.approx(want, rel=1e-4)
 
 
+def test_the_paper_s_loss_has_norms_of_the_last_regressor_and_finite_gradients(points):
+    paper = losses.LOSSES["paper"]
+    theta, other = random_theta(1), random_theta(2)
+    truth = truth_of(other, points)
+    found = theta_loss(theta, truth, points, paper)
+    kp3d, _ = points(theta.rotmats, theta.betas)
+    off = kp3d - (kp3d[:, 2:3] + kp3d[:, 3:4]) / 2 - truth.kp3d
+    norms = [float(point.norm()) / 3**0.5 for point in off.flatten(0, 1)]
+    assert found["kp3d"].item() == pytest.approx(300 * sum(norms) / len(norms), rel=1e-4)
+    shape = [float((a - b).norm()) / 10**0.5 for a, b in zip(theta.betas, truth.betas, strict=True)]
+    assert found["shape"].item() == pytest.approx(0.06 * sum(shape) / len(shape), rel=1e-4)
+    assert [1, 2, 3][paper.regressors] == [3]
+    right = Theta(*(part.clone().requires_grad_() for part in vars(theta).values()))
+    own = theta_loss(right, truth_of(theta, points), points, paper)
+    torch.stack([*own.values()]).sum().backward()
+    assert all(torch.isfinite(part.grad).all() for part in vars(right).values())
+
+
 def test_what_is_not_labelled_does_not_count(points):
     """A person without 3D truth pulls at nothing but the points that are labelled in 2D."""
     theta, other = random_theta(3), random_theta(4)

@@ -204,6 +204,15 @@ def test_another_architecture_starts_from_the_same_stage_1(data, runs, tmp_path)
     assert sorted(tmp_path.rglob("*.npy")) == before
 
 
+def test_the_paper_s_loss_goes_through_both_stages_and_is_another_run(data, runs, tmp_path):
+    shutil.copytree(runs / "seeing", tmp_path / "seeing")
+    plan = replace(tiny(), stage1_steps=1, stage2_steps=1)
+    own = options(data, tmp_path, architecture="base", plan=plan, loss="paper")
+    assert stages.run_stages(own, BODY, lambda line: None) is not None
+    with pytest.raises(WeightsError, match=r"belongs to another run.*loss paper"):
+        stages.run_stages(replace(own, loss="soft"), BODY, lambda line: None)
+
+
 def test_a_plan_may_end_with_what_was_solved_for(data, runs, tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "SOLVED_FRAMES", 1)
     lines: list[str] = []
@@ -257,6 +266,8 @@ def test_several_processes_render_what_one_does(data, tmp_path, monkeypatch):
 def test_what_does_not_fit_is_one_line(data, runs, tmp_path):
     with pytest.raises(UsageError, match="unknown architecture 'best'; choose from base"):
         options(data, runs, architecture="best")
+    with pytest.raises(UsageError, match="unknown loss 'best'; choose from soft, paper"):
+        options(data, runs, loss="best")
     with pytest.raises(WeightsError, match=r"belongs to another run.*seed 0"):
         stages.run_stages(options(data, runs, seed=1), BODY, lambda line: None)
     done = on_a_bare_machine(

@@ -76,7 +76,7 @@ def test_hostile_files_are_refused(outcomes, attack):
     assert re.search(attack.error, outcome.err), outcome.err
     assert outcome.err.startswith("error: ") and outcome.err.count("\n") == 1
     assert outcome.err[:-1].isprintable() and outcome.out[:-1].isprintable()
-    assert re.fullmatch(r"(.+: the results will be in .+\n)?", outcome.out)
+    assert re.fullmatch(r"(.+: the results will be in .+\n|layout: .+\n)?", outcome.out)
     assert len(outcome.err) < 800 + len(str(folder))
     assert outcome.seconds < SECONDS and outcome.megabytes < MEGABYTES
     assert outcome.events == []

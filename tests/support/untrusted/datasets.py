@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.support import made_clips
+from tests.support.made_joblib import joblib_file
 from tests.support.untrusted.attacks import GIB, Arguments, Canary, attack
 from tests.support.untrusted.crafted_files import as_npy, bomb, npy, raw_npy, write_zip
 
@@ -88,3 +89,38 @@ def photos_of_negative_number(folder):
 @attack("no numpy array of images")
 def photos_with_a_header_of_brackets(folder):
     return photos(folder, raw_npy(b"(" * 9000))
+
+
+@attack("nothing was run")
+def sequence_of_3dpw_with_code(folder):
+    path = folder / "sequenceFiles" / "test" / "a.pkl"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(pickle.dumps({"poses": [Canary(folder)]}, 2))
+    return ["eval", folder]
+
+
+@attack("damaged or no numpy array")
+def regressor_with_code(folder):
+    arguments = truth(folder)
+    (folder / "J.npy").write_bytes(as_npy(np.array([Canary(folder)]), allow_pickle=True))
+    return [*arguments, "--regressor", folder / "J.npy"]
+
+
+@attack("nothing was run")
+def vibe_s_file_with_code(folder):
+    (folder / "a_db.pt").write_bytes(joblib_file({"vid_name": Canary(folder)}))
+    return ["data", "check", folder]
+
+
+@attack("Python objects, which could run code")
+def table_of_images_with_code(folder):
+    names = as_npy(np.array([Canary(folder)], dtype=object), allow_pickle=True)
+    write_zip(folder / "h36m_valid_protocol2.npz", [("imgname.npy", names)])
+    return ["eval", folder]
+
+
+@attack("is damaged or holds no images")
+def labels_nested_without_end(folder):
+    (folder / "annotations").mkdir()
+    (folder / "annotations" / "a.json").write_text("[" * 10**6)
+    return ["data", "check", folder]

@@ -1,0 +1,1 @@
+"""Datasets of the field in the layouts in which their authors publish them."""

@@ -1,0 +1,214 @@
+"""Tables of labelled images as SPIN, PyMAF and EFT publish them: an npz with a row for each image.
+
+    imgname  (N,)       image files, relative to the dataset's folder
+    center   (N, 2)     px, of the square crop
+    scale    (N,)       its side over 200 px
+    S        (N, 24, 4) m, 24 joints with their weights, relative to the pelvis, in the camera frame
+    part     (N, 24, 3) px, the same joints with their weights
+    pose (N, 72), shape (N, 10), gender (N,)
+
+Human3.6M (protocols 1 and 2) and MPI-INF-3DHP are evaluated by S. Images whose names differ in
+their last number alone are frames of one clip, as far apart as the greatest common divisor of the
+differences says: of Human3.6M's 50 frames a second the tables have every fifth.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from staf_cli import video
+from staf_cli.body.format import open_zip, read_npz
+from staf_cli.core.errors import DatasetError, StafError, counted
+from staf_cli.core.files import printable
+from staf_cli.core.geometry import CROP_SCALE, NETWORK_FOCAL
+from staf_cli.core.records import Clip, Float, Ints
+from staf_cli.evaluation.truth import Footage, Truth
+
+ENTRIES = ("imgname", "center", "scale", "S", "part", "pose", "shape", "gender")
+LARGEST_TABLE = 2**30  # bytes; those of Human3.6M's 312,000 training images take 700 MB
+SCALE = 200  # px
+JOINTS = 24
+LSP_OF_24 = (*range(13), 18)  # as SPIN picks them; row 18 is Human3.6M's head
+NUMBERED = re.compile(r"(.*?)(\d{1,9})\.\w+", re.DOTALL)
+RATES = {"h36m": 50.0, "3dhp": 25.0}  # frames a second of the videos
+TABLES = {  # by the benchmark: names as SPIN gives them
+    "h36m-p1": ("h36m_valid_protocol1.npz",),
+    "h36m-p2": ("h36m_valid_protocol2.npz",),
+    "3dhp": ("mpi_inf_3dhp_test.npz", "mpi_inf_3dhp_valid.npz"),
+}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a table holds, as far as its list of images tells."""
+
+    path: Path
+    images: tuple[str, ...]  # relative to the folder, a row each
+    entries: tuple[str, ...]  # of `ENTRIES`
+
+
+def tables_in(folder: Path) -> list[Path]:
+    """List the tables of a folder by name: the npz files that have `imgname`."""
+    found = []
+    for path in sorted(folder.glob("[!.]*.npz")):
+        try:
+            with open_zip(path) as archive:
+                listed = "imgname.npy" in archive.namelist()
+        except StafError:
+            continue
+        if listed:
+            found.append(path)
+    return found
+
+
+def find_table(folder: Path, benchmark: str) -> Path | None:
+    """Find the table of a benchmark of `TABLES`; None: the folder has none."""
+    for name in TABLES[benchmark]:
+        if (folder / name).is_file():
+            return folder / name
+    return None
+
+
+def read_contents(path: Path) -> Contents:
+    """Read the list of images of a table.
+
+    Args:
+        path: The npz.
+
+    Returns:
+        The images, and what is said of them.
+
+    Raises:
+        DatasetError: The file is missing or damaged, or names images outside of its folder.
+    """
+    names = _read(path, ("imgname",)).get("imgname")
+    if names is None or names.ndim != 1 or names.dtype.kind != "U" or not names.size:
+        raise DatasetError(f"{printable(path)}: imgname is no list of image files")
+    images = tuple(str(name) for name in names.tolist())
+    for image in images:
+        parts = PurePosixPath(image)
+        if parts.is_absolute() or ".." in parts.parts or "\0" in image or not parts.name:
+            raise DatasetError(
+                f"{printable(path)}: imgname names {image!a:.80}, not an image in its folder"
+            )
+    with open_zip(path) as archive:
+        present = set(archive.namelist())
+    return Contents(path, images, tuple(name for name in ENTRIES if f"{name}.npy" in present))
+
+
+def problem_of_images(contents: Contents) -> str | None:
+    """Say which images of a table are missing; None: all are there."""
+    folder = contents.path.parent
+    missing = [name for name in dict.fromkeys(contents.images) if not (folder / name).is_file()]
+    if not missing:
+        return None
+    return (
+        f"{printable(contents.path)}: {len(missing)} of {counted(len(contents.images), 'image')} "
+        f"are missing, {printable(folder / missing[0])} first; unpack the dataset's images there"
+    )
+
+
+def open_table(path: Path, benchmark: str) -> list[Footage]:
+    """Read a table with 3D joints.
+
+    Args:
+        path: The npz, in the folder that its images are relative to.
+        benchmark: Of `TABLES`.
+
+    Returns:
+        The clips by name, each with one person.
+
+    Raises:
+        DatasetError: The table or images are missing, damaged or do not fit each other.
+        VideoError: An image cannot be read.
+    """
+    contents = read_contents(path)
+    problem = problem_of_images(contents)
+    if problem is not None:
+        raise DatasetError(problem)
+    rows = len(contents.images)
+    found = _read(path, ("center", "scale", "S"))
+    centre = _numbers(path, found, "center", (rows, 2))
+    scale = _numbers(path, found, "scale", (rows,))
+    joints = _numbers(path, found, "S", (rows, JOINTS, 4))[:, LSP_OF_24]
+    if (scale <= 0).any():
+        raise DatasetError(f"{printable(path)}: a scale is not above 0")
+    labelled = np.flatnonzero((joints[..., 3] > 0).all(1))
+    half = scale * (SCALE / 2 / CROP_SCALE)
+    box = np.concatenate([centre - half[:, None], centre + half[:, None]], 1)
+    rate = RATES[benchmark.partition("-")[0]]
+    footage = []
+    for name, numbered in _clips(contents, labelled):
+        numbers, rows = np.array(numbered).T
+        footage.append(_footage(contents, rate, name, numbers, rows, box, joints[..., :3]))
+    return footage
+
+
+def _clips(contents: Contents, labelled: Ints) -> list[tuple[str, list[tuple[int, int]]]]:
+    """The clips with labels by name: what is before their images' numbers; numbers and rows."""
+    where, clips = printable(contents.path), dict[str, dict[int, int]]()
+    for row in labelled.tolist():
+        image = contents.images[row]
+        matched = NUMBERED.fullmatch(image)
+        if matched is None:
+            raise DatasetError(f"{where}: imgname {image!a:.80} does not end in a frame's number")
+        rows = clips.setdefault(matched[1], {})
+        if rows.setdefault(int(matched[2]), row) != row:
+            raise DatasetError(f"{where}: has {image!a:.80} twice, but one person in each image")
+    if not clips:
+        raise DatasetError(f"{where}: no image has all of the 14 joints that are judged")
+    return [(name, sorted(rows.items())) for name, rows in sorted(clips.items())]
+
+
+def _footage(
+    contents: Contents, rate: float, name: str, numbers: Ints, rows: Ints, box: Float, joints: Float
+) -> Footage:
+    """One clip, of images with such numbers in such rows; the whole table's boxes and joints."""
+    pictures = tuple(contents.path.parent / contents.images[row] for row in rows.tolist())
+    first = video.read_picture(pictures[0])
+    if first is None:
+        raise DatasetError(f"{printable(pictures[0])}: is no picture that can be read")
+    step = gcd(*np.diff(numbers).tolist()) or 1
+    frame = (numbers - numbers[0]) // step
+    fps = rate / step
+    clip = Clip(
+        path=pictures[0],
+        width=first.shape[1],
+        height=first.shape[0],
+        fps=fps,
+        time_base=1 / Fraction(fps),
+        frames=len(frame),
+        has_audio=False,
+    )
+    truth = Truth(frame, box[rows], None, None, None, joints[rows])
+    shown = name.rstrip("._-/") or contents.path.stem
+    return Footage(shown, clip, NETWORK_FOCAL, (truth,), pictures)
+
+
+def _read(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[np.generic]]:
+    try:
+        return read_npz(path, names, LARGEST_TABLE)
+    except StafError as error:
+        raise DatasetError(str(error)) from error
+
+
+def _numbers(
+    path: Path, found: dict[str, NDArray[np.generic]], name: str, shape: tuple[int, ...]
+) -> Float:
+    if name not in found:
+        raise DatasetError(f"{printable(path)}: has no {name}; get the table of the benchmark")
+    array = found[name]
+    if array.dtype.kind not in "iuf" or array.shape != shape:
+        raise DatasetError(
+            f"{printable(path)}: {name} holds {array.dtype!s:.40} {array.shape}, "
+            f"not numbers {shape}"
+        )
+    numbers = array.astype(np.float64)
+    if not np.isfinite(numbers).all():
+        raise DatasetError(f"{printable(path)}: {name} holds values that are not finite")
+    return numbers

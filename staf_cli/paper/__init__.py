@@ -1,0 +1,1 @@
+"""The paper's tables and figures, made with a network and a video of one's own."""

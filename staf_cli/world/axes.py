@@ -1,0 +1,103 @@
+"""The world's axes in the cameras' frames, and people moved into them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from staf_cli.core.camera_motion import CameraMotion
+from staf_cli.core.records import Float, Person
+from staf_cli.world.feet import Feet, camera_rows
+from staf_cli.world.ground import Ground
+
+
+@dataclass(frozen=True)
+class ShotAxes:
+    """From the frame of a shot's first camera to the world: y up, m, the ground at 0."""
+
+    rotation: Float  # (3, 3)
+    origin: Float  # (3,) m, of that camera in the world, for a person whose size is right
+    heights: Mapping[int, float]  # m, of that camera, by person
+    sigma: Float  # (2,) rad and m: of tilt and height of the camera
+
+
+def shot_axes(ground: Ground, people: Sequence[Feet]) -> ShotAxes:
+    """Choose the world's axes of a shot: the origin is on the ground under who comes first.
+
+    Args:
+        ground: of the shot.
+        people: who is in the shot, in its frames only.
+
+    Returns:
+        The axes: x to the right of the shot's first camera, z towards it.
+    """
+    first = min(people, key=lambda one: (one.frame[0], one.id))
+    forward = np.array([0.0, 0, 1])
+    back = ground.up[2] * ground.up - forward
+    if np.linalg.norm(back) < 1e-6:  # it looks straight down or up: what is above is behind
+        back = np.array([0.0, 1, 0])
+    back = back / np.linalg.norm(back)
+    rotation = np.stack([np.cross(ground.up, back), ground.up, back])
+    under = rotation @ first.joints[0, 0]
+    return ShotAxes(
+        rotation=rotation,
+        origin=np.array([-under[0], ground.height, -under[2]]),
+        heights=ground.heights,
+        sigma=np.array([ground.tilt_sigma, ground.height_sigma]),
+    )
+
+
+def camera_to_world(
+    person: int, frame: np.ndarray, camera: CameraMotion, axes: Mapping[int, ShotAxes]
+) -> Float:
+    """Compute how points of the camera frame are moved into the world.
+
+    The height is that which puts the person on the ground: a body whose size is off is too near or
+    too far, and so its ground is too high or too low.
+
+    Args:
+        person: whose.
+        frame: (F,) indices in the video.
+        camera: its motion.
+        axes: by shot.
+
+    Returns:
+        (F, 3, 4): X_world = M[:, :3] @ X_camera + M[:, 3].
+    """
+    rows = camera_rows(camera, frame)
+    moved = np.zeros((len(frame), 3, 4))
+    for shot in np.unique(camera.shot[rows]).tolist():
+        here = camera.shot[rows] == shot
+        own = axes[shot]
+        origin = np.array([own.origin[0], own.heights[person], own.origin[2]])
+        moved[here, :, :3] = own.rotation @ camera.rotation[rows[here]]
+        moved[here, :, 3] = camera.position[rows[here]] @ own.rotation.T + origin
+    return moved
+
+
+def in_world(person: Person, to_world: Float, sigma: Float) -> Person:
+    """Add the same motion in the world to a person.
+
+    Args:
+        person: F frames.
+        to_world: (F, 3, 4) from `camera_to_world`.
+        sigma: (F, 2) rad and m: how sure gravity and ground are.
+
+    Returns:
+        The person with the keys of the world, contacts not known yet.
+    """
+    turn, place = to_world[..., :3], to_world[..., 3]
+    poses = person.poses.copy()
+    poses[:, :3] = (Rotation.from_matrix(turn) * Rotation.from_rotvec(poses[:, :3])).as_rotvec()
+    joints = np.einsum("fij,fnj->fni", turn, person.joints3d) + place[:, None]
+    rest = person.joints3d[:, 0] - person.trans  # the pelvis turns about its place in the T-pose
+    return replace(
+        person,
+        world_poses=poses,
+        world_trans=joints[:, 0] - rest,
+        world_joints3d=joints,
+        world_contacts=np.zeros((len(sigma), 4), np.float32),
+        world_camera=to_world,
+        world_sigma=sigma.astype(np.float32),
+    )

@@ -1,0 +1,264 @@
+"""People placed in the world: ground found, axes chosen, contacts estimated, feet that stand."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d
+from torch import Tensor
+
+from staf_cli.body.posing import CHUNK, rotation_matrices
+from staf_cli.body.skinning import Body, BodyPoints
+from staf_cli.core.camera_motion import CameraMotion
+from staf_cli.core.geometry import matrix_to_axis_angle
+from staf_cli.core.records import (
+    STRETCH_FRAMES,
+    Float,
+    LandmarkTrack,
+    Person,
+    join_rows,
+    select_rows,
+)
+from staf_cli.fitting.smoothing import with_surroundings
+from staf_cli.world.axes import ShotAxes, camera_to_world, in_world, shot_axes
+from staf_cli.world.contacts import contact_probability
+from staf_cli.world.feet import Feet, feet_of, join_feet
+from staf_cli.world.ground import Ground, find_ground
+from staf_cli.world.legs import LEGS, Leg, reach
+from staf_cli.world.options import WorldOptions
+from staf_cli.world.seen_feet import seen_speed
+from staf_cli.world.soles import sole_points, soles_of
+from staf_cli.world.standing import CONTACT, SHORTEST_STEP, Stand, plan_stand
+
+# Rounds of turning legs: a pelvis that is too high for them comes down, and what sinks is held at
+# the ground in the next one.
+ROUNDS = 8
+LEAST_DROP = 0.004  # m, above its ground where a foot may be
+DROP_SECONDS = 0.1  # before and after a stretched leg, in which the pelvis comes down
+SUNK = 0.003  # m
+SETTLING = 3  # times that contacts and the height over the ground are found from each other
+MOST_PEOPLE = 20  # of a shot, those in the most frames: from these gravity and ground are found
+SURVEYED = 10_000  # frames of a person that ground and gravity are found from, at most
+REACH = 2.0  # s, on either side of a stretch, that is looked at for it
+
+
+def place_in_world(
+    people: Sequence[Person],
+    seen: Sequence[LandmarkTrack | None],
+    body: Body,
+    camera: CameraMotion,
+    options: WorldOptions,
+) -> list[Person]:
+    """Place people in the world.
+
+    Args:
+        people: all of a clip, in the camera frame.
+        seen: what the landmark network saw of each; None: it did not look.
+        body: theirs.
+        camera: its motion over the clip.
+        options: what the user knows and wants.
+
+    Returns:
+        The people, with the keys of the world.
+    """
+    surveyed = [survey([person], len(person.frame), body, camera) for person in people]
+    axes = find_axes(surveyed, options)
+    return [
+        join_rows(list(place_stretches(in_stretches(person), own, body, camera, axes, options)))
+        for person, own in zip(people, seen, strict=True)
+    ]
+
+
+def in_stretches(person: Person) -> Iterator[Person]:
+    """Cut a person into stretches of frames that are computed together."""
+    for first in range(0, len(person.frame), STRETCH_FRAMES):
+        yield select_rows(person, slice(first, first + STRETCH_FRAMES))
+
+
+def survey(stretches: Iterable[Person], frames: int, body: Body, camera: CameraMotion) -> Feet:
+    """Collect what gravity and ground are found from; of a long person every few stretches.
+
+    Args:
+        stretches: of the person, in order.
+        frames: how many these have together.
+        body: theirs.
+        camera: its motion over the clip.
+
+    Returns:
+        Some of the frames, or all.
+    """
+    soles, step = soles_of(body), 1 + frames // SURVEYED
+    return join_feet([feet_of(one, soles, camera) for one in islice(stretches, None, None, step)])
+
+
+def find_axes(feet: Sequence[Feet], options: WorldOptions) -> dict[int, ShotAxes]:
+    """Find gravity and ground of each shot, and how high over it each person's camera is.
+
+    Args:
+        feet: of all people of a clip.
+        options: what the user knows.
+
+    Returns:
+        The world's axes, by shot.
+    """
+    axes = {}
+    for shot in sorted({number for one in feet for number in np.unique(one.shot).tolist()}):
+        here = [one.in_shot(shot) for one in feet if (one.shot == shot).any()]
+        longest = sorted(here, key=lambda one: -len(one.frame))[:MOST_PEOPLE]
+        ground = find_ground(longest, options)
+        heights = {one.id: _settled(one, ground) for one in here}
+        axes[shot] = shot_axes(replace(ground, heights=heights), here)
+    return axes
+
+
+def _settled(feet: Feet, ground: Ground) -> float:
+    """The height of a person's camera at which what is in contact is on the ground, mostly."""
+    height, over = ground.heights.get(feet.id, ground.height), feet.soles @ ground.up
+    for _ in range(SETTLING):
+        standing = over[contact_probability(feet, over + height, None) > CONTACT]
+        if len(standing):
+            height = -float(np.median(standing))
+    return height
+
+
+def place_stretches(
+    stretches: Iterable[Person],
+    seen: LandmarkTrack | None,
+    body: Body,
+    camera: CameraMotion,
+    axes: Mapping[int, ShotAxes],
+    options: WorldOptions,
+) -> Iterator[Person]:
+    """Place one person in the world, in stretches.
+
+    Args:
+        stretches: of the person, in order.
+        seen: what the landmark network saw of all of them; None: it did not look.
+        body: theirs.
+        camera: its motion over the clip.
+        axes: by shot.
+        options: what the user wants.
+
+    Yields:
+        Each stretch with the keys of the world, found from all frames within REACH of it.
+    """
+    soles = soles_of(body)
+    for window, rows in with_surroundings(stretches, REACH):
+        yield select_rows(_placed(window, seen, body, soles, camera, axes, options), rows)
+
+
+def _placed(
+    person: Person,
+    seen: LandmarkTrack | None,
+    body: Body,
+    soles: BodyPoints,
+    camera: CameraMotion,
+    axes: Mapping[int, ShotAxes],
+    options: WorldOptions,
+) -> Person:
+    """The person with the keys of the world."""
+    feet = feet_of(person, soles, camera)
+    to_world = camera_to_world(person.id, person.frame, camera, axes)
+    sigma = np.stack([axes[shot].sigma for shot in feet.shot.tolist()])
+    placed = in_world(person, to_world, sigma)
+    assert placed.world_poses is not None and placed.world_trans is not None
+    points = sole_points(placed.world_poses, person.betas, placed.world_trans, soles)
+    speed = None if seen is None else seen_speed(seen, person, camera)
+    contacts = contact_probability(feet, points[..., 1], speed)
+    placed = replace(placed, world_contacts=contacts.astype(np.float32))
+    if not options.lock_feet:
+        return placed
+    ray = np.einsum("fij,fj->fi", to_world[..., :3], person.joints3d[:, 0])
+    ray /= np.linalg.norm(ray, axis=-1, keepdims=True)
+    stand = plan_stand(points, contacts, ray, person.time, feet.runs)
+    return _standing(placed, body, soles, stand, feet.runs)
+
+
+def _standing(
+    person: Person, body: Body, soles: BodyPoints, stand: Stand, runs: Sequence[slice]
+) -> Person:
+    """The person whose pelvis and legs put the feet where they stand, and not into the ground."""
+    assert person.world_poses is not None and person.world_joints3d is not None
+    start = rotation_matrices(person.world_poses)
+    pelvis = torch.from_numpy(person.world_joints3d[:, 0] + stand.shift)
+    wanted, held = torch.from_numpy(stand.soles.copy()), torch.from_numpy(stand.held.copy())
+    legs = [_leg(person, body, soles, side) for side in range(len(LEGS))]
+    rotmats, reached = start.clone(), torch.empty_like(wanted)
+    changed = torch.ones(len(start), dtype=torch.bool)
+    for last in [False] * (ROUNDS - 1) + [True]:
+        rows = changed.nonzero().flatten()
+        for side, joints in enumerate(LEGS):
+            own, begun = slice(2 * side, 2 * side + 2), start[rows][:, joints]
+            turned, reached[rows, own] = reach(
+                side,
+                legs[side].rows(rows),
+                pelvis[rows],
+                start[rows, 0],
+                begun,
+                wanted[rows, own],
+                held[rows, own],
+            )
+            rotmats[rows[:, None], torch.tensor(joints)] = turned
+        drop = torch.from_numpy(_drop(reached, wanted, held, person.time, runs))
+        sunk = (reached[..., 1] < -SUNK) & (held < 1)
+        changed = (drop > 0) | sunk.any(1)
+        if last or not changed.any():
+            break
+        pelvis[changed, 1] -= drop[changed]
+        wanted = torch.where(sunk[..., None], reached * wanted.new_tensor([1, 0, 1]), wanted)
+        held = torch.where(sunk, 1.0, held)
+    return _posed(person, body, rotmats, pelvis)
+
+
+def _drop(
+    reached: Tensor, wanted: Tensor, held: Tensor, time: Float, runs: Sequence[slice]
+) -> Float:
+    """How far (F,) m a pelvis is too high for legs that are stretched already; smooth in time."""
+    above = (reached - wanted)[..., 1] * (held > 0)
+    short = (above.amax(1) - LEAST_DROP).clamp(min=0).numpy()
+    drop = np.zeros_like(short)
+    for run in runs:
+        if len(short[run]) > 1:
+            step = max(float(np.median(np.diff(time[run]))), SHORTEST_STEP)
+            frames = DROP_SECONDS / step
+            widest = maximum_filter1d(short[run], 2 * round(frames) + 1, mode="nearest")
+            drop[run] = gaussian_filter1d(widest, frames / 2, mode="nearest")
+    return drop
+
+
+def _posed(person: Person, body: Body, rotmats: Tensor, pelvis: Tensor) -> Person:
+    """The person with these rotations (F, 24, 3, 3), and a pelvis (F, 3), in the world."""
+    rest = torch.from_numpy(person.joints3d[:, 0] - person.trans)
+    betas = torch.from_numpy(person.betas).float()
+    with torch.no_grad():
+        own = [
+            body.skeleton(*piece)[1].double()
+            for piece in zip(
+                torch.split(rotmats.float(), CHUNK), torch.split(betas, CHUNK), strict=True
+            )
+        ]
+    trans = pelvis - rest
+    return replace(
+        person,
+        world_poses=matrix_to_axis_angle(rotmats).flatten(1).numpy(),
+        world_trans=trans.numpy(),
+        world_joints3d=(torch.cat(own) + trans[:, None]).numpy(),
+    )
+
+
+def _leg(person: Person, body: Body, soles: BodyPoints, side: int) -> Leg:
+    """One leg of the person's body in the T-pose, in each frame."""
+    identity = torch.eye(3).expand(len(person.betas), 24, 3, 3)
+    betas = torch.from_numpy(person.betas).float()
+    with torch.no_grad():
+        points, joints = soles(identity, betas)
+    points, joints = points.double(), joints.double()
+    hip, knee, ankle = (joints[:, joint] for joint in LEGS[side])
+    return Leg(
+        hip=hip - joints[:, 0],
+        thigh=knee - hip,
+        shin=ankle - knee,
+        soles=points[:, 2 * side : 2 * side + 2] - ankle[:, None],
+    )
