@@ -16,6 +16,7 @@ from staf_cli.model import yolo
 from staf_cli.model.normalisation import denormalise
 
 DEEPEST = 272  # channels of the trunk's deepest map
+TRUNK_SCALE = 1 / 64  # makes its numbers as large as those of the other map
 CHANNELS = yolo.CHANNELS + DEEPEST  # C_0, 2064
 
 
@@ -39,4 +40,4 @@ class BlazePoseYolo11(nn.Module):
             (N, 2064, 7, 7)
         """
         deepest = self.trunk.encode(denormalise(images))[-1]  # (N, 272, 7, 7)
-        return torch.cat([self.yolo(images), deepest], 1)
+        return torch.cat([self.yolo(images), TRUNK_SCALE * deepest], 1)

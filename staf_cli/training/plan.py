@@ -13,7 +13,7 @@ class Plan:
     poses: int  # scenes of one frame
     sequences: int  # scenes of SEQUENCE frames
     held_out: int  # the same, of motions, outfits and backgrounds that nothing is trained on
-    encoder: str
+    encoder: str  # blazepose+yolo11n stays as it is: stage 1 trains on its stored maps
     batch: int  # crops, in stage 1
     pretraining_steps: int  # stage 1, first half
     pretraining_rate: float
@@ -26,6 +26,7 @@ class Plan:
     validate_every: int  # steps
 
 
+FROZEN = "blazepose+yolo11n"  # the encoder that needs no training
 PLANS = {
     # Two cores of a laptop, about two hours with rendering; never run in one piece.
     "cpu": Plan(
@@ -43,6 +44,23 @@ PLANS = {
         stage2_batch=12,
         stage2_rate=2e-4,
         validate_every=100,
+    ),
+    # Two cores of a laptop, about four hours with rendering, from a checkpoint of the plan `cpu`.
+    "frozen": Plan(
+        poses=13_000,
+        sequences=120,
+        held_out=48,
+        encoder=FROZEN,
+        batch=64,
+        pretraining_steps=0,
+        pretraining_rate=0.0,
+        pretraining_phases=(),
+        stage1_steps=4000,
+        stage1_rate=3e-4,
+        stage2_steps=0,
+        stage2_batch=12,
+        stage2_rate=2e-4,
+        validate_every=200,
     ),
     # One large GPU, meant for half an hour; not yet run.
     "gpu": Plan(

@@ -1,5 +1,6 @@
 """Stage 1 (paper 4.3.1), second half: the base model on single frames, with Eq. 11."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from staf_cli.core.geometry import (
 )
 from staf_cli.model.staf import STAF
 from staf_cli.training.batches import Batches, middle_frames
-from staf_cli.training.losses import LOSSES, theta_loss
+from staf_cli.training.losses import LOSSES, GroundTruth, theta_loss
 from staf_cli.training.samples import SampleSet
 
 ENCODER_RATE = 0.5  # part of the schedule's rate; the encoder knows photos already
@@ -29,8 +30,30 @@ ENCODER_RATE = 0.5  # part of the schedule's rate; the encoder knows photos alre
 HEAD_RATE = 0.05
 
 
+Draw = Callable[[int], tuple[Tensor, GroundTruth]]  # step -> (B, C_0, 7, 7) phi_0 and its truth
+
+
+def draw_encoded(network: STAF, batches: Batches) -> Draw:
+    """Make the maps of augmented crops, by an encoder that is trained with the rest.
+
+    Args:
+        network: Its encoder's.
+        batches: Of crops, on the network's device.
+
+    Returns:
+        What draws a step's batch.
+    """
+
+    def draw(step: int) -> tuple[Tensor, GroundTruth]:
+        crops, truth = batches.draw(CROP_PIXELS, batches.generator(step))
+        with torch.autocast(batches.device.type, torch.bfloat16):
+            return network.encoder(crops), truth
+
+    return draw
+
+
 class Stage1Task:
-    """The base model (paper 4.2) on augmented crops.
+    """The base model (paper 4.2) on single frames.
 
     It starts from regressors that were solved for (least_squares.py) with BatchNorm's running
     statistics, so these are kept as they are.
@@ -39,37 +62,44 @@ class Stage1Task:
     def __init__(
         self,
         network: STAF,
-        batches: Batches,
+        draw: Draw,
+        points: BodyPoints,
         held_out: dict[str, SampleSet],
+        about: str,
         loss: str = "soft",
     ) -> None:
-        """Move the network to the batches' device.
+        """Move the network to the points' device.
 
         Args:
-            network: The base model.
-            batches: To train on.
+            network: The base model; what does not require a gradient stays as it is.
+            draw: The batches.
+            points: The 31 labelled points of the body, on the device.
             held_out: Sample sets to validate on, by name.
+            about: What the batches are, for `about`.
             loss: A key of LOSSES.
         """
-        self.loss = loss
-        self.network, self.batches, self.held_out = network, batches, held_out
-        self.points, self.device = batches.points, batches.device
+        self.draw, self.points, self.held_out = draw, points, held_out
+        self.batches, self.loss = about, loss
+        self.device = points.mix.device
+        self.network = network
         self.modules = nn.ModuleDict({"network": network}).to(self.device)
 
     @property
     def groups(self) -> list[tuple[list[nn.Parameter], float]]:
-        """Encoder, pyramid and heads, and their parts of the schedule's rate."""
+        """Encoder, pyramid and heads, as far as they are trained; their parts of the rate."""
         parts: dict[float, list[nn.Parameter]] = {ENCODER_RATE: [], 1.0: [], HEAD_RATE: []}
         for name, parameter in self.network.named_parameters():
+            if not parameter.requires_grad:
+                continue
             part = {"encoder": ENCODER_RATE, "pyramid": 1.0}.get(name.split(".")[0], HEAD_RATE)
             parts[part].append(parameter)
-        return [(parameters, part) for part, parameters in parts.items()]
+        return [(parameters, part) for part, parameters in parts.items() if parameters]
 
     @property
     def about(self) -> str:
         """What a saved state must agree in."""
         loss = "" if self.loss == "soft" else f", loss {self.loss}"
-        return f"stage 1, seed {self.batches.seed}, batches of {self.batches.size}{loss}"
+        return f"stage 1, {self.batches}{loss}"
 
     def losses(self, step: int) -> dict[str, Tensor]:
         """Compute the terms of Eq. 11, each the mean over the regressors that have a loss.
@@ -84,9 +114,7 @@ class Stage1Task:
         for module in self.network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
-        crops, truth = self.batches.draw(CROP_PIXELS, self.batches.generator(step))
-        with torch.autocast(self.device.type, torch.bfloat16):
-            phi_0 = self.network.encoder(crops)
+        phi_0, truth = self.draw(step)
         loss = LOSSES[self.loss]
         thetas = self.network.base_model(phi_0)[0][loss.regressors]
         terms: dict[str, Tensor] = {}

@@ -5,6 +5,7 @@ pretrained, the regressors are solved for, then the base model is trained as in 
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -16,6 +17,7 @@ from staf_cli.body.skinning import Body
 from staf_cli.checkpoints.format import load_checkpoint
 from staf_cli.core.errors import UsageError, WeightsError
 from staf_cli.core.files import sha256
+from staf_cli.landmarks.weights import load_landmarks
 from staf_cli.model.staf import STAF, Architecture
 from staf_cli.training import loop
 from staf_cli.training.batches import Batches, SampleSource
@@ -25,11 +27,18 @@ from staf_cli.training.least_squares import solve_regressors
 from staf_cli.training.loop import Say, Schedule
 from staf_cli.training.losses import LOSSES, labelled_points
 from staf_cli.training.people.motion import read_motions
-from staf_cli.training.plan import SEQUENCE, Plan
+from staf_cli.training.plan import FROZEN, SEQUENCE, Plan
 from staf_cli.training.pretraining import PretrainingTask
 from staf_cli.training.samples import SampleSet, read_samples
-from staf_cli.training.stage1 import Stage1Task, initialise_samplers, load_encoder, set_mean_pose
+from staf_cli.training.stage1 import (
+    Stage1Task,
+    draw_encoded,
+    initialise_samplers,
+    load_encoder,
+    set_mean_pose,
+)
 from staf_cli.training.stage2 import Stage2Task
+from staf_cli.training.stored_maps import MapSource, draw_stored, start_from
 from staf_cli.training.studio.rendering import RenderJob, render_set
 
 ARCHITECTURES = {  # the rows of the paper's Table 4, with the plan's encoder
@@ -42,6 +51,7 @@ PRETRAINING, STAGE1 = "seeing", "base"  # the runs' folders; those of stage 2: t
 SHARES = {"photos": 12, "poses": 11, "synthetic": 9}  # of a batch of stage 1
 HELD_OUT = ("photos-held-out", "synthetic-held-out")
 VIEWS = {"synthetic": 2, "photos": 2}  # of every sample in stage 2
+VIEWS_STORED = 2  # of every sample in stage 1 with an encoder that is not trained
 SOLVED_FRAMES = 5000  # of each set, for the least squares
 PHOTO_SHARE = 0.25  # of the windows of stage 2
 NAME = "staf-open"
@@ -52,7 +62,7 @@ class TrainingOptions:
     """One call of `staf train run`.
 
     Raises:
-        UsageError: The architecture or the loss is unknown.
+        UsageError: The architecture or the loss is unknown, or the plan needs a start.
     """
 
     data: Path  # the folder of prepared data
@@ -69,6 +79,10 @@ class TrainingOptions:
         """Check the names."""
         if self.loss not in LOSSES:
             raise UsageError(f"unknown loss {self.loss!r}; choose from {', '.join(LOSSES)}")
+        if self.plan.encoder == FROZEN and self.start is None:
+            raise UsageError(
+                "this plan begins with what a checkpoint has learned: give it with --start"
+            )
         if self.architecture not in ARCHITECTURES:
             names = ", ".join(ARCHITECTURES)
             raise UsageError(f"unknown architecture {self.architecture!r}; choose from {names}")
@@ -76,6 +90,9 @@ class TrainingOptions:
     def make_architecture(self, name: str) -> Architecture:
         """Return a row of ARCHITECTURES with the plan's encoder."""
         return replace(ARCHITECTURES[name], encoder=self.plan.encoder)
+
+
+_Half = tuple[str, Callable[[TrainingOptions, Body, Say], loop.TrainingTask], Schedule]
 
 
 def run_stages(options: TrainingOptions, body: Body, say: Say) -> Path | None:
@@ -102,14 +119,12 @@ def run_stages(options: TrainingOptions, body: Body, say: Say) -> Path | None:
         render_set(job, options.data, body.arrays, say)
         if _over(end, say):
             return None
-    stage1 = (
-        (
-            PRETRAINING,
-            _pretraining_task,
-            Schedule(plan.pretraining_steps, plan.pretraining_rate, plan.validate_every),
-        ),
-        (STAGE1, _stage1_task, Schedule(plan.stage1_steps, plan.stage1_rate, plan.validate_every)),
-    )
+    seeing = Schedule(plan.pretraining_steps, plan.pretraining_rate, plan.validate_every)
+    base = Schedule(plan.stage1_steps, plan.stage1_rate, plan.validate_every)
+    if plan.encoder == FROZEN:
+        stage1: tuple[_Half, ...] = ((STAGE1, _frozen_task, base),)
+    else:
+        stage1 = ((PRETRAINING, _pretraining_task, seeing), (STAGE1, _stage1_task, base))
     for name, make_task, schedule in stage1:
         before = _saved_at(folder / name)
         if not _train(make_task(options, body, say), schedule, folder / name, end, options, say):
@@ -185,14 +200,52 @@ def _stage1_task(options: TrainingOptions, body: Body, say: Say) -> Stage1Task:
     convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
     _disable_dropout(network)
     if not _saved_at(options.folder / STAGE1):
+        state = pretraining / "state.pt"
         sets = [
-            _encoded(network, pretraining, name, views, options, say, SOLVED_FRAMES)
+            _encoded(network, sha256(state)[:8], name, views, options, say, SOLVED_FRAMES)
             for views in (0, 1)
             for name in SHARES
         ]
         say("solving for the regressors")
         solve_regressors(network, labelled_points(body).to(device), sets)
-    return Stage1Task(network, _batches(options, body), _held_out(data), options.loss)
+    batches = _batches(options, body)
+    return Stage1Task(
+        network,
+        draw_encoded(network, batches),
+        batches.points,
+        _held_out(data),
+        _about_batches(options),
+        options.loss,
+    )
+
+
+def _frozen_task(options: TrainingOptions, body: Body, say: Say) -> Stage1Task:
+    """The base model on stored maps of encoders that stay as they are."""
+    assert options.start is not None
+    points = labelled_points(body).to(options.device)
+    network = STAF(options.make_architecture("base"), body.sample_points())
+    start_from(network, options.start, load_landmarks())
+    network.to(options.device)
+    convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
+    _disable_dropout(network)
+    kept = sha256(options.start)[:8]
+    sources = [
+        MapSource(_encoded(network, kept, name, VIEWS_STORED, options, say), share)
+        for name, share in SHARES.items()
+    ]
+    size, seed = options.plan.batch, options.seed
+    return Stage1Task(
+        network,
+        draw_stored(sources, points, size, seed, options.device),
+        points,
+        _held_out(options.data),
+        f"{_about_batches(options)}, stored maps of {kept}",
+        options.loss,
+    )
+
+
+def _about_batches(options: TrainingOptions) -> str:
+    return f"seed {options.seed}, batches of {options.plan.batch}"
 
 
 def _batches(options: TrainingOptions, body: Body) -> Batches:
@@ -210,15 +263,15 @@ def _held_out(data: Path) -> dict[str, SampleSet]:
 
 def _encoded(
     network: STAF,
-    run: Path,
+    key: str,
     name: str,
     views: int,
     options: TrainingOptions,
     say: Say,
     most_frames: int | None = None,
 ) -> EncodedSet:
-    """A set's maps by the encoder of a run, kept in RUNS; at most of its first frames."""
-    kept = options.folder / f"encoded-{sha256(run / 'state.pt')[:8]}"
+    """A set's maps by an encoder with this key, kept in RUNS; at most of its first frames."""
+    kept = options.folder / f"encoded-{key}"
     say(f"encoding {name}")
     samples = read_samples(options.data / name)
     if most_frames is not None:
@@ -242,8 +295,10 @@ def _stage2_task(options: TrainingOptions, body: Body, say: Say) -> Stage2Task:
     network.to(options.device)
     convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
 
+    key = sha256(base / "state.pt")[:8]
+
     def encoded(name: str, views: int) -> EncodedSet:
-        return _encoded(network, base, name, views, options, say)
+        return _encoded(network, key, name, views, options, say)
 
     return Stage2Task(
         network,

@@ -1,0 +1,101 @@
+"""Training on the stored maps of an encoder that stays as it is."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from staf_cli.checkpoints.format import load_checkpoint, save_checkpoint
+from staf_cli.core.errors import UsageError, WeightsError
+from staf_cli.core.geometry import CROP_SCALE
+from staf_cli.landmarks.weights import load_landmarks
+from staf_cli.model import yolo
+from staf_cli.model.staf import STAF, Architecture
+from staf_cli.training import stages
+from staf_cli.training.plan import FROZEN, PLANS
+from staf_cli.training.stored_maps import start_from
+from tests.support.made_people import open_body
+from tests.support.made_training_data import write_data
+
+BODY = open_body()
+CPU = torch.device("cpu")
+PLAN = replace(
+    PLANS["frozen"],
+    poses=2,
+    sequences=1,
+    held_out=1,
+    batch=8,
+    stage1_steps=2,
+    validate_every=2,
+)
+
+
+def write_start(path: Path, encoder: str) -> Path:
+    torch.manual_seed(0)
+    network = STAF(Architecture(encoder=encoder), BODY.sample_points())
+    assert BODY.arrays.sample_index is not None and BODY.arrays.sample_weight is not None
+    state = {k: v for k, v in network.state_dict().items() if "num_batches" not in k}
+    state["samples.index"] = torch.from_numpy(BODY.arrays.sample_index)
+    state["samples.weight"] = torch.from_numpy(BODY.arrays.sample_weight)
+    save_checkpoint(
+        path,
+        state,
+        name="start",
+        architecture=asdict(network.architecture),
+        body=BODY.identity,
+        crop_scale=CROP_SCALE,
+        licence="none",
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_start(tmp_path_factory.mktemp("start") / "start.safetensors", "yolo11n")
+
+
+def wide_network() -> STAF:
+    architecture = Architecture(encoder=FROZEN, apm=False, tcfm=None, safm=None)
+    return STAF(architecture, BODY.sample_points()).eval()
+
+
+@torch.no_grad()
+def test_the_start_answers_as_the_checkpoint_does(start):
+    narrow = STAF(
+        Architecture(encoder="yolo11n", apm=False, tcfm=None, safm=None), BODY.sample_points()
+    )
+    learned = load_checkpoint(start).tensors
+    narrow.load_state_dict({k: learned.get(k, v) for k, v in narrow.state_dict().items()})
+    network = wide_network()
+    start_from(network, start, load_landmarks())
+    crops = torch.randn(2, 3, 224, 224)
+    maps = network.encoder(crops)
+    assert maps[:, yolo.CHANNELS :].std() > 0.1
+    expected = narrow.eval().base_model(narrow.encoder(crops))[0][-1]
+    assert torch.allclose(network.base_model(maps)[0][-1].pose6d, expected.pose6d, atol=1e-5)
+
+
+def test_other_checkpoints_are_refused(tmp_path):
+    other = write_start(tmp_path / "other.safetensors", "resnet50")
+    with pytest.raises(WeightsError, match=r"other\.safetensors: is not of encoder yolo11n"):
+        start_from(wide_network(), other, load_landmarks())
+
+
+def test_a_whole_run_trains_all_but_the_encoder(start, tmp_path):
+    with pytest.raises(UsageError, match="--start"):
+        stages.TrainingOptions(tmp_path, tmp_path, PLAN, "base", 0, 1e9, CPU)
+    data, runs = tmp_path / "data", tmp_path / "runs"
+    write_data(data, BODY, "resnet18", photos=4)
+    options = stages.TrainingOptions(data, runs, PLAN, "base", 0, 1e9, CPU, start=start)
+    path = stages.run_stages(options, BODY, lambda line: None)
+    assert path is not None
+    before, after = load_checkpoint(start).tensors, load_checkpoint(path).tensors
+    for key in ("pyramid.deconv.1.weight", "regressor.0.fc1.weight", "sampler.2.layer.0.weight"):
+        assert not torch.equal(before[key].half(), after[key].half())
+    wide = after["pyramid.deconv.0.weight"]
+    assert wide[yolo.CHANNELS :].abs().max() > 0
+    for key, tensor in before.items():
+        if key.startswith("encoder."):
+            kept = after[key.replace("encoder.", "encoder.yolo.", 1)]
+            assert torch.allclose(kept, tensor, atol=1e-3, rtol=1e-3)
