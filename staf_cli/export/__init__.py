@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from staf_cli.export import amass, bvh, glb, joints_csv, obj, openpose, ply
+from staf_cli.export import amass, bvh, camera_csv, glb, joints_csv, obj, openpose, ply
 from staf_cli.export.scene import Scene
 
 __all__ = ["FORMATS", "Format", "Scene"]
@@ -52,6 +52,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         "amass": Format(amass.FILES, amass.names, amass.write),
         "bvh": Format(bvh.FILES, bvh.names, bvh.write),
+        "camera": Format(camera_csv.FILES, camera_csv.names, camera_csv.write),
         "csv": Format(joints_csv.FILES, joints_csv.names, joints_csv.write),
         "glb": Format(glb.FILES, glb.names, glb.write),
         "obj": Format(obj.FILES, obj.names, obj.write),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from staf_cli.body.skinning import Body
+from staf_cli.core.camera_motion import CameraMotion
 from staf_cli.core.records import Person, Track
 
 
@@ -22,6 +23,7 @@ class Scene:
     body: Body  # the body model that the people's parameters belong to
     frames: range  # the clip's frame indices, those without people included
     root_motion: bool = False  # glb: whether a joint above the pelvis carries place and heading
+    camera: CameraMotion | None = None  # how the camera moves, if that was asked for
 
     def __post_init__(self) -> None:
         """Check that the parts belong together."""

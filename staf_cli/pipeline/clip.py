@@ -1,4 +1,4 @@
-"""One clip from video to results, in passes: track, landmarks, recover, show.
+"""One clip from video to results, in passes: track, camera, landmarks, recover, show.
 
 `run_clip` is the whole way on one screen; passes.py has the passes. The tables between them are
 files: each pass reads what the one before wrote, and a pass that is up to date is not done again
@@ -30,10 +30,11 @@ from staf_cli.recovery.cadence import choose_cadence
 from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.recovery.placement import default_focal
 from staf_cli.recovery.recover import Recovery, should_refine
-from staf_cli.result import exports, journal, landmarks_npz, person_npz, tracks_csv
+from staf_cli.result import camera_npz, exports, journal, landmarks_npz, person_npz, tracks_csv
 from staf_cli.result import folder as result_folder
 from staf_cli.result.journal import Journal, key_of
 from staf_cli.result.run_record import (
+    CameraFacts,
     DetectorRecord,
     PeopleFacts,
     Presence,
@@ -56,6 +57,7 @@ class Summary:
     frames: int
     still: bool  # the clip is one picture
     damage: video.Damage
+    camera: str  # how it moves, in a few words; "" where it is said to be static
     seconds: dict[str, float]  # by part of every pass, whenever it was done
     notes: list[str]  # lines for the user
     reused: bool  # everything was up to date
@@ -108,6 +110,7 @@ def run_clip(
         recovery = replace(
             options.recovery, refine=should_refine(options.recovery, tracks, tools.weights)
         )
+        _follow_camera(source, tracks, options, log, watch)
         _read_landmarks(source, tracks, recovery, tools, log, watch)
         _recover(source, tracks, recovery, tools, log, watch)
         overlay, notes = show(source, tracks, options.look, tools.body, log, watch)
@@ -290,6 +293,28 @@ def _frame_indices(source: Source, log: Journal, watch: Watch) -> range:
     return range(indices[0], indices[-1] + 1)
 
 
+def _follow_camera(
+    source: Source, tracks: Sequence[Track], options: Options, log: Journal, watch: Watch
+) -> None:
+    """Estimate how the camera moves, unless it is known or said to be static."""
+    if options.camera == "static" or source.clip.still:
+        if "camera" in log.passes:
+            log.drop("camera")
+        return
+    focal = options.recovery.focal or default_focal(source.clip.image_size)
+    people = [one.digest for one in tracks]
+    key = key_of("camera", __version__, *source.pictures, people, options.camera, focal)
+    if log.up_to_date("camera", key):
+        return
+    start = time.perf_counter()
+    motion = passes.follow_camera(source, tracks, focal, options.camera == "auto", watch)
+    log.begin()
+    camera_npz.save(log.folder / result_folder.CAMERA, motion)
+    seconds = {"camera": time.perf_counter() - start}
+    log.keep("camera", key, [result_folder.CAMERA], seconds, CameraFacts.of(motion))
+    log.save()
+
+
 def _read_landmarks(
     source: Source,
     tracks: Sequence[Track],
@@ -440,16 +465,18 @@ def export(
         TracksError: a person's file does not fit its track.
         OutputError: a file cannot be written.
     """
-    people_key = log.passes["recover"].key
     for name in [known for known in log.passes if known.startswith("export ")]:
         wanted = [options] if name.removeprefix(journal.EXPORT) in names else EXPORT_CHOICES
-        if not any(log.up_to_date(name, _export_key(name, one, people_key)) for one in wanted):
+        if not any(log.up_to_date(name, _export_key(name, one, log)) for one in wanted):
             log.drop(name)
     missing = [name for name in names if f"export {name}" not in log.passes]
     if not missing:
         return
     people = result_folder.load_people(log.folder, tracks)
-    scene = Scene(tracks, people, body, log.frames, options.root_motion)
+    camera = None
+    if "camera" in log.passes:
+        camera = camera_npz.load(log.folder / result_folder.CAMERA)
+    scene = Scene(tracks, people, body, log.frames, options.root_motion, camera)
     log.begin()
     for name in missing:
         start = time.perf_counter()
@@ -458,15 +485,17 @@ def export(
         for _ in watch(f"export {name}", written, len(names_of_files)):
             pass
         seconds = {f"export {name}": time.perf_counter() - start}
-        key = _export_key(f"export {name}", options, people_key)
+        key = _export_key(f"export {name}", options, log)
         log.keep(f"export {name}", key, pack(names_of_files), seconds)
         log.save()
 
 
-def _export_key(name: str, options: ExportOptions, people_key: str) -> str:
+def _export_key(name: str, options: ExportOptions, log: Journal) -> str:
     """Hash everything that the pass `name`, an export, depends on."""
     chosen = [asdict(options)] if name == f"{journal.EXPORT}glb" else []
-    return key_of(name, __version__, people_key, *chosen)
+    if name == f"{journal.EXPORT}camera" and "camera" in log.passes:
+        chosen = [log.passes["camera"].key]
+    return key_of(name, __version__, log.passes["recover"].key, *chosen)
 
 
 def write_report(
@@ -542,6 +571,7 @@ def _finish_run(
         frames=record.frames,
         still=source.clip.still,
         damage=source.damage,
+        camera=log.camera_facts.words if log.camera_facts else "",
         seconds=dict(record.seconds),
         notes=[*record.video.remarks, *_left_out(log), *notes],
         reused=reused,

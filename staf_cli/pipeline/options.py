@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from staf_cli.rendering import SideView, Style
 
 # The names in `export.FORMATS`, which is not imported for the sake of a quick `--help`.
-EXPORT_FORMATS = ("amass", "bvh", "csv", "glb", "obj", "openpose", "ply")
+EXPORT_FORMATS = ("amass", "bvh", "camera", "csv", "glb", "obj", "openpose", "ply")
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,12 @@ class Options:
     )
     tracker: Tracker = option("bytetrack", "botsort follows a moving camera.", show_default=True)
     tracks: TrackOptions = field(default_factory=TrackOptions)
+    camera: str = option(
+        "auto",
+        "auto finds out whether the camera moves, and how it turns.",
+        choices=("auto", "static", "moving"),
+        show_default=True,
+    )
     recovery: RecoveryOptions = field(default_factory=RecoveryOptions)
     look: Look = field(default_factory=Look)
     export: tuple[str, ...] = option(
@@ -121,6 +127,8 @@ class Options:
                     f"{name} is {getattr(self, name)!r:.60}: give {kind.__name__}(...)"
                 )
         check_exports(self.export, self.exporting)
+        if "camera" in self.export and self.camera == "static":
+            raise UsageError("camera: a static camera has no path to export; leave out one of both")
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for run.json, where the options of recovery are not nested."""
@@ -148,7 +156,7 @@ class Options:
             values["every"], values["landmarks"] = 1, False
             values["precision"] = {None: "auto", False: "full", True: "half"}[values.pop("half")]
         # new after version 0.2.0
-        values = {"deinterlace": True, "fit": False, "exporting": {}, **values}
+        values = {"deinterlace": True, "fit": False, "exporting": {}, "camera": "static", **values}
         recovery = {one.name: values[one.name] for one in fields(RecoveryOptions)}
         others = {name: value for name, value in values.items() if name not in recovery}
         tracks = {**values["tracks"], "person": tuple(values["tracks"]["person"])}
@@ -173,7 +181,8 @@ def expected_passes(options: Options) -> tuple[str, ...]:
     landmarks = ["landmarks"] * (refines and recovery.landmarks is not False)
     exports = [f"export {name}" for name in options.export]
     both = [" and ".join(fitting)] * bool(fitting)
-    return ("track", *landmarks, "recover", *both, "show", *exports)
+    camera = ["camera"] * (options.camera != "static")
+    return ("track", *camera, *landmarks, "recover", *both, "show", *exports)
 
 
 NESTED: Mapping[str, type] = {

@@ -1,7 +1,7 @@
 """A result folder: what one clip's run leaves behind, and reading it back.
 
-OUT/<clip>/  overlay.mp4  report.html  tracks.csv  landmarks_<id>.npz  person_<id>.npz  run.json
-             and exports
+OUT/<clip>/  overlay.mp4  report.html  tracks.csv  camera.npz  landmarks_<id>.npz  person_<id>.npz
+             run.json  and exports
 """
 
 import re
@@ -30,6 +30,7 @@ from staf_cli.result.run_record import RunRecord
 from staf_cli.video import content_hash
 
 TRACKS = "tracks.csv"
+CAMERA = "camera.npz"
 REPORT = "report.html"
 OVERLAYS = ("overlay.mp4", "overlay.mov", "overlay.png")  # by the codec; png of a picture
 PERSONAL = re.compile(r"(person|landmarks)_\d+\.npz")
@@ -73,7 +74,7 @@ def check_free(folder: Path, video: Path) -> None:
 
 
 def remove_outdated(folder: Path, kept: Collection[str]) -> None:
-    """Remove the overlay, report, people and landmarks of an earlier run; exports have their own.
+    """Remove what an earlier run wrote and this one did not; exports have their own.
 
     Links are removed, never followed.
 
@@ -83,7 +84,7 @@ def remove_outdated(folder: Path, kept: Collection[str]) -> None:
     """
     wanted = set(unpack(kept))
     for path in list(folder.iterdir()):
-        ours = path.name in (*OVERLAYS, REPORT) or PERSONAL.fullmatch(path.name)
+        ours = path.name in (*OVERLAYS, REPORT, CAMERA) or PERSONAL.fullmatch(path.name)
         if ours and path.name not in wanted and (path.is_symlink() or path.is_file()):
             path.unlink()
 
