@@ -116,7 +116,7 @@ def follow_background(
     for picture in _pictures(frames, tracks, cuts):
         follower.add(picture)
     height, width = picture.detail.shape
-    centre = np.array([width - 1, height - 1], np.float32) / 2
+    centre = np.array([(width - 1) / 2, (height - 1) / 2], np.float32)
     return Background(
         size=(width, height),
         views=[replace(one, points=one.points - centre) for one in follower.views],
@@ -242,7 +242,7 @@ def _new_key(number: int, picture: _Picture) -> _Key | None:
     )
     if corners is None or len(corners) < FEWEST_POINTS:
         return None
-    points = corners.reshape(-1, 2)
+    points = np.asarray(corners, np.float32).reshape(-1, 2)
     return _Key(number, picture, points, points.copy())
 
 
@@ -300,13 +300,13 @@ def _lucas_kanade(
         criteria=(cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.03),
         flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
     )
-    return moved, status[:, 0] == 1
+    return np.asarray(moved, np.float32), np.asarray(status[:, 0] == 1, bool)
 
 
 def _find_far(key: _Key, picture: _Picture) -> Float32:
     """The same where the flow is lost: the guess comes from ORB features of both pictures."""
     nothing = np.full_like(key.points, np.nan)
-    orb = cv2.ORB_create(ORB_FEATURES)
+    orb = cv2.ORB.create(ORB_FEATURES)
     pairs = [
         orb.detectAndCompute(one.detail, _outside(one.people, one.detail.shape))
         for one in (key.picture, picture)

@@ -62,7 +62,7 @@ def _to_keyframes(background: Background, focal: float, rest: float) -> _Relativ
     keys = np.array([one.key for one in background.views])
     for number, keyframe in enumerate(background.keyframes):
         rows = np.flatnonzero(keys == number)
-        views = [background.views[row] for row in rows]
+        views = [background.views[row] for row in rows.tolist()]
         fits = [fit_rotation(keyframe.points[one.seen], one.points, focal, rest) for one in views]
         for row, one, fit in zip(rows, views, fits, strict=True):
             close = np.count_nonzero(fit.close)
@@ -72,6 +72,8 @@ def _to_keyframes(background: Background, focal: float, rest: float) -> _Relativ
         poses = [] if still[rows].all() else _poses(keyframe.points, views, fits, focal)
         for row, pose in zip(rows, poses, strict=False):
             rotation[row], known[row] = pose.rotation.T, True
+        if keys[keyframe.view] == number:  # matched to itself, which tells nothing
+            known[keyframe.view] = known[rows[1:]].any()
     return _Relative(rotation, known, still)
 
 

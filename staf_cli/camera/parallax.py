@@ -130,7 +130,7 @@ def _starts(key: Float32, seen: Seen, rotation: Float, focal: float) -> list[Pos
     if plane is not None:
         _, turns, places, normals = cv2.decomposeHomographyMat(plane, np.diag([focal, focal, 1.0]))
         poses += [
-            Pose(turn, place[:, 0])
+            Pose(np.asarray(turn, float), np.asarray(place, float)[:, 0])
             for turn, place, normal in zip(turns, places, normals, strict=True)
             if normal[2] > 0 and np.linalg.norm(place) > 1e-9  # the plane is in front
         ]
@@ -176,7 +176,8 @@ def _essential(key: Float32, points: Float32, focal: float) -> tuple[Float, Pose
     _, rotation, place, _ = cv2.recoverPose(
         matrix, key.astype(np.float64), points.astype(np.float64), camera, mask=agree.copy()
     )
-    return matrix, Pose(rotation, place[:, 0])
+    pose = Pose(np.asarray(rotation, float), np.asarray(place, float)[:, 0])
+    return np.asarray(matrix, float), pose
 
 
 def _sampson(matrix: Float, key: Float32, points: Float32, focal: float) -> Float:
@@ -334,6 +335,7 @@ def _step(equations: _Equations, damping: float) -> tuple[Float, Float]:
     poses = equations.poses + damping * np.diag(equations.poses.diagonal() + 1e-6)
     reduced = poses - (equations.mixed / own) @ equations.mixed.T
     side = equations.poses_side - equations.mixed @ (equations.depths_side / own)
-    step = np.linalg.lstsq(reduced, side, rcond=1e-10)[0]
+    step: Float = np.linalg.lstsq(reduced, side, rcond=1e-10)[0]
     deeper = (equations.depths_side - equations.mixed.T @ step) / own
-    return step.reshape(-1, 6), deeper
+    steps: Float = step.reshape(-1, 6)
+    return steps, deeper

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from staf_cli import report, video
 from staf_cli.body.skinning import Body
@@ -492,7 +493,7 @@ def export(
 
 def _export_key(name: str, options: ExportOptions, log: Journal) -> str:
     """Hash everything that the pass `name`, an export, depends on."""
-    chosen = [asdict(options)] if name == f"{journal.EXPORT}glb" else []
+    chosen: list[Any] = [asdict(options)] if name == f"{journal.EXPORT}glb" else []
     if name == f"{journal.EXPORT}camera" and "camera" in log.passes:
         chosen = [log.passes["camera"].key]
     return key_of(name, __version__, log.passes["recover"].key, *chosen)
