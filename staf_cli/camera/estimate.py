@@ -1,0 +1,125 @@
+"""The camera's motion from its background: rotations to the first camera of each shot."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import binary_opening
+from scipy.spatial.transform import Rotation, Slerp
+
+from staf_cli.camera import parallax
+from staf_cli.camera.background import FEWEST_POINTS, Background, View
+from staf_cli.camera.rotation import Fit, fit_rotation
+from staf_cli.core.camera_motion import CameraMotion
+from staf_cli.core.records import Bools, Float, Float32
+
+REST = 2.0  # times more points than a camera at rest explains are needed to believe that it turns
+STILL = 1.0  # px of the working picture that a turn moves its centre, up to which it may be noise
+LASTING = 5  # frames in a row, from which on motion is one of the camera's
+WANDERED = 2.0  # px of the working picture that turns may add up to on a tripod
+EXPLAINED = 0.3  # least share of the points that must follow the rotation
+
+
+def estimate(background: Background, focal: float, tripod: bool = True) -> CameraMotion:
+    """Estimate how the camera turns.
+
+    Args:
+        background: that it saw.
+        focal: px of the working picture.
+        tripod: whether a shot in which nothing moves but noise is one of a camera at rest.
+
+    Returns:
+        A row for each frame; positions are zeros.
+    """
+    frame = np.array([one.frame for one in background.views], np.int64)
+    shot = np.array([one.shot for one in background.views], np.int64)
+    relative = _to_keyframes(background, focal, REST if tripod else 1.0)
+    rotation = _chained(background, relative)
+    known, moving = relative.known, False
+    for number in np.unique(shot):
+        rows = np.flatnonzero(shot == number)
+        if tripod and not _moves(rotation[rows], relative.still[rows], known[rows], focal):
+            rotation[rows], known[rows] = np.eye(3), known[rows].any()
+        else:
+            rotation[rows], moving = _filled(rotation[rows], known[rows]), True
+    return CameraMotion(frame, rotation, np.zeros((len(frame), 3)), shot, known, moving)
+
+
+@dataclass(frozen=True)
+class _Relative:
+    """Each of F views relative to its keyframe."""
+
+    rotation: Float  # (F, 3, 3) camera of the view -> camera of the keyframe
+    known: Bools  # (F,) whether enough points follow it
+    still: Bools  # (F,) whether the camera stands as in the keyframe
+
+
+def _to_keyframes(background: Background, focal: float, rest: float) -> _Relative:
+    """Solve all views, those of one keyframe together; focal: px of the working picture."""
+    count = len(background.views)
+    rotation = np.tile(np.eye(3), (count, 1, 1))
+    known, still = np.zeros(count, bool), np.zeros(count, bool)
+    keys = np.array([one.key for one in background.views])
+    for number, keyframe in enumerate(background.keyframes):
+        rows = np.flatnonzero(keys == number)
+        views = [background.views[row] for row in rows.tolist()]
+        fits = [fit_rotation(keyframe.points[one.seen], one.points, focal, rest) for one in views]
+        for row, one, fit in zip(rows, views, fits, strict=True):
+            close = np.count_nonzero(fit.close)
+            rotation[row] = fit.rotation
+            known[row] = close >= max(FEWEST_POINTS, EXPLAINED * len(one.seen))
+            still[row] = focal * Rotation.from_matrix(fit.rotation).magnitude() < STILL
+        poses = [] if still[rows].all() else _poses(keyframe.points, views, fits, focal)
+        for row, pose in zip(rows, poses, strict=False):
+            rotation[row], known[row] = pose.rotation.T, True
+        if keys[keyframe.view] == number:  # matched to itself, which tells nothing
+            known[keyframe.view] = known[rows[1:]].any()
+    return _Relative(rotation, known, still)
+
+
+def _poses(
+    key: Float32, views: Sequence[View], fits: Sequence[Fit], focal: float
+) -> list[parallax.Pose]:
+    """The views' poses where turns alone do not explain what was seen; else none."""
+    error = [float(np.median(fit.error)) for fit in fits]
+    widest = int(np.argmax(error))
+    seen = [parallax.Seen(one.seen, one.points) for one in views]
+    if not parallax.explains_better(key, seen[widest], focal, fits[widest].error):
+        return []
+    rotations = [fit.rotation.T for fit in fits]
+    return parallax.solve(key, seen, rotations, widest, focal) or []
+
+
+def _chained(background: Background, relative: _Relative) -> Float:
+    """Each view relative to the first of its shot (F, 3, 3), over the keyframes."""
+    rotation = np.tile(np.eye(3), (len(background.views), 1, 1))
+    of_key: dict[int, Float] = {}
+    shot, last = -1, np.eye(3)
+    for row, view in enumerate(background.views):
+        if view.shot != shot:
+            shot, last = view.shot, np.eye(3)
+        if view.key >= 0:
+            begin = background.keyframes[view.key].view
+            if view.key not in of_key:
+                of_key[view.key] = last if begin == row else rotation[begin]
+            last = of_key[view.key] @ relative.rotation[row]
+        rotation[row] = last
+    return rotation
+
+
+def _moves(rotation: Float, still: Bools, known: Bools, focal: float) -> bool:
+    """Whether the camera moves in a shot: for LASTING frames, not by a knock or by noise."""
+    angle = Rotation.from_matrix(rotation).magnitude()
+    moved = (~still | (focal * angle > WANDERED))[known]
+    lasting = np.ones(min(LASTING, max(1, len(moved))), bool)
+    return bool(binary_opening(moved, lasting).any())
+
+
+def _filled(rotation: Float, known: Bools) -> Float:
+    """Rotations (F, 3, 3) with those that are not known interpolated, at the ends kept."""
+    rows = np.flatnonzero(known)
+    if len(rows) < 2:
+        return rotation
+    wanted = np.clip(np.arange(len(rotation)), rows[0], rows[-1])
+    filled: Float = Slerp(rows, Rotation.from_matrix(rotation[rows]))(wanted).as_matrix()
+    return filled
