@@ -39,7 +39,7 @@ def finished(walking, detector, tmp_path_factory):
 
     summary = clip_pipeline.run_clip(walking, output / "walk", options, tools, watch)
     assert notes == []
-    assert [what for what, _ in seen] == ["track", "landmarks", "recover", "refine", "show"]
+    assert [what for what, _ in seen] == ["track", "camera", "landmarks", "recover", "refine", "show"]
     return summary
 
 
@@ -80,6 +80,7 @@ def test_run_json_records_what_was_done(walking, finished):
     assert set(run["seconds"]) == {
         "check",
         "track",
+        "camera",
         "landmarks",
         "recover",
         "refine",
