@@ -335,7 +335,7 @@ def _step(equations: _Equations, damping: float) -> tuple[Float, Float]:
     poses = equations.poses + damping * np.diag(equations.poses.diagonal() + 1e-6)
     reduced = poses - (equations.mixed / own) @ equations.mixed.T
     side = equations.poses_side - equations.mixed @ (equations.depths_side / own)
-    step: Float = np.linalg.lstsq(reduced, side, rcond=1e-10)[0].astype(np.float64)
+    step: Float = np.asarray(np.linalg.lstsq(reduced, side, rcond=1e-10)[0], float)
     deeper = (equations.depths_side - equations.mixed.T @ step) / own
     steps: Float = step.reshape(-1, 6)
     return steps, deeper

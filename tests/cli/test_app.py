@@ -39,7 +39,7 @@ def finished(walking, detector, tmp_path_factory):
 
     summary = clip_pipeline.run_clip(walking, output / "walk", options, tools, watch)
     assert notes == []
-    passes = ["track", "landmarks", "recover", "refine", "world", "show"]
+    passes = ["track", "camera", "landmarks", "recover", "refine", "world", "show"]
     assert [what for what, _ in seen] == passes
     return summary
 
@@ -81,6 +81,7 @@ def test_run_json_records_what_was_done(walking, finished):
     assert set(run["seconds"]) == {
         "check",
         "track",
+        "camera",
         "landmarks",
         "recover",
         "refine",
