@@ -39,7 +39,14 @@ def finished(walking, detector, tmp_path_factory):
 
     summary = clip_pipeline.run_clip(walking, output / "walk", options, tools, watch)
     assert notes == []
-    assert [what for what, _ in seen] == ["track", "camera", "landmarks", "recover", "refine", "show"]
+    assert [what for what, _ in seen] == [
+        "track",
+        "camera",
+        "landmarks",
+        "recover",
+        "refine",
+        "show",
+    ]
     return summary
 
 
