@@ -286,8 +286,8 @@ def test_a_rerun_leaves_nothing_of_the_run_before(staf, walking, detector, tmp_p
         path.write_bytes(b"the user's own")
     assert staf("run", walking, "-o", tmp_path, "-q", "--no-refine")[0] == 0
     assert {p.name for p in folder.iterdir()} == {
-        "meshes", "overlay.mp4", "overlay.srt", "person_1.npz", "person_notes.npz", "report.html",
-        "run.json", "tracks.csv",
+        "camera.npz", "meshes", "overlay.mp4", "overlay.srt", "person_1.npz", "person_notes.npz",
+        "report.html", "run.json", "tracks.csv",
     }  # fmt: skip
     assert list((folder / "meshes").iterdir()) == [folder / "meshes" / "hat.obj"]
 
@@ -365,7 +365,7 @@ def test_interrupt_and_surprise_leave_one_line(staf, walking, detector, tmp_path
         assert "\n" not in err.strip()
         assert words in err.lower() or words in err
         assert {p.name for p in (tmp_path / "out" / "walk").iterdir()} == {
-            "tracks.csv", "landmarks_1.npz", "unfinished.json",
+            "tracks.csv", "camera.npz", "landmarks_1.npz", "unfinished.json",
         }  # fmt: skip
 
 
