@@ -26,8 +26,8 @@ from staf_cli.core.records import (
 
 LONGEST_SIDE = 640  # px of the working picture
 CUT_DELAY = 4  # frames after which a cut before a frame is known for certain
-MOST_POINTS = 120  # of a keyframe
-SPACING = 14  # px, least distance between them
+MOST_POINTS = 240  # of a keyframe
+SPACING = 10  # px, least distance between them
 FEWEST_POINTS = 12  # with fewer, nothing is believed
 KEPT_SHARE = 0.35  # of a keyframe's points: with fewer, another keyframe is begun
 LONGEST_SHIFT = 0.25  # of the working picture's width: the same

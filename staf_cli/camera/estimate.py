@@ -7,17 +7,16 @@ import numpy as np
 from scipy.ndimage import binary_opening
 from scipy.spatial.transform import Rotation, Slerp
 
-from staf_cli.camera import parallax
-from staf_cli.camera.background import FEWEST_POINTS, Background, View
-from staf_cli.camera.rotation import Fit, fit_rotation
+from staf_cli.camera.background import FEWEST_POINTS, Background
+from staf_cli.camera.rotation import fit_rotation
 from staf_cli.core.camera_motion import CameraMotion
-from staf_cli.core.records import Bools, Float, Float32
+from staf_cli.core.records import Bools, Float
 
 REST = 2.0  # times more points than a camera at rest explains are needed to believe that it turns
 STILL = 1.0  # px of the working picture that a turn moves its centre, up to which it may be noise
 LASTING = 5  # frames in a row, from which on motion is one of the camera's
 WANDERED = 2.0  # px of the working picture that turns may add up to on a tripod
-EXPLAINED = 0.3  # least share of the points that must follow the rotation
+UNSURE = 8.0  # px of the working picture by which far points may miss the rotation at most
 
 
 def estimate(background: Background, focal: float, tripod: bool = True) -> CameraMotion:
@@ -55,39 +54,22 @@ class _Relative:
 
 
 def _to_keyframes(background: Background, focal: float, rest: float) -> _Relative:
-    """Solve all views, those of one keyframe together; focal: px of the working picture."""
+    """Solve each view; focal: px of the working picture."""
     count = len(background.views)
     rotation = np.tile(np.eye(3), (count, 1, 1))
     known, still = np.zeros(count, bool), np.zeros(count, bool)
     keys = np.array([one.key for one in background.views])
+    for row in np.flatnonzero(keys >= 0).tolist():
+        view = background.views[row]
+        first = background.keyframes[view.key].points[view.seen]
+        fit = fit_rotation(first, view.points, focal, rest)
+        rotation[row] = fit.rotation
+        known[row] = fit.miss < UNSURE
+        still[row] = focal * Rotation.from_matrix(fit.rotation).magnitude() < STILL
     for number, keyframe in enumerate(background.keyframes):
-        rows = np.flatnonzero(keys == number)
-        views = [background.views[row] for row in rows.tolist()]
-        fits = [fit_rotation(keyframe.points[one.seen], one.points, focal, rest) for one in views]
-        for row, one, fit in zip(rows, views, fits, strict=True):
-            close = np.count_nonzero(fit.close)
-            rotation[row] = fit.rotation
-            known[row] = close >= max(FEWEST_POINTS, EXPLAINED * len(one.seen))
-            still[row] = focal * Rotation.from_matrix(fit.rotation).magnitude() < STILL
-        poses = [] if still[rows].all() else _poses(keyframe.points, views, fits, focal)
-        for row, pose in zip(rows, poses, strict=False):
-            rotation[row], known[row] = pose.rotation.T, True
         if keys[keyframe.view] == number:  # matched to itself, which tells nothing
-            known[keyframe.view] = known[rows[1:]].any()
+            known[keyframe.view] = known[np.flatnonzero(keys == number)[1:]].any()
     return _Relative(rotation, known, still)
-
-
-def _poses(
-    key: Float32, views: Sequence[View], fits: Sequence[Fit], focal: float
-) -> list[parallax.Pose]:
-    """The views' poses where turns alone do not explain what was seen; else none."""
-    error = [float(np.median(fit.error)) for fit in fits]
-    widest = int(np.argmax(error))
-    seen = [parallax.Seen(one.seen, one.points) for one in views]
-    if not parallax.explains_better(key, seen[widest], focal, fits[widest].error):
-        return []
-    rotations = [fit.rotation.T for fit in fits]
-    return parallax.solve(key, seen, rotations, widest, focal) or []
 
 
 def _chained(background: Background, relative: _Relative) -> Float:

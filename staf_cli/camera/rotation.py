@@ -1,4 +1,8 @@
-"""A camera that turns on the spot: the rotation between two views of points, by RANSAC.
+"""A camera that turns: the rotation between two views of points, by least quantile of errors.
+
+A camera that also travels shifts near points, but hardly those that are far away. So the rotation is
+the one that the closest SHARE of the points follow, those in the upper part of the picture above
+all, and not the one that explains the points on average.
 
 Points are px from the picture's centre, x right and y down; a rotation R takes directions of the
 second view to the first: d_first = R @ d_second. Letters in shapes: N points, H hypotheses.
@@ -10,9 +14,12 @@ import numpy as np
 
 from staf_cli.core.records import Bools, Float, Float32
 
-HYPOTHESES = 48  # of two points each: with half of all points wrong, one in 10^6 times all fail
+HYPOTHESES = 64  # of two points each: if SHARE are right, one in 10^5 times all fail
+SHARE = 0.4  # of the points' weight that must follow the rotation
+UPWARDS = 12.0  # log-odds of being far, per focal length that a point is above the centre
 CLOSE = 1.5  # px by which a point may miss where the rotation puts it
-ROUNDS = 4  # of the fit to all points that are close
+ENOUGH = 12  # points that are close, with which a camera at rest is believed
+ROUNDS = 6  # of the fit to all points that are close
 
 
 @dataclass(frozen=True)
@@ -21,11 +28,12 @@ class Fit:
 
     rotation: Float  # (3, 3) directions of the second view -> first
     error: Float  # (N,) px, by which each point of the second view is missed
+    miss: float  # px, within which SHARE of the points' weight is
 
     @property
-    def close(self) -> Bools:
-        """(N,) which points it explains."""
-        return self.error < CLOSE
+    def close(self) -> int:
+        """How many points it explains."""
+        return int(np.count_nonzero(self.error < CLOSE))
 
 
 def directions(points: Float | Float32, focal: float) -> Float:
@@ -46,7 +54,7 @@ def directions(points: Float | Float32, focal: float) -> Float:
 def fit_rotation(
     first: Float | Float32, second: Float | Float32, focal: float, rest: float = 1.0
 ) -> Fit:
-    """Find the rotation that explains most of the points.
+    """Find the rotation that the far points follow.
 
     Args:
         first: (N, 2) the points in the first view; two at least.
@@ -58,26 +66,42 @@ def fit_rotation(
         The rotation; the same each time.
     """
     ahead, behind = directions(first, focal), directions(second, focal)
+    weight = 1 / (1 + np.exp(UPWARDS * first[:, 1].astype(float) / focal))
     guesses = _hypotheses(ahead, behind)
-    errors = np.minimum(_errors(guesses, ahead, second, focal), CLOSE)  # (H, N)
-    best = guesses[np.argmin((errors**2).sum(1))]
-    none, other = (_refined(one, ahead, behind, second, focal) for one in (np.eye(3), best))
-    if np.count_nonzero(other.close) > rest * np.count_nonzero(none.close):
-        return other
-    return none
+    best = guesses[np.argmin(_quantile(_errors(guesses, ahead, second, focal), weight))]
+    none, other = (
+        _refined(one, ahead, behind, second, focal, weight) for one in (np.eye(3), best)
+    )
+    at_rest = none.close >= ENOUGH and other.close <= rest * none.close
+    return none if at_rest else other
 
 
 def _refined(
-    rotation: Float, ahead: Float, behind: Float, second: Float | Float32, focal: float
+    rotation: Float,
+    ahead: Float,
+    behind: Float,
+    second: Float | Float32,
+    focal: float,
+    weight: Float,
 ) -> Fit:
     """A rotation fitted to all points close to where it puts them."""
     for _ in range(ROUNDS):
         error = _errors(rotation[None], ahead, second, focal)[0]
-        weight = np.clip(1 - (error / (2 * CLOSE)) ** 2, 0, None) ** 2  # Tukey's
-        if np.count_nonzero(weight) < 2:
+        width = 2 * max(CLOSE, _quantile(error[None], weight)[0])
+        tukey = weight * np.clip(1 - (error / width) ** 2, 0, None) ** 2
+        if np.count_nonzero(tukey) < 2:
             break
-        rotation = kabsch(ahead, behind, weight)
-    return Fit(rotation, _errors(rotation[None], ahead, second, focal)[0])
+        rotation = kabsch(ahead, behind, tukey)
+    error = _errors(rotation[None], ahead, second, focal)[0]
+    return Fit(rotation, error, float(_quantile(error[None], weight)[0]))
+
+
+def _quantile(error: Float, weight: Float) -> Float:
+    """The error (H,) within which SHARE of the points' weight (N,) is, of errors (H, N)."""
+    order = np.argsort(error, axis=1)
+    below = (np.cumsum(weight[order], axis=1) < SHARE * weight.sum()).sum(1)
+    found: Float = np.take_along_axis(error, order, 1)[np.arange(len(error)), below]
+    return found
 
 
 def kabsch(first: Float, second: Float, weight: Float) -> Float:
