@@ -26,8 +26,8 @@ from staf_cli.core.records import (
 
 LONGEST_SIDE = 640  # px of the working picture
 CUT_DELAY = 4  # frames after which a cut before a frame is known for certain
-MOST_POINTS = 240  # of a keyframe
-SPACING = 10  # px, least distance between them
+MOST_POINTS = 160  # of a keyframe
+SPACING = 12  # px, least distance between them
 FEWEST_POINTS = 12  # with fewer, nothing is believed
 KEPT_SHARE = 0.35  # of a keyframe's points: with fewer, another keyframe is begun
 LONGEST_SHIFT = 0.25  # of the working picture's width: the same
@@ -297,7 +297,7 @@ def _lucas_kanade(
         guess.copy(),
         winSize=(WINDOW, WINDOW),
         maxLevel=LEVELS,
-        criteria=(cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.03),
+        criteria=(cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.05),
         flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
     )
     return np.asarray(moved, np.float32), np.asarray(status[:, 0] == 1, bool)
