@@ -1,13 +1,12 @@
 """The camera's motion from its background: rotations to the first camera of each shot."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import binary_opening
 from scipy.spatial.transform import Rotation, Slerp
 
-from staf_cli.camera.background import FEWEST_POINTS, Background
+from staf_cli.camera.background import Background
 from staf_cli.camera.rotation import fit_rotation
 from staf_cli.core.camera_motion import CameraMotion
 from staf_cli.core.records import Bools, Float
@@ -16,6 +15,8 @@ REST = 2.0  # times more points than a camera at rest explains are needed to bel
 STILL = 1.0  # px of the working picture that a turn moves its centre, up to which it may be noise
 LASTING = 5  # frames in a row, from which on motion is one of the camera's
 WANDERED = 2.0  # px of the working picture that turns may add up to on a tripod
+SHIFTED = 20.0  # px of the working picture, median of the points, from which parallax shows
+PARALLAX = 0.03  # share of such a shift that turns do not explain if the camera travels
 UNSURE = 8.0  # px of the working picture by which far points may miss the rotation at most
 
 
@@ -34,14 +35,16 @@ def estimate(background: Background, focal: float, tripod: bool = True) -> Camer
     shot = np.array([one.shot for one in background.views], np.int64)
     relative = _to_keyframes(background, focal, REST if tripod else 1.0)
     rotation = _chained(background, relative)
-    known, moving = relative.known, False
+    known, travels, moving = relative.known, np.zeros(len(frame), bool), False
     for number in np.unique(shot):
         rows = np.flatnonzero(shot == number)
         if tripod and not _moves(rotation[rows], relative.still[rows], known[rows], focal):
             rotation[rows], known[rows] = np.eye(3), known[rows].any()
         else:
             rotation[rows], moving = _filled(rotation[rows], known[rows]), True
-    return CameraMotion(frame, rotation, np.zeros((len(frame), 3)), shot, known, moving)
+            travels[rows] = _travels(relative.parallax[rows])
+    position = np.zeros((len(frame), 3))
+    return CameraMotion(frame, rotation, position, shot, known, travels, moving)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class _Relative:
     rotation: Float  # (F, 3, 3) camera of the view -> camera of the keyframe
     known: Bools  # (F,) whether enough points follow it
     still: Bools  # (F,) whether the camera stands as in the keyframe
+    parallax: Float  # (F,) share of the points' shift that turns do not explain; NaN: not seen
 
 
 def _to_keyframes(background: Background, focal: float, rest: float) -> _Relative:
@@ -58,6 +62,7 @@ def _to_keyframes(background: Background, focal: float, rest: float) -> _Relativ
     count = len(background.views)
     rotation = np.tile(np.eye(3), (count, 1, 1))
     known, still = np.zeros(count, bool), np.zeros(count, bool)
+    parallax = np.full(count, np.nan)
     keys = np.array([one.key for one in background.views])
     for row in np.flatnonzero(keys >= 0).tolist():
         view = background.views[row]
@@ -66,10 +71,13 @@ def _to_keyframes(background: Background, focal: float, rest: float) -> _Relativ
         rotation[row] = fit.rotation
         known[row] = fit.miss < UNSURE
         still[row] = focal * Rotation.from_matrix(fit.rotation).magnitude() < STILL
+        shift = float(np.median(np.linalg.norm(view.points - first, axis=1)))
+        if shift > SHIFTED:
+            parallax[row] = np.median(fit.error) / shift
     for number, keyframe in enumerate(background.keyframes):
         if keys[keyframe.view] == number:  # matched to itself, which tells nothing
             known[keyframe.view] = known[np.flatnonzero(keys == number)[1:]].any()
-    return _Relative(rotation, known, still)
+    return _Relative(rotation, known, still, parallax)
 
 
 def _chained(background: Background, relative: _Relative) -> Float:
@@ -95,6 +103,12 @@ def _moves(rotation: Float, still: Bools, known: Bools, focal: float) -> bool:
     moved = (~still | (focal * angle > WANDERED))[known]
     lasting = np.ones(min(LASTING, max(1, len(moved))), bool)
     return bool(binary_opening(moved, lasting).any())
+
+
+def _travels(parallax: Float) -> bool:
+    """Whether the camera changes its place in a shot, by its views' parallax."""
+    seen = parallax[np.isfinite(parallax)]
+    return len(seen) >= LASTING and bool(np.median(seen) > PARALLAX)
 
 
 def _filled(rotation: Float, known: Bools) -> Float:

@@ -1,7 +1,7 @@
 """A camera that turns: the rotation between two views of points, by least quantile of errors.
 
-A camera that also travels shifts near points, but hardly those that are far away. So the rotation is
-the one that the closest SHARE of the points follow, those in the upper part of the picture above
+A camera that also travels shifts near points, but hardly those that are far away. So the rotation
+is the one that the closest SHARE of the points follow, those in the upper part of the picture above
 all, and not the one that explains the points on average.
 
 Points are px from the picture's centre, x right and y down; a rotation R takes directions of the
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from staf_cli.core.records import Bools, Float, Float32
+from staf_cli.core.records import Float, Float32
 
 HYPOTHESES = 64  # of two points each: if SHARE are right, one in 10^5 times all fail
 SHARE = 0.4  # of the points' weight that must follow the rotation
@@ -69,9 +69,7 @@ def fit_rotation(
     weight = 1 / (1 + np.exp(UPWARDS * first[:, 1].astype(float) / focal))
     guesses = _hypotheses(ahead, behind)
     best = guesses[np.argmin(_quantile(_errors(guesses, ahead, second, focal), weight))]
-    none, other = (
-        _refined(one, ahead, behind, second, focal, weight) for one in (np.eye(3), best)
-    )
+    none, other = (_refined(one, ahead, behind, second, focal, weight) for one in (np.eye(3), best))
     at_rest = none.close >= ENOUGH and other.close <= rest * none.close
     return none if at_rest else other
 

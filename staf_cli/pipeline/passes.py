@@ -52,6 +52,7 @@ from staf_cli.result import folder as result_folder
 from staf_cli.tracking.detection import detect
 from staf_cli.tracking.linking import build_tracks
 from staf_cli.tracking.shots import find_cuts
+from staf_cli.world.camera_path import with_path
 from staf_cli.world.options import WorldOptions
 from staf_cli.world.placing import find_axes, place_stretches, survey
 
@@ -242,8 +243,9 @@ def place_people(
     Raises:
         TracksError: a person's file, that of their landmarks, or that of the camera is damaged.
     """
-    camera = camera_of(folder, frames)
     paths = [person_npz.path_of(folder, track.id) for track in tracks]
+    filmed = (person_npz.stretches(path, STRETCH_FRAMES) for path in paths)
+    camera = with_path(camera_of(folder, frames), filmed, body)
     surveyed = [
         survey(person_npz.stretches(path), len(track.frame), body, camera)
         for track, path in zip(tracks, paths, strict=True)

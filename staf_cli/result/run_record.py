@@ -220,6 +220,7 @@ class CameraFacts:
     """What is kept of the pass that finds out how the camera moves."""
 
     moving: bool
+    travels: bool  # in any shot
     turned: float  # rad, the farthest from the first frame of a shot
     frames: int
     unknown: int  # frames in which it could not be measured
@@ -236,7 +237,8 @@ class CameraFacts:
         """
         turned = float(Rotation.from_matrix(motion.rotation).magnitude().max())
         unknown = int(np.count_nonzero(~motion.known))
-        return cls(motion.moving, round(turned, 4), len(motion.frame), unknown)
+        travels = bool(motion.travels.any())
+        return cls(motion.moving, travels, round(turned, 4), len(motion.frame), unknown)
 
     @property
     def words(self) -> str:
@@ -244,7 +246,7 @@ class CameraFacts:
         if self.unknown == self.frames:
             return "not known, too little is seen behind the people; taken as at rest"
         words = f"moves, turns by up to {degrees(self.turned):.0f} degrees"
-        words = words if self.moving else "at rest"
+        words = words + " and travels" * self.travels if self.moving else "at rest"
         if self.unknown:
             words += f"; not measured in {self.unknown} of {self.frames} frames"
         return words
@@ -262,9 +264,9 @@ class CameraFacts:
         Raises:
             ValueError: staf does not write such values.
         """
-        moving: bool = _value(values, "moving", bool)
+        moving, travels = (_value(values, name, bool) for name in ("moving", "travels"))
         frames, unknown = _count(values, "frames"), _count(values, "unknown")
-        return cls(moving, _time(values, "turned"), frames, unknown)
+        return cls(moving, travels, _time(values, "turned"), frames, unknown)
 
 
 Facts = Damage | TrackFacts | PeopleFacts | CameraFacts

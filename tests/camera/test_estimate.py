@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from staf_cli.camera.background import follow_background, zoom_of
+from staf_cli.camera.background import Background, Keyframe, View, follow_background, zoom_of
 from staf_cli.camera.estimate import estimate
-from staf_cli.camera.rotation import fit_rotation
 from staf_cli.core.records import Frame
 from staf_cli.tracking.shots import find_cuts
 from tests.support.made_panorama import (
@@ -30,8 +29,9 @@ def motion_of(frames, tracks, tripod=True):
     return estimate(background, FOCAL * zoom_of(SIZE), tripod)
 
 
-def turns(axis, degrees):
-    return Rotation.from_euler(axis, np.asarray(degrees)[:, None], degrees=True).as_matrix()
+def turns(axes, degrees):
+    angles = np.asarray(degrees).reshape(len(degrees), -1)
+    return Rotation.from_euler(axes, angles, degrees=True).as_matrix()
 
 
 def error(motion, true):
@@ -68,6 +68,7 @@ def test_a_turning_camera_is_followed_behind_people(sphere, name, true, share):
     assert motion.known.mean() > 0.95
     assert error(motion, true).max() < 0.5  # over 10 s
     assert not motion.position.any()
+    assert not motion.travels.any()
 
 
 def test_a_tripod_is_left_alone_exactly(sphere):
@@ -141,12 +142,15 @@ def test_what_is_lost_for_a_moment_is_found_again(sphere):
 def test_a_camera_that_travels_too_turns_as_far_points_say(heading):
     """Houses at 80 m over ground and walls at 3 to 15 m, half a metre's walk, 6 degrees, noise."""
     chance = np.random.default_rng(1)
-    key = chance.uniform([-300, -160], [300, 160], (200, 2))
+    key = chance.uniform([-300, -160], [300, 160], (200, 2)).astype(np.float32)
     depth = np.where(key[:, 1] < -60, 80.0, chance.uniform(3, 15, 200))
     place = np.concatenate([key / 700, np.ones((200, 1))], 1) * depth[:, None]
-    turn = Rotation.from_euler("xyz", [1, 6, 2], degrees=True).as_matrix()
-    moved = place @ turn.T - 0.5 * np.array(heading)
-    points = 700 * moved[:, :2] / moved[:, 2:] + chance.normal(0, 0.2, (200, 2))
-    points[:30] += chance.normal(0, 20, (30, 2))
-    found = fit_rotation(key, points, 700.0, rest=2.0).rotation
-    assert np.degrees(Rotation.from_matrix(found @ turn).magnitude()) < 0.5
+    views, true = [], turns("xyz", np.linspace([0, 0, 0], [1, 6, 2], 10))
+    for number, turn in enumerate(true):
+        moved = (place - number / 9 * 0.5 * np.array(heading)) @ turn
+        points = 700 * moved[:, :2] / moved[:, 2:] + chance.normal(0, 0.2, (200, 2))
+        points[:30] += chance.normal(0, 20, (30, 2))
+        views.append(View(number, number / FPS, 0, 0, np.arange(200), points.astype(np.float32)))
+    motion = estimate(Background((640, 360), views, [Keyframe(0, key)]), 700.0)
+    assert motion.travels.all()
+    assert error(motion, true).max() < 0.5
