@@ -55,7 +55,7 @@ def test_who_stands_stays_there_while_the_camera_circles_them():
         *(np.repeat(part[:1], count, 0) for part in (made.poses, made.pelvis, made.stands))
     )
     turn = Rotation.from_euler("y", np.linspace(0, 60, count)[:, None], degrees=True).as_matrix()
-    axes, place = looking(8, 0, 1.6)
+    axes, _ = looking(8, 0, 1.6)
     places = turn @ np.array([0, 1.6, 5.0])
     camera = blind(turn @ axes, places)
     people = [as_recovered(filmed(still, turn @ axes, places), 2)]
