@@ -16,6 +16,7 @@ STILL = 1.0  # px of the working picture that a turn moves its centre, up to whi
 LASTING = 5  # frames in a row, from which on motion is one of the camera's
 WANDERED = 2.0  # px of the working picture that turns may add up to on a tripod
 SHIFTED = 20.0  # px of the working picture, median of the points, from which parallax shows
+SHIFTED_FRAMES = 0.2  # share of a shot's frames that must be shifted so far
 PARALLAX = 0.03  # share of such a shift that turns do not explain if the camera travels
 UNSURE = 8.0  # px of the working picture by which far points may miss the rotation at most
 
@@ -38,11 +39,12 @@ def estimate(background: Background, focal: float, tripod: bool = True) -> Camer
     known, travels, moving = relative.known, np.zeros(len(frame), bool), False
     for number in np.unique(shot):
         rows = np.flatnonzero(shot == number)
-        if tripod and not _moves(rotation[rows], relative.still[rows], known[rows], focal):
-            rotation[rows], known[rows] = np.eye(3), known[rows].any()
-        else:
+        travels[rows] = _travels(relative.parallax[rows])
+        turns = _moves(rotation[rows], relative.still[rows], known[rows], focal)
+        if turns or travels[rows].any() or not tripod:
             rotation[rows], moving = _filled(rotation[rows], known[rows]), True
-            travels[rows] = _travels(relative.parallax[rows])
+        else:
+            rotation[rows], known[rows] = np.eye(3), known[rows].any()
     position = np.zeros((len(frame), 3))
     return CameraMotion(frame, rotation, position, shot, known, travels, moving)
 
@@ -108,7 +110,8 @@ def _moves(rotation: Float, still: Bools, known: Bools, focal: float) -> bool:
 def _travels(parallax: Float) -> bool:
     """Whether the camera changes its place in a shot, by its views' parallax."""
     seen = parallax[np.isfinite(parallax)]
-    return len(seen) >= LASTING and bool(np.median(seen) > PARALLAX)
+    least = max(LASTING, SHIFTED_FRAMES * len(parallax))
+    return len(seen) >= least and bool(np.median(seen) > PARALLAX)
 
 
 def _filled(rotation: Float, known: Bools) -> Float:
