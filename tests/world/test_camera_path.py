@@ -30,8 +30,12 @@ def blind(axes, places):
 
 def crossed(people, camera):
     """m, over the ground, from first to last frame."""
-    found = place_in_world(people, [None] * len(people), body(), camera, WorldOptions())
-    return [float(np.linalg.norm(np.ptp(one.world_joints3d[[0, -1], 0], axis=0))) for one in found]
+    lengths = []
+    for one in place_in_world(people, [None] * len(people), body(), camera, WorldOptions()):
+        assert one.world_joints3d is not None
+        first, last = one.world_joints3d[[0, -1], 0]
+        lengths.append(float(np.linalg.norm(last - first)))
+    return lengths
 
 
 @pytest.mark.parametrize("speed", [0.0, 1.2, 2.0])
