@@ -1,11 +1,12 @@
-"""Measure KEYPOINT_SIGMA of staf_cli/fitting/energy.py: how far keypoints usually are off.
+"""Measure how far keypoints and landmarks are off: the sigmas and doubts of fitting/energy.py.
 
-    python -m tools.measure_keypoint_sigma LSPET [--photos 500]
+    staf train clips DATA CLIPS --count 12 --frames 40 --seed 11 --detect
+    python -m tools.measure_keypoint_sigma CLIPS
 
-LSPET is a folder of Leeds Sports Pose Extended (staf_cli/training/photos.py): photos of athletes
-with joints that people clicked. Three readings of each joint are compared: the labels, the
-detector's keypoints, and the landmarks. Where their errors are independent, the variance of each
-follows from those of the three differences. What two of them share counts as the third one's.
+The truth of the clips is exact. The distances of a point are those of a normal distribution in the
+plane among outliers, which may be anywhere near. The ln of its sigma falls in proportion to the
+confidence, alike for all points of a network; sigmas, that slope and the share of outliers are
+the likeliest ones.
 """
 
 import argparse
@@ -15,131 +16,115 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
 
-from staf_cli.checkpoints.registry import locate
-from staf_cli.core.records import (
-    COCO_KEYPOINTS,
-    LANDMARKS,
-    Bools,
-    Float,
-    Frame,
-    LandmarkTrack,
-    Track,
-)
+from staf_cli.body.format import load_body
+from staf_cli.body.posing import rotation_matrices
+from staf_cli.body.skinning import Body, BodyPoints
+from staf_cli.checkpoints.registry import OPEN_BODY, locate
+from staf_cli.core.geometry import project
+from staf_cli.core.records import COCO_KEYPOINTS, LANDMARKS, Float, Float32, LandmarkTrack, Track
+from staf_cli.evaluation.truth import Footage, Truth, open_dataset
+from staf_cli.fitting.keypoints import LEAST_CONFIDENCE
 from staf_cli.landmarks.following import follow
 from staf_cli.landmarks.weights import load_landmarks
-from staf_cli.tracking.detection import find_people
-from staf_cli.tracking.detector import Detector, load_detector
-from staf_cli.training.photos import LSP_JOINTS, Photo, read_labelled
+from staf_cli.training.losses import labelled_points
 
-JOINTS = LSP_JOINTS[:12]
-PARTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-OTHER_SIDE = [5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6]
-CONFIDENCE = 0.25  # of people, and of keypoints and landmarks that count
-INSIDE = 0.8  # share of the labels that the box of the labelled person holds
-OUTLIERS_WITHIN = 0.5  # sides of the box: outliers are anywhere within that distance
+PARTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+COLUMNS = [[n for n, name in enumerate(COCO_KEYPOINTS) if name.endswith(part)] for part in PARTS]
+OUTLIERS_WITHIN = 0.5  # sides of the box
 
 
 @dataclass(frozen=True)
 class Readings:
-    """The 12 joints of one person, in sides of the person's box."""
+    """What a network reads of COCO's keypoints in N frames."""
 
-    label: Float  # (12, 2)
-    keypoint: Float  # (12, 2)
-    landmark: Float  # (12, 2)
-    known: Bools  # (12,) in all three
+    off: Float  # (N, 17) distances from the truth, in sides of the person's box
+    confidence: Float  # (N, 17)
 
 
 def main() -> None:
-    """Print the standard deviations, by part of the body, in 1/100 of the box's side."""
+    """Print what is measured on a folder of clips, sigmas in 1/100 of the box's side."""
     parser = argparse.ArgumentParser(prog="python -m tools.measure_keypoint_sigma")
-    parser.add_argument("folder", type=Path, metavar="LSPET")
-    parser.add_argument("--photos", type=int, default=500)
-    options = parser.parse_args()
-    names = [photo.name for photo in read_labelled(options.folder)]
-    chosen = set(np.random.default_rng(1).permutation(names)[: options.photos].tolist())
-    photos = (photo for photo in read_labelled(options.folder) if photo.name in chosen)
-    read = list(readings(photos))
-    print(f"{len(read)} people; sigma of labels, keypoints, landmarks in 1/100 of the box's side")
-    for part in PARTS:
-        rows = [n for n, name in enumerate(JOINTS) if name.endswith(part)]
-        points = [
-            np.concatenate([getattr(one, name)[rows][one.known[rows]] for one in read])
-            for name in ("label", "keypoint", "landmark")
-        ]
-        sigmas = " ".join(f"{100 * sigma:5.2f}" for sigma in three_cornered(*points))
-        print(f"{part:9}", sigmas)
+    parser.add_argument("clips", type=Path)
+    read = list(_readings(parser.parse_args().clips))
+    for name, column in (("keypoints", 0), ("landmarks", 1)):
+        own = [pair[column] for pair in read]
+        sigmas, doubt, outliers = _likeliest(
+            np.concatenate([one.off for one in own]),
+            np.concatenate([one.confidence for one in own]),
+        )
+        usual = " ".join(f"{part} {100 * s:.2f}" for part, s in zip(PARTS, sigmas, strict=True))
+        print(f"{name}: {usual}; doubt {doubt:.2f}, outliers {outliers:.3f}")
 
 
-def readings(photos: Iterator[Photo]) -> Iterator[Readings]:
-    """Read the labelled person of each photo; those whom the detector does not see are left out."""
-    detector = load_detector(locate("yolo11n-pose"), torch.device("cpu"), torch.float32)
+def _readings(folder: Path) -> Iterator[tuple[Readings, Readings]]:
+    """The detector's and the landmark network's readings of each person."""
     network = load_landmarks()
-    columns = [COCO_KEYPOINTS.index(name) for name in JOINTS]
-    rows = [LANDMARKS.index(name) for name in JOINTS]
-    for photo in photos:
-        assert photo.labels is not None
-        labels, frame = photo.labels[:12], Frame(0, 0, 0.0, photo.image)
-        track = _track(frame, labels, detector)
-        if track is None:
-            continue
-        found: list[LandmarkTrack] = []
-        list(follow([frame], [track], network, 1.0, found))
-        if not (found[0].score > 0).any():
-            continue
-        landmarks = found[0].kp2d[found[0].score > 0].mean(0).astype(np.float64)
-        own = [_sides_of(points, labels) for points in (track.kp2d[0, columns], landmarks[rows])]
-        known = (labels[:, 2] > 0) & np.all([one[:, 2] > CONFIDENCE for one in own], 0)
-        size = (track.box[0, 2:] - track.box[0, :2]).max()
-        yield Readings(labels[:, :2] / size, *(one[:, :2] / size for one in own), known)
+    points = labelled_points(Body(OPEN_BODY, load_body(locate(OPEN_BODY))))
+    for footage in open_dataset(folder):
+        for truth in footage.people:
+            track, found = _track(footage, truth), list[LandmarkTrack]()
+            true = _keypoints(footage, truth, points)
+            for _ in follow(footage.frames(), [track], network, footage.clip.fps, found):
+                pass
+            (seen,) = found
+            believed = seen.score > 0
+            rows = np.searchsorted(track.frame, seen.frame[believed])
+            columns = [LANDMARKS.index(name) for name in COCO_KEYPOINTS]
+            size = (track.box[:, 2:] - track.box[:, :2]).max(-1)
+            yield (
+                _against(true, size, track.kp2d),
+                _against(true[rows], size[rows], seen.kp2d[believed][:, columns]),
+            )
 
 
-def _track(frame: Frame, labels: Float, detector: Detector) -> Track | None:
-    """The person whose box holds most of the labels, as a track of one frame."""
-    ((_, seen),) = find_people([frame], detector, CONFIDENCE)
-    points = labels[labels[:, 2] > 0, None, :2]  # (n, 1, 2)
-    within = ((points > seen.box[:, :2]) & (points < seen.box[:, 2:])).all(-1).mean(0)  # (N,)
-    within[seen.score < CONFIDENCE] = 0
-    if not (within >= INSIDE).any():
-        return None
-    best = [int(within.argmax())]
-    once, nothing = np.zeros(1), np.zeros(1, bool)
-    index = np.zeros(1, np.int64)
-    return Track(1, index, once, seen.box[best], seen.score[best], nothing, seen.kp2d[best])
+def _track(footage: Footage, truth: Truth) -> Track:
+    count = len(truth.frame)
+    assert truth.detected is not None
+    ones, none = np.ones(count), np.zeros(count, bool)
+    time = truth.frame / footage.clip.fps
+    return Track(1, truth.frame, time, truth.box, ones, none, truth.detected)
 
 
-def _sides_of(points: Float, labels: Float) -> Float:
-    """Points (12, 3), or those of the other side: labels confuse left and right now and then."""
-    seen = labels[:, 2] > 0
-    off = [
-        np.linalg.norm(one[seen, :2] - labels[seen, :2], axis=-1).sum()
-        for one in (points, points[OTHER_SIDE])
-    ]
-    return points if off[0] <= off[1] else points[OTHER_SIDE]
+def _keypoints(footage: Footage, truth: Truth, points: BodyPoints) -> Float:
+    """COCO's keypoints of the true bodies, (F, 17, 2) px."""
+    pose = truth.pose
+    assert pose is not None
+    rotmats, betas = rotation_matrices(pose.poses).float(), torch.from_numpy(pose.betas).float()
+    places = points(rotmats, betas)[0][:, 14:].double() + torch.from_numpy(pose.trans)[:, None]
+    size = footage.clip.image_size
+    centre = (size[0] / 2, size[1] / 2)
+    pixels: Float = project(places, footage.focal, centre).numpy()
+    return pixels
 
 
-def three_cornered(label: Float, keypoint: Float, landmark: Float) -> tuple[float, float, float]:
-    """Compute the standard deviation of three readings (n, 2) of the same places."""
-    a = sigma_of(keypoint - label) ** 2
-    b = sigma_of(landmark - label) ** 2
-    c = sigma_of(keypoint - landmark) ** 2
-    variances = np.array([a + b - c, a + c - b, b + c - a]) / 2
-    sigmas = np.sqrt(variances.clip(min=0)).tolist()
-    return sigmas[0], sigmas[1], sigmas[2]
+def _against(true: Float, size: Float, points: Float | Float32) -> Readings:
+    """Compare points (n, 17, 3) with the true ones (n, 17, 2) of people of these sizes (n,)."""
+    points = points.astype(np.float64)
+    off = np.linalg.norm(points[..., :2] - true, axis=-1) / size[:, None]
+    return Readings(off, points[..., 2])
 
 
-def sigma_of(off: Float) -> float:
-    """Fit a normal distribution in the plane, among outliers, to differences (n, 2) by EM."""
-    distance = np.linalg.norm(off, axis=-1)
-    distance = distance[distance < OUTLIERS_WITHIN]
-    sigma, outliers = 0.03, 0.2
-    for _ in range(300):
-        normal = distance / sigma**2 * np.exp(-0.5 * (distance / sigma) ** 2)
-        good = (1 - outliers) * normal
-        good /= good + outliers * 2 * distance / OUTLIERS_WITHIN**2
-        sigma = float(np.sqrt((good * distance**2).sum() / (2 * good.sum())))
-        outliers = 1 - float(good.mean())
-    return sigma
+def _likeliest(off: Float, confidence: Float) -> tuple[Float, float, float]:
+    """The sigma of each part at a confidence of 1, how doubt widens it, the share of outliers."""
+    parts = [(off[:, columns].ravel(), confidence[:, columns].ravel()) for columns in COLUMNS]
+    known = [(c >= LEAST_CONFIDENCE) & (d < OUTLIERS_WITHIN) for d, c in parts]
+    parts = [(d[k], c[k]) for (d, c), k in zip(parts, known, strict=True)]
+
+    def cost(unknown: Float) -> float:
+        share = 1 / (1 + np.exp(-unknown[-1]))
+        total = 0.0
+        for (distance, sure), ln_sigma in zip(parts, unknown, strict=False):
+            sigma = np.exp(ln_sigma + unknown[-2] * (1 - sure))
+            normal = distance / sigma**2 * np.exp(-0.5 * (distance / sigma) ** 2)
+            stray = 2 * distance / OUTLIERS_WITHIN**2
+            total -= float(np.log((1 - share) * normal + share * stray + 1e-12).sum())
+        return total
+
+    start = np.array([*[np.log(0.03)] * len(PARTS), 1.0, -3.0])
+    found = minimize(cost, start, method="L-BFGS-B").x
+    return np.exp(found[:-2]), float(found[-2]), float(1 / (1 + np.exp(-found[-1])))
 
 
 if __name__ == "__main__":

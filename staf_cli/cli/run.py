@@ -138,6 +138,8 @@ def print_summary(summary: "Summary", verbose: bool) -> None:
     for person in () if summary.still else summary.people:
         gaps = f", {person.interpolated} interpolated" * bool(person.interpolated)
         print_line(f"  person {person.id}: frames {person.first} to {person.last}{gaps}")
+    if summary.camera:
+        print_line(f"camera:  {summary.camera}")
     if verbose:
         print_line(f"time:    {summary.times}")
     print_line(f"overlay: {summary.overlay}")

@@ -20,6 +20,7 @@ class CameraMotion:
     position: Float  # (F, 3) m, of the camera in that first frame; zeros where only turns are known
     shot: Ints  # (F,) number of the shot, from 0: nothing is known from one to the next
     known: Bools  # (F,) the rotation was measured; else it is interpolated, or the last one kept
+    travels: Bools  # (F,) the camera changes its place too in this shot, which is not measured
     moving: bool  # whether the camera moves at all; a tripod has identities and zeros
 
     def __post_init__(self) -> None:
@@ -30,6 +31,7 @@ class CameraMotion:
             "position": (count, 3),
             "shot": (count,),
             "known": (count,),
+            "travels": (count,),
         }
         for name, shape in shapes.items():
             array = getattr(self, name)
@@ -60,5 +62,6 @@ def still_camera(frame: Ints) -> CameraMotion:
         position=np.zeros((count, 3)),
         shot=np.zeros(count, dtype=np.int64),
         known=np.ones(count, dtype=bool),
+        travels=np.zeros(count, dtype=bool),
         moving=False,
     )

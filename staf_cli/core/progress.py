@@ -23,7 +23,15 @@ Item = TypeVar("Item")
 # and smoothed in stretches of a few thousand frames.
 UNITS = {"refine": "stretches", "smooth": "stretches", "export": "files", "world": "people"}
 # How long passes take beside each other, measured on a CPU with two people; any other takes SHORT.
-SHARES = {"track": 10, "landmarks": 2, "recover": 5, "refine": 3, "smooth": 1, "show": 1}
+SHARES = {
+    "track": 10,
+    "camera": 1,
+    "landmarks": 2,
+    "recover": 5,
+    "refine": 3,
+    "smooth": 1,
+    "show": 1,
+}
 SHORT = 0.2
 SETTLED = 120  # s of the last work that the time left is estimated from
 

@@ -29,7 +29,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from staf_cli.export import amass, angles, bvh, c3d, glb, joints_csv, mot, obj, openpose, ply, trc
+from staf_cli.export import (
+    amass,
+    angles,
+    bvh,
+    c3d,
+    camera_csv,
+    glb,
+    joints_csv,
+    mot,
+    obj,
+    openpose,
+    ply,
+    trc,
+)
 from staf_cli.export.scene import Scene
 
 __all__ = ["FORMATS", "WORLD_FORMATS", "Format", "Scene"]
@@ -57,6 +70,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "angles": Format(angles.FILES, angles.names, angles.write),
         "bvh": Format(bvh.FILES, bvh.names, bvh.write),
         "c3d": Format(c3d.FILES, c3d.names, c3d.write),
+        "camera": Format(camera_csv.FILES, camera_csv.names, camera_csv.write),
         "csv": Format(joints_csv.FILES, joints_csv.names, joints_csv.write),
         "glb": Format(glb.FILES, glb.names, glb.write),
         "mot": Format(mot.FILES, mot.names, mot.write),

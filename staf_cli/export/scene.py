@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from staf_cli.body.skinning import Body
+from staf_cli.core.camera_motion import CameraMotion
 from staf_cli.core.options import Rig, Space
 from staf_cli.core.records import Person, Track
 from staf_cli.export.motion import in_level_camera
@@ -27,6 +28,7 @@ class Scene:
     root_motion: bool = False  # glb: whether a joint above the pelvis carries place and heading
     rig: Rig = "smpl"  # glb, bvh: whose names the bones have
     space: Space = "camera"  # where people are in WORLD_FORMATS
+    camera: CameraMotion | None = None  # how the camera moves, if that was asked for
 
     def __post_init__(self) -> None:
         """Check that the parts belong together."""

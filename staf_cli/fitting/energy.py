@@ -12,12 +12,14 @@ from staf_cli.fitting.observations import Observations
 from staf_cli.fitting.prior import Prior
 from staf_cli.fitting.skeleton import Posed, Skeleton
 
-# How far off a detected keypoint usually is, in sides of the person's box; COCO's order. From 432
-# photos of athletes (tools/measure_keypoint_sigma.py); the face, which has no labels there, and
-# landmark_cue.py's POINT_SIGMA are of 480 synthetic frames.
+# How far off a detected keypoint usually is, in sides of the person's box, at a confidence of 1;
+# COCO's order. Of 12 synthetic clips with exact truth (tools/measure_keypoint_sigma.py).
 KEYPOINT_SIGMA = 0.01 * torch.tensor(
-    [1.7] * 3 + [1.2] * 2 + [2.4] * 2 + [2.9] * 2 + [2.7] * 2 + [3.3] * 2 + [4.7] * 2 + [4.1] * 2
+    [0.7] * 3 + [0.6] * 2 + [1.5] * 2 + [1.8] * 2 + [2.1] * 4 + [2.3] * 2 + [2.6] * 2
 )
+# The ln of how much farther off one is at a confidence of 0, and the same of the landmarks'
+# visibility: 1.9 and 0.6 on those clips, 3.7 and 0.6 on 432 photos of athletes.
+KEYPOINT_DOUBT, POINT_DOUBT = 3.0, 0.6
 # So many times these sigmas where the landmark network has seen the person as well: both show the
 # same points, and what hides a knee from one misleads the other. Of 1, 1.5, 2 and 3 the number with
 # the smallest PA-MPJPE on 12 synthetic clips.
@@ -85,11 +87,12 @@ def energy(
 def _off_keypoints(observed: Observations, keypoints: Tensor, width: float) -> Tensor:
     """(F,): distance of keypoints (F, 17, 3), m, from the seen ones, by Geman and McClure."""
     off = observed.project(keypoints) - observed.keypoints
-    sigma = observed.size[:, None] * KEYPOINT_SIGMA  # (F, 17) px
+    usual = KEYPOINT_SIGMA * (KEYPOINT_DOUBT * (1 - observed.weight)).exp()
+    sigma = observed.size[:, None] * usual  # (F, 17) px
     if observed.landmarks is not None:
         sigma = sigma * torch.where(observed.landmarks.seen, BESIDE_LANDMARKS, 1.0)[:, None]
     square = (off / sigma[..., None]).square().sum(-1)
-    return _robust(square, observed.weight, width)
+    return _robust(square, (observed.weight > 0).float(), width)
 
 
 def _off_landmarks(observed: Observations, posed: Posed, trans: Tensor, width: float) -> Tensor:
@@ -98,8 +101,10 @@ def _off_landmarks(observed: Observations, posed: Posed, trans: Tensor, width: f
     if cue is None:
         return trans.new_zeros(len(trans))
     off = observed.project(points_of(posed) + trans[:, None]) - cue.points
-    sigma = observed.size[:, None] * POINT_SIGMA
-    points = _robust((off / sigma[..., None]).square().sum(-1), cue.point_weight, width)
+    usual = POINT_SIGMA * (POINT_DOUBT * (1 - cue.point_weight)).exp()
+    sigma = observed.size[:, None] * usual  # (F, P) px
+    square = (off / sigma[..., None]).square().sum(-1)
+    points = _robust(square, (cue.point_weight > 0).float(), width)
     turned = (bones_of(posed) - cue.bones) / BONE_SIGMA[:, None]
     bones = _robust(turned.square().sum(-1), cue.bone_weight, width)
     return points + bones

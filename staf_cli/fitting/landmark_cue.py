@@ -26,13 +26,14 @@ from staf_cli.fitting.keypoints import LEAST_CONFIDENCE, least_cost_path
 from staf_cli.fitting.skeleton import Posed
 
 # The skeleton's points, 17 COCO keypoints and then 24 joints, that landmarks show in the image,
-# and how far off a landmark usually is, in sides of the person's box (of 480 synthetic frames).
+# and how far off a landmark in full view usually is, in sides of the person's box: of 12 synthetic
+# clips (tools/measure_keypoint_sigma.py), toes and hands of 480 synthetic frames.
 _COCO = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)
 _TOES, _HANDS = ((27, 31), (28, 32)), ((39, 19), (40, 20))  # point, landmark
 POINTS = np.array([*enumerate(_COCO), *_TOES, *_HANDS])  # (P, 2) point, landmark
-POINT_SIGMA = 0.01 * torch.tensor(
-    [1.6] * 3 + [1.3] * 2 + [1.6] * 2 + [1.9] * 2 + [2.1] * 2 + [2.2] * 4 + [1.3] * 2 + [3, 3, 2, 2]
-)
+_FACE, _ARMS, _LEGS = [2.0] * 3 + [1.2] * 2, [1.3, 1.3, 1.7, 1.7, 1.6, 1.6], [1.9, 1.9, 1.8, 1.8]
+_FEET, _KNUCKLES = [1.4, 1.4, 3, 3], [2, 2]
+POINT_SIGMA = 0.01 * torch.tensor([*_FACE, *_ARMS, *_LEGS, *_FEET, *_KNUCKLES])
 
 # Bones and lines across the body whose direction in space is compared: the points at their ends
 # (means of several), the landmarks there, and the usual error of the unit vector along each axis

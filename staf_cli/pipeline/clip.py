@@ -1,4 +1,4 @@
-"""One clip from video to results, in passes: track, landmarks, recover, show.
+"""One clip from video to results, in passes: track, camera, landmarks, recover, show.
 
 `run_clip` is the whole way on one screen; passes.py has the passes. The tables between them are
 files: each pass reads what the one before wrote, and a pass that is up to date is not done again
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from staf_cli import report, video
 from staf_cli.body.skinning import Body
@@ -36,6 +36,7 @@ from staf_cli.result import camera_npz, exports, journal, landmarks_npz, person_
 from staf_cli.result import folder as result_folder
 from staf_cli.result.journal import Journal, key_of
 from staf_cli.result.run_record import (
+    CameraFacts,
     DetectorRecord,
     PeopleFacts,
     Presence,
@@ -65,6 +66,7 @@ class Summary:
     frames: int
     still: bool  # the clip is one picture
     damage: video.Damage
+    camera: str  # how it moves, in a few words; "" where it is said to be static
     seconds: dict[str, float]  # by part of every pass, whenever it was done
     notes: list[str]  # lines for the user
     reused: bool  # everything was up to date
@@ -125,6 +127,7 @@ def run_clip(
         recovery = replace(
             options.recovery, refine=should_refine(options.recovery, tracks, tools.weights)
         )
+        _follow_camera(source, tracks, options, log, watch)
         _read_landmarks(source, tracks, recovery, tools, log, watch)
         _recover(source, tracks, recovery, tools, log, watch)
         _place(tracks, options.world, tools.body, log, watch)
@@ -308,6 +311,31 @@ def _frame_indices(source: Source, log: Journal, watch: Watch) -> range:
     return range(indices[0], indices[-1] + 1)
 
 
+def _follow_camera(
+    source: Source, tracks: Sequence[Track], options: Options, log: Journal, watch: Watch
+) -> None:
+    """Estimate how the camera moves, unless it is known or said to be static."""
+    if options.camera == "static" or source.clip.still:
+        if "camera" in log.passes:
+            log.begin()
+            log.drop("camera")
+            log.save()
+            (log.folder / camera_npz.FILE).unlink(missing_ok=True)  # the world would follow it
+        return
+    focal = options.recovery.focal or default_focal(source.clip.image_size)
+    people = [one.digest for one in tracks]
+    key = key_of("camera", __version__, *source.pictures, people, options.camera, focal)
+    if log.up_to_date("camera", key):
+        return
+    start = time.perf_counter()
+    motion = passes.follow_camera(source, tracks, focal, options.camera == "auto", watch)
+    log.begin()
+    camera_npz.save(log.folder / camera_npz.FILE, motion)
+    seconds = {"camera": time.perf_counter() - start}
+    log.keep("camera", key, [camera_npz.FILE], seconds, CameraFacts.of(motion))
+    log.save()
+
+
 def _read_landmarks(
     source: Source,
     tracks: Sequence[Track],
@@ -480,19 +508,27 @@ def export(
         TracksError: a person's file does not fit its track.
         OutputError: a file cannot be written.
     """
-    people_key = _people_key(log)
     for name in [known for known in log.passes if known.startswith("export ")]:
         wanted = [options] if name.removeprefix(journal.EXPORT) in names else EXPORT_CHOICES
-        if not any(log.up_to_date(name, _export_key(name, one, people_key)) for one in wanted):
+        if not any(log.up_to_date(name, _export_key(name, one, log)) for one in wanted):
             log.drop(name)
     missing = [name for name in names if f"export {name}" not in log.passes]
     if not missing:
         return
     people = result_folder.load_people(log.folder, tracks)
+    camera = passes.camera_of(log.folder, log.frames)
     if options.space == "world" and any(one.world_poses is None for one in people):
-        camera = passes.camera_of(log.folder, log.frames)
         people = place_in_world(people, [None] * len(people), body, camera, WorldOptions())
-    scene = Scene(tracks, people, body, log.frames, options.root_motion, options.rig, options.space)
+    scene = Scene(
+        tracks,
+        people,
+        body,
+        log.frames,
+        options.root_motion,
+        options.rig,
+        options.space,
+        camera if "camera" in log.passes else None,
+    )
     log.begin()
     for name in missing:
         start = time.perf_counter()
@@ -501,7 +537,7 @@ def export(
         for _ in watch(f"export {name}", written, len(names_of_files)):
             pass
         seconds = {f"export {name}": time.perf_counter() - start}
-        key = _export_key(f"export {name}", options, people_key)
+        key = _export_key(f"export {name}", options, log)
         log.keep(f"export {name}", key, pack(names_of_files), seconds)
         log.save()
 
@@ -512,12 +548,17 @@ def _people_key(log: Journal) -> str:
     return key_of(log.passes["recover"].key, world and world.key)
 
 
-def _export_key(name: str, options: ExportOptions, people_key: str) -> str:
+def _export_key(name: str, options: ExportOptions, log: Journal) -> str:
     """Hash everything that the pass `name`, an export, depends on."""
     form = name.removeprefix(journal.EXPORT)
-    chosen = {"glb": asdict(options), "bvh": {"rig": options.rig, "space": options.space}}
-    of_world = {"space": options.space} if form in WORLD_FORMATS else None
-    return key_of(name, __version__, people_key, chosen.get(form, of_world))
+    chosen: dict[str, Any] = {"space": options.space} if form in WORLD_FORMATS else {}
+    if form == "glb":
+        chosen = asdict(options)
+    elif form == "bvh":
+        chosen["rig"] = options.rig
+    elif form == "camera" and "camera" in log.passes:
+        chosen["camera"] = log.passes["camera"].key
+    return key_of(name, __version__, _people_key(log), chosen)
 
 
 def write_report(
@@ -593,6 +634,7 @@ def _finish_run(
         frames=record.frames,
         still=source.clip.still,
         damage=source.damage,
+        camera=log.camera_facts.words if log.camera_facts else "",
         seconds=dict(record.seconds),
         notes=[*record.video.remarks, *_left_out(log), *notes],
         reused=reused,

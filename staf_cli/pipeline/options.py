@@ -23,6 +23,7 @@ EXPORT_FORMATS = (
     "angles",
     "bvh",
     "c3d",
+    "camera",
     "csv",
     "glb",
     "mot",
@@ -135,6 +136,12 @@ class Options:
     )
     tracker: Tracker = option("bytetrack", "botsort follows a moving camera.", show_default=True)
     tracks: TrackOptions = field(default_factory=TrackOptions)
+    camera: str = option(
+        "auto",
+        "auto finds out whether the camera moves, and how it turns.",
+        choices=("auto", "static", "moving"),
+        show_default=True,
+    )
     recovery: RecoveryOptions = field(default_factory=RecoveryOptions)
     world: WorldOptions = field(default_factory=WorldOptions)
     look: Look = field(default_factory=Look)
@@ -152,6 +159,8 @@ class Options:
                     f"{name} is {getattr(self, name)!r:.60}: give {kind.__name__}(...)"
                 )
         check_exports(self.export, self.exporting)
+        if "camera" in self.export and self.camera == "static":
+            raise UsageError("camera: a static camera has no path to export; leave out one of both")
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for run.json, where the options of recovery are not nested."""
@@ -179,7 +188,8 @@ class Options:
             values["every"], values["landmarks"] = 1, False
             values["precision"] = {None: "auto", False: "full", True: "half"}[values.pop("half")]
         # new after version 0.2.0
-        values = {"deinterlace": True, "fit": False, "exporting": {}, "world": {}, **values}
+        new = {"deinterlace": True, "fit": False, "camera": "static", "exporting": {}, "world": {}}
+        values = {**new, **values}
         recovery = {one.name: values[one.name] for one in fields(RecoveryOptions)}
         others = {name: value for name, value in values.items() if name not in recovery}
         tracks = {**values["tracks"], "person": tuple(values["tracks"]["person"])}
@@ -205,7 +215,8 @@ def expected_passes(options: Options) -> tuple[str, ...]:
     landmarks = ["landmarks"] * (refines and recovery.landmarks is not False)
     exports = [f"export {name}" for name in options.export]
     both = [" and ".join(fitting)] * bool(fitting)
-    return ("track", *landmarks, "recover", *both, "world", "show", *exports)
+    camera = ["camera"] * (options.camera != "static")
+    return ("track", *camera, *landmarks, "recover", *both, "world", "show", *exports)
 
 
 NESTED: Mapping[str, type] = {

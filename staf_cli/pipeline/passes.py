@@ -1,4 +1,4 @@
-"""The passes over a clip: track, landmarks, recover, show; between them only small tables.
+"""The passes over a clip: track, camera, landmarks, recover, show; between them only small tables.
 
 Each is a chain of generators over the clip's frames, so memory does not grow with the clip.
 """
@@ -15,6 +15,8 @@ import numpy as np
 from staf_cli import video
 from staf_cli.body.posing import vertices
 from staf_cli.body.skinning import Body
+from staf_cli.camera.background import follow_background, zoom_of
+from staf_cli.camera.estimate import estimate
 from staf_cli.core import files
 from staf_cli.core.camera_motion import CameraMotion, still_camera
 from staf_cli.core.errors import NobodyFound
@@ -50,6 +52,7 @@ from staf_cli.result import folder as result_folder
 from staf_cli.tracking.detection import detect
 from staf_cli.tracking.linking import build_tracks
 from staf_cli.tracking.shots import find_cuts
+from staf_cli.world.camera_path import with_path
 from staf_cli.world.options import WorldOptions
 from staf_cli.world.placing import find_axes, place_stretches, survey
 
@@ -127,6 +130,30 @@ def _nobody(clip: Clip, frames: int, longest: float, options: Options) -> str:
         f"{files.printable(clip.path)}: nobody was seen for long enough in {frames} frames "
         f"({seen}); try --conf 0.1{shorter}"
     )
+
+
+def follow_camera(
+    source: Source, tracks: Sequence[Track], focal: float, tripod: bool, watch: Watch
+) -> CameraMotion:
+    """Estimate how the camera turns, from what is behind the people.
+
+    Args:
+        source: the video.
+        tracks: the people.
+        focal: px.
+        tripod: whether a camera that does not move beyond noise counts as one at rest.
+        watch: the progress callback.
+
+    Returns:
+        A row for each frame.
+
+    Raises:
+        VideoError: the video cannot be decoded.
+    """
+    cuts: list[int] = []
+    frames = find_cuts(watch("camera", source.decode(), source.clip.frames), cuts)
+    background = follow_background(frames, tracks, cuts)
+    return estimate(background, focal * zoom_of(source.clip.image_size), tripod)
 
 
 def read_landmarks(
@@ -216,8 +243,9 @@ def place_people(
     Raises:
         TracksError: a person's file, that of their landmarks, or that of the camera is damaged.
     """
-    camera = camera_of(folder, frames)
     paths = [person_npz.path_of(folder, track.id) for track in tracks]
+    filmed = (person_npz.stretches(path, STRETCH_FRAMES) for path in paths)
+    camera = with_path(camera_of(folder, frames), filmed, body)
     surveyed = [
         survey(person_npz.stretches(path), len(track.frame), body, camera)
         for track, path in zip(tracks, paths, strict=True)

@@ -1,7 +1,7 @@
 """A result folder: what one clip's run leaves behind, and reading it back.
 
-OUT/<clip>/  overlay.mp4  report.html  tracks.csv  landmarks_<id>.npz  person_<id>.npz  run.json
-             and exports
+OUT/<clip>/  overlay.mp4  report.html  tracks.csv  camera.npz  landmarks_<id>.npz  person_<id>.npz
+             run.json  and exports
 """
 
 import re
@@ -24,7 +24,7 @@ from staf_cli.core.records import (
     frames_with_people,
     select_rows,
 )
-from staf_cli.result import person_npz, tracks_csv
+from staf_cli.result import camera_npz, person_npz, tracks_csv
 from staf_cli.result.journal import RUN
 from staf_cli.result.run_record import RunRecord
 from staf_cli.video import content_hash
@@ -73,7 +73,7 @@ def check_free(folder: Path, video: Path) -> None:
 
 
 def remove_outdated(folder: Path, kept: Collection[str]) -> None:
-    """Remove the overlay, report, people and landmarks of an earlier run; exports have their own.
+    """Remove what an earlier run wrote and this one did not; exports have their own.
 
     Links are removed, never followed.
 
@@ -83,7 +83,7 @@ def remove_outdated(folder: Path, kept: Collection[str]) -> None:
     """
     wanted = set(unpack(kept))
     for path in list(folder.iterdir()):
-        ours = path.name in (*OVERLAYS, REPORT) or PERSONAL.fullmatch(path.name)
+        ours = path.name in (*OVERLAYS, REPORT, camera_npz.FILE) or PERSONAL.fullmatch(path.name)
         if ours and path.name not in wanted and (path.is_symlink() or path.is_file()):
             path.unlink()
 

@@ -25,6 +25,7 @@ from staf_cli.core.files import (
 from staf_cli.core.locks import locked
 from staf_cli.core.numbered import unpack
 from staf_cli.result.run_record import (
+    CameraFacts,
     Facts,
     PassRecord,
     PeopleFacts,
@@ -73,6 +74,12 @@ class Journal:
         """What is kept of the pass "track"; None before it was done."""
         known = self.passes.get("track")
         return known.facts if known and isinstance(known.facts, TrackFacts) else None
+
+    @property
+    def camera_facts(self) -> CameraFacts | None:
+        """What is kept of the pass "camera"; None before it was done."""
+        known = self.passes.get("camera")
+        return known.facts if known and isinstance(known.facts, CameraFacts) else None
 
     @property
     def landmark_facts(self) -> PeopleFacts | None:

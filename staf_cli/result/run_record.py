@@ -6,10 +6,14 @@ staf does not write.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from math import isfinite
+from math import degrees, isfinite
 from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from staf_cli.core.camera_motion import CameraMotion
 from staf_cli.core.numbered import unpack
 from staf_cli.core.records import Track
 from staf_cli.fitting.smoothing import Effect
@@ -211,7 +215,61 @@ class PeopleFacts:
         return values
 
 
-Facts = Damage | TrackFacts | PeopleFacts
+@dataclass(frozen=True)
+class CameraFacts:
+    """What is kept of the pass that finds out how the camera moves."""
+
+    moving: bool
+    travels: bool  # in any shot
+    turned: float  # rad, the farthest from the first frame of a shot
+    frames: int
+    unknown: int  # frames in which it could not be measured
+
+    @classmethod
+    def of(cls, motion: CameraMotion) -> "CameraFacts":
+        """Describe a camera's motion.
+
+        Args:
+            motion: the camera's.
+
+        Returns:
+            The record.
+        """
+        turned = float(Rotation.from_matrix(motion.rotation).magnitude().max())
+        unknown = int(np.count_nonzero(~motion.known))
+        travels = bool(motion.travels.any())
+        return cls(motion.moving, travels, round(turned, 4), len(motion.frame), unknown)
+
+    @property
+    def words(self) -> str:
+        """How the camera moves, for the summary."""
+        if self.unknown == self.frames:
+            return "not known, too little is seen behind the people; taken as at rest"
+        words = f"moves, turns by up to {degrees(self.turned):.0f} degrees"
+        words = words + " and travels" * self.travels if self.moving else "at rest"
+        if self.unknown:
+            words += f"; not measured in {self.unknown} of {self.frames} frames"
+        return words
+
+    @classmethod
+    def from_json(cls, values: Json) -> "CameraFacts":
+        """Check and convert the facts of the pass "camera".
+
+        Args:
+            values: the object.
+
+        Returns:
+            The record.
+
+        Raises:
+            ValueError: staf does not write such values.
+        """
+        moving, travels = (_value(values, name, bool) for name in ("moving", "travels"))
+        frames, unknown = _count(values, "frames"), _count(values, "unknown")
+        return cls(moving, travels, _time(values, "turned"), frames, unknown)
+
+
+Facts = Damage | TrackFacts | PeopleFacts | CameraFacts
 
 
 @dataclass(frozen=True)
@@ -272,6 +330,8 @@ def _facts(name: str, values: Json) -> Facts | None:
         first, frames = _count(values, "first"), _count(values, "frames")
         left_out = _count(values, "left_out") if "left_out" in values else 0
         return TrackFacts(first, frames, _text(values, "of"), instead_of, left_out)
+    if name == "camera":
+        return CameraFacts.from_json(values)
     if name in ("landmarks", "recover"):
         keys = {int(key): _text(values, key) for key in values if key != "smoothing"}
         return PeopleFacts(keys, _smoothing(values.get("smoothing")))

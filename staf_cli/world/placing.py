@@ -23,6 +23,7 @@ from staf_cli.core.records import (
 )
 from staf_cli.fitting.smoothing import with_surroundings
 from staf_cli.world.axes import ShotAxes, camera_to_world, in_world, shot_axes
+from staf_cli.world.camera_path import with_path
 from staf_cli.world.contacts import contact_probability
 from staf_cli.world.feet import Feet, feet_of, join_feet
 from staf_cli.world.ground import Ground, find_ground
@@ -63,6 +64,7 @@ def place_in_world(
     Returns:
         The people, with the keys of the world.
     """
+    camera = with_path(camera, [in_stretches(person) for person in people], body)
     surveyed = [survey([person], len(person.frame), body, camera) for person in people]
     axes = find_axes(surveyed, options)
     return [

@@ -39,7 +39,7 @@ def finished(walking, detector, tmp_path_factory):
 
     summary = clip_pipeline.run_clip(walking, output / "walk", options, tools, watch)
     assert notes == []
-    passes = ["track", "landmarks", "recover", "refine", "world", "show"]
+    passes = ["track", "camera", "landmarks", "recover", "refine", "world", "show"]
     assert [what for what, _ in seen] == passes
     return summary
 
@@ -81,6 +81,7 @@ def test_run_json_records_what_was_done(walking, finished):
     assert set(run["seconds"]) == {
         "check",
         "track",
+        "camera",
         "landmarks",
         "recover",
         "refine",
@@ -285,8 +286,8 @@ def test_a_rerun_leaves_nothing_of_the_run_before(staf, walking, detector, tmp_p
         path.write_bytes(b"the user's own")
     assert staf("run", walking, "-o", tmp_path, "-q", "--no-refine")[0] == 0
     assert {p.name for p in folder.iterdir()} == {
-        "meshes", "overlay.mp4", "overlay.srt", "person_1.npz", "person_notes.npz", "report.html",
-        "run.json", "tracks.csv",
+        "camera.npz", "meshes", "overlay.mp4", "overlay.srt", "person_1.npz", "person_notes.npz",
+        "report.html", "run.json", "tracks.csv",
     }  # fmt: skip
     assert list((folder / "meshes").iterdir()) == [folder / "meshes" / "hat.obj"]
 
@@ -364,7 +365,7 @@ def test_interrupt_and_surprise_leave_one_line(staf, walking, detector, tmp_path
         assert "\n" not in err.strip()
         assert words in err.lower() or words in err
         assert {p.name for p in (tmp_path / "out" / "walk").iterdir()} == {
-            "tracks.csv", "landmarks_1.npz", "unfinished.json",
+            "tracks.csv", "camera.npz", "landmarks_1.npz", "unfinished.json",
         }  # fmt: skip
 
 

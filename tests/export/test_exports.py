@@ -21,6 +21,7 @@ from scipy.spatial.transform import Rotation
 from staf_cli.body.format import SMPL_PARENTS, body_arrays
 from staf_cli.body.posing import vertices, with_parameters
 from staf_cli.body.skinning import Body
+from staf_cli.core.camera_motion import still_camera
 from staf_cli.core.errors import UsageError
 from staf_cli.core.palette import person_colour
 from staf_cli.core.records import Clip
@@ -68,7 +69,11 @@ def make_scene(body: Body) -> Scene:
     poses = people[2].poses.copy()
     poses[:, :3] = (Rotation.from_rotvec([np.pi, 0, 0]) * spin).as_rotvec()
     people[2] = _moved(people[2], body, poses=poses)
-    return Scene(tracks, people, body, range(FRAMES))
+    still = still_camera(np.arange(FRAMES))
+    angles = np.linspace([0, 0, 0], [40, 10, -5], FRAMES)
+    turned = Rotation.from_euler("YXZ", angles, degrees=True).as_matrix()
+    camera = replace(still, rotation=turned, moving=True)
+    return Scene(tracks, people, body, range(FRAMES), camera=camera)
 
 
 def _moved(person, body, poses=None, betas=None):
@@ -658,6 +663,23 @@ def test_joints_table_has_what_was_recovered(folder, scene):
         assert np.abs(place - person.joints3d[row, joint]).max() < 1e-5
         pixel = [float(line[name]) for name in "uv"]
         assert np.abs(pixel - person.joints2d[row, joint]).max() < 1e-3
+
+
+def test_camera_table_has_the_rotation_of_every_frame(folder, scene):
+    with (folder / "camera.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(row["frame"]) for row in rows] == list(range(FRAMES))
+    quaternions = [[float(row[name]) for name in ("qx", "qy", "qz", "qw")] for row in rows]
+    read = Rotation.from_quat(quaternions).as_matrix()
+    assert np.abs(read - scene.camera.rotation).max() < 1e-5
+    assert [float(rows[-1][name]) for name in ("pan", "tilt", "roll")] == [40, 10, -5]
+    right, up = read[-1] @ [0, 0, 1] @ [[1, 0], [0, -1], [0, 0]]
+    assert right > 0 and up > 0  # where it looks, as pan and tilt say
+
+
+def test_a_camera_of_which_nothing_is_known_is_not_written(scene):
+    with pytest.raises(UsageError, match="run the clip with --camera auto"):
+        FORMATS["camera"].names(replace(scene, camera=None))
 
 
 def test_openpose_has_every_frame_and_its_own_order(folder, scene):

@@ -81,7 +81,7 @@ def content(folder):
 
 def test_only_what_depends_on_a_change_is_done_again(again, tmp_path):
     first, passes = again()
-    assert passes == ["track", "recover", "world", "show"]
+    assert passes == ["track", "camera", "recover", "world", "show"]
     assert not first.reused
     before = content(first.folder)
     stamp = first.overlay.stat().st_mtime_ns
@@ -98,14 +98,18 @@ def test_only_what_depends_on_a_change_is_done_again(again, tmp_path):
     assert (summary.reused, passes) == (True, [])
     assert content(first.folder) == before
     _, passes = again(focal=900.0)
-    assert passes == ["recover", "world", "show"]
+    assert passes == ["camera", "recover", "world", "show"]
     assert not (first.folder / "meshes").exists()  # of the people as they were
     _, passes = again(focal=900.0, tracks=TrackOptions(min_track=0.2))
     assert passes == ["track"]  # the tracks came out the same
     _, passes = again(focal=900.0, deinterlace=False)  # other pictures, as far as staf knows
-    assert passes == ["track", "recover", "world", "show"]
+    assert passes == ["track", "camera", "recover", "world", "show"]
+    static = {"focal": 900.0, "deinterlace": False, "camera": "static"}
+    _, passes = again(**static)
+    assert passes == ["world"]  # the camera's rotations are gone
+    assert not (first.folder / "camera.npz").exists()
     _, passes = again(force=True)
-    assert passes == ["track", "recover", "world", "show"]
+    assert passes == ["track", "camera", "recover", "world", "show"]
     assert content(first.folder) == before
 
 
@@ -147,7 +151,7 @@ def test_what_was_lost_or_damaged_is_made_again(again):
     assert again()[1] == ["recover", "world"]
     assert content(summary.folder) == before
     (summary.folder / "run.json").write_text("{")
-    assert again()[1] == ["track", "recover", "world", "show"]
+    assert again()[1] == ["track", "camera", "recover", "world", "show"]
     assert content(summary.folder) == before
 
 
@@ -158,7 +162,7 @@ def test_a_table_edited_by_hand_is_not_thrown_away(again):
     with pytest.raises(TracksError, match="--force"):
         again()
     assert table.read_text().endswith("\n\n")
-    assert again(force=True)[1] == ["track", "recover", "world", "show"]
+    assert again(force=True)[1] == ["track", "camera", "recover", "world", "show"]
 
 
 def test_edited_tracks_are_kept_until_others_are_given(again):
@@ -167,7 +171,7 @@ def test_edited_tracks_are_kept_until_others_are_given(again):
     tracks = tracks_csv.load(summary.folder / "tracks.csv")
     halves = apply_edits(tracks, parse_edits([], ["1@15"], [], ["1=anna"]))
     summary, passes = again(edited=halves)
-    assert passes == ["recover", "world", "show"]
+    assert passes == ["camera", "recover", "world", "show"]
     assert [one.id for one in summary.people] == [1, 2]
     assert again(edited=halves)[0].reused
     assert again()[0].reused  # the same command as before keeps what was edited
@@ -176,7 +180,7 @@ def test_edited_tracks_are_kept_until_others_are_given(again):
     again(edited=named, export=("bvh", "obj"))
     dropped = apply_edits(named, parse_edits([], [], ["2"], []))
     summary, passes = again(edited=dropped, export=("bvh",))
-    assert passes == ["world", "show", "export bvh"]  # the ground is shared
+    assert passes == ["camera", "world", "show", "export bvh"]  # the ground is shared
     assert [path.name for path in (summary.folder / "bvh").iterdir()] == ["person_1.bvh"]
     assert not (summary.folder / "meshes").exists()
     assert not (summary.folder / "person_2.npz").exists()
@@ -186,7 +190,7 @@ def test_edited_tracks_are_kept_until_others_are_given(again):
     late = [replace(tracks[0], frame=tracks[0].frame + 1)]
     with pytest.raises(TracksError, match="frames 1 to 30, the video has 0 to 29"):
         again(edited=late)
-    assert again(force=True)[1] == ["track", "recover", "world", "show"]
+    assert again(force=True)[1] == ["track", "camera", "recover", "world", "show"]
     assert content(summary.folder) == before
 
 
@@ -210,11 +214,11 @@ def test_a_run_cut_short_goes_on_and_ends_the_same(again, monkeypatch, stop):
         again()
     assert not (whole.folder / "run.json").exists()
     resumed, passes = again()
-    done = {"recover": 1, "finish": 4}[stop]
-    assert passes == ["track", "recover", "world", "show"][done:]
+    done = {"recover": 2, "finish": 5}[stop]
+    assert passes == ["track", "camera", "recover", "world", "show"][done:]
     assert content(resumed.folder) == want
     assert sorted(p.name for p in resumed.folder.iterdir()) == [
-        "overlay.mp4", "person_1.npz", "report.html", "run.json", "tracks.csv",
+        "camera.npz", "overlay.mp4", "person_1.npz", "report.html", "run.json", "tracks.csv",
     ]  # fmt: skip
 
 

@@ -33,3 +33,20 @@ def test_bad_files_are_refused_in_one_line(tmp_path):
     path.write_bytes(b"no zip")
     with pytest.raises(TracksError, match=r"camera\.npz"):
         camera_npz.load(path)
+
+
+@pytest.mark.parametrize("broken", ["missing", "text", "shape", "key"])
+def test_another_file_is_refused_in_one_line(tmp_path, broken):
+    path = tmp_path / "camera.npz"
+    arrays = {name: getattr(still_camera(np.arange(3)), name) for name in camera_npz.FIELDS}
+    if broken == "shape":
+        arrays["rotation"] = np.eye(3)
+    if broken == "key":
+        del arrays["known"]
+    if broken == "text":
+        path.write_text("no npz")
+    elif broken != "missing":
+        np.savez(path, **arrays)
+    with pytest.raises(TracksError, match=r"camera\.npz") as error:
+        camera_npz.load(path)
+    assert "\n" not in str(error.value)

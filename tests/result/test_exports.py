@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from staf_cli.core.camera_motion import still_camera
 from staf_cli.core.records import Clip, select_rows
 from staf_cli.export import FORMATS, Scene
 from staf_cli.result import exports
@@ -19,7 +20,8 @@ CLIP = Clip(Path("clip.mp4"), 640, 480, 30.0, Fraction(1, 30), 12, False)
 def scene():
     """Two people in frames 3 to 7 and 6 to 10."""
     body, tracks = open_body(), [make_track(1, 5), make_track(2, 5)]
-    return Scene(tracks, [make_person(track, body, CLIP) for track in tracks], body, range(12))
+    people = [make_person(track, body, CLIP) for track in tracks]
+    return Scene(tracks, people, body, range(12), camera=still_camera(np.arange(12)))
 
 
 def cut(scene, people, frames):

@@ -87,6 +87,7 @@ def test_a_record_of_version_0_1_0_is_read():
     assert options == Options(
         span=Span(),
         tracker="botsort",
+        camera="static",  # it had no such pass
         tracks=TrackOptions(person=(1, 3)),
         recovery=RecoveryOptions(
             body="open-body", focal=900.0, refine=False, landmarks=False, smooth=0.07,
@@ -97,7 +98,7 @@ def test_a_record_of_version_0_1_0_is_read():
         force=True,
     )  # fmt: skip
     now = {**values["options"], "precision": "auto", "detect_size": None, "every": 1}
-    now |= {"landmarks": False, "deinterlace": True, "fit": False}
+    now |= {"landmarks": False, "deinterlace": True, "fit": False, "camera": "static"}
     now["exporting"] = {"root_motion": False, "rig": "smpl", "space": "world"}
     now["world"] = {"camera_height": None, "tilt": None, "lock_feet": True}
     now["tracks"] = {**now["tracks"], "main": None, "min_track": 0.4}  # it counted frames

@@ -150,5 +150,6 @@ def moving_camera(axes: Float, places: Float) -> CameraMotion:
         (places - places[0]) @ first.T,
         still.shot,
         still.known,
+        still.travels,
         moving=True,
     )

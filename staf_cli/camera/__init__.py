@@ -1,0 +1,1 @@
+"""How the camera moves: its rotation, frame by frame, from the background behind the people."""
