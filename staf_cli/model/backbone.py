@@ -15,7 +15,7 @@ CHANNELS = {  # C_0
     "resnet101": 2048,
     "resnet152": 2048,
     "yolo11n": yolo.CHANNELS,
-    "blazepose+yolo11n": blazepose.CHANNELS,
+    blazepose.NAME: blazepose.CHANNELS,
 }
 
 
@@ -39,7 +39,7 @@ def build_encoder(name: str) -> nn.Module:
         raise WeightsError(f"encoder {name!r} is unknown; choose one of {', '.join(CHANNELS)}")
     if name == "yolo11n":
         return yolo.Yolo11()
-    if name == "blazepose+yolo11n":
+    if name == blazepose.NAME:
         return blazepose.BlazePoseYolo11()
     torchvision_ops.ensure()
     from torchvision.models import get_model

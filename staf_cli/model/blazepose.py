@@ -5,16 +5,24 @@ stays frozen. It sees the network's crop as it is: a person is as large in it as
 of 256 x 256 that the landmark network was trained on, and its deepest map has 7 x 7 cells, as
 phi_0 should.
 
+The trunk's weights are those of the landmark network, which is always there, so that checkpoints
+leave them out.
+
 Shapes: N frames.
 """
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from staf_cli.landmarks.network import Trunk
+from staf_cli.landmarks.weights import load_landmarks
 from staf_cli.model import yolo
 from staf_cli.model.normalisation import denormalise
 
+NAME = "blazepose+yolo11n"
+TRUNK = "encoder.trunk."  # how its tensors' names begin in a network
 DEEPEST = 272  # channels of the trunk's deepest map
 TRUNK_SCALE = 1 / 64  # makes its numbers as large as those of the other map
 CHANNELS = yolo.CHANNELS + DEEPEST  # C_0, 2064
@@ -41,3 +49,21 @@ class BlazePoseYolo11(nn.Module):
         """
         deepest = self.trunk.encode(denormalise(images))[-1]  # (N, 272, 7, 7)
         return torch.cat([self.yolo(images), TRUNK_SCALE * deepest], 1)
+
+
+def with_trunk(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Add the trunk's tensors to those of a network.
+
+    Args:
+        tensors: Of a network with this encoder.
+
+    Returns:
+        All of them.
+
+    Raises:
+        WeightsError: The landmark network's file is absent, altered or damaged.
+    """
+    shipped = load_landmarks().state_dict()
+    with torch.device("meta"):
+        names = BlazePoseYolo11().trunk.state_dict()
+    return {**tensors, **{TRUNK + name: shipped[name] for name in names}}

@@ -35,6 +35,7 @@ from staf_cli.checkpoints.format import Checkpoint
 from staf_cli.core.devices import send
 from staf_cli.core.errors import WeightsError
 from staf_cli.core.geometry import axis_angle_to_matrix, matrix_to_rot6d, project_to_crop
+from staf_cli.model import blazepose
 from staf_cli.model.backbone import CHANNELS, build_encoder
 from staf_cli.model.pyramid import (
     GRID_POINTS,
@@ -340,6 +341,8 @@ def load_network(checkpoint: Checkpoint, body: Body) -> STAF:
         raise WeightsError(
             f"checkpoint {checkpoint.name} lacks {error}; import it again"
         ) from error
+    if checkpoint.architecture.get("encoder") == blazepose.NAME:
+        tensors = blazepose.with_trunk(tensors)
     tensors.pop("joints.extra_regressor", None)  # the release's joints for evaluation
     vertices = len(body.arrays.v_template)
     whole = index.dtype == torch.int64 and index.shape == weight.shape and index.ndim == 2

@@ -10,6 +10,7 @@ from staf_cli.body.skinning import Body
 from staf_cli.checkpoints.format import compact, save_checkpoint
 from staf_cli.core.errors import BodyError, WeightsError
 from staf_cli.core.geometry import CROP_SCALE
+from staf_cli.model import blazepose
 from staf_cli.model.staf import Architecture
 
 NETWORK = "network."
@@ -48,7 +49,10 @@ def write_checkpoint(
     index, weight = body.arrays.sample_index, body.arrays.sample_weight
     if index is None or weight is None:
         raise BodyError(f"body {body.name} has no sampled vertices; train on the open body")
-    tensors = {k: v for k, v in tensors.items() if not k.endswith(COUNTERS)}
+    elsewhere = blazepose.TRUNK  # in the landmark network's file
+    tensors = {
+        k: v for k, v in tensors.items() if not (k.endswith(COUNTERS) or k.startswith(elsewhere))
+    }
     tensors = compact(tensors, COARSE, EXACT)
     tensors["samples.index"] = torch.from_numpy(index)
     tensors["samples.weight"] = torch.from_numpy(weight)

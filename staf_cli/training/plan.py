@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from staf_cli.core.errors import UsageError
+from staf_cli.model import blazepose
 from staf_cli.training.batches import Phase
 
 
@@ -13,7 +14,7 @@ class Plan:
     poses: int  # scenes of one frame
     sequences: int  # scenes of SEQUENCE frames
     held_out: int  # the same, of motions, outfits and backgrounds that nothing is trained on
-    encoder: str  # blazepose+yolo11n stays as it is: stage 1 trains on its stored maps
+    encoder: str  # blazepose.NAME stays as it is: stage 1 trains on its stored maps
     batch: int  # crops, in stage 1
     pretraining_steps: int  # stage 1, first half
     pretraining_rate: float
@@ -26,7 +27,6 @@ class Plan:
     validate_every: int  # steps
 
 
-FROZEN = "blazepose+yolo11n"  # the encoder that needs no training
 PLANS = {
     # Two cores of a laptop, about two hours with rendering; never run in one piece.
     "cpu": Plan(
@@ -50,7 +50,7 @@ PLANS = {
         poses=13_000,
         sequences=120,
         held_out=48,
-        encoder=FROZEN,
+        encoder=blazepose.NAME,
         batch=64,
         pretraining_steps=0,
         pretraining_rate=0.0,

@@ -17,7 +17,7 @@ from staf_cli.body.skinning import Body
 from staf_cli.checkpoints.format import load_checkpoint
 from staf_cli.core.errors import UsageError, WeightsError
 from staf_cli.core.files import sha256
-from staf_cli.landmarks.weights import load_landmarks
+from staf_cli.model import blazepose
 from staf_cli.model.staf import STAF, Architecture
 from staf_cli.training import loop
 from staf_cli.training.batches import Batches, SampleSource
@@ -27,7 +27,7 @@ from staf_cli.training.least_squares import solve_regressors
 from staf_cli.training.loop import Say, Schedule
 from staf_cli.training.losses import LOSSES, labelled_points
 from staf_cli.training.people.motion import read_motions
-from staf_cli.training.plan import FROZEN, SEQUENCE, Plan
+from staf_cli.training.plan import SEQUENCE, Plan
 from staf_cli.training.pretraining import PretrainingTask
 from staf_cli.training.samples import SampleSet, read_samples
 from staf_cli.training.stage1 import (
@@ -79,7 +79,7 @@ class TrainingOptions:
         """Check the names."""
         if self.loss not in LOSSES:
             raise UsageError(f"unknown loss {self.loss!r}; choose from {', '.join(LOSSES)}")
-        if self.plan.encoder == FROZEN and self.start is None:
+        if self.plan.encoder == blazepose.NAME and self.start is None:
             raise UsageError(
                 "this plan begins with what a checkpoint has learned: give it with --start"
             )
@@ -121,7 +121,7 @@ def run_stages(options: TrainingOptions, body: Body, say: Say) -> Path | None:
             return None
     seeing = Schedule(plan.pretraining_steps, plan.pretraining_rate, plan.validate_every)
     base = Schedule(plan.stage1_steps, plan.stage1_rate, plan.validate_every)
-    if plan.encoder == FROZEN:
+    if plan.encoder == blazepose.NAME:
         stage1: tuple[_Half, ...] = ((STAGE1, _frozen_task, base),)
     else:
         stage1 = ((PRETRAINING, _pretraining_task, seeing), (STAGE1, _stage1_task, base))
@@ -224,7 +224,7 @@ def _frozen_task(options: TrainingOptions, body: Body, say: Say) -> Stage1Task:
     assert options.start is not None
     points = labelled_points(body).to(options.device)
     network = STAF(options.make_architecture("base"), body.sample_points())
-    start_from(network, options.start, load_landmarks())
+    start_from(network, options.start)
     network.to(options.device)
     convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
     _disable_dropout(network)

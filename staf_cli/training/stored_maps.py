@@ -16,8 +16,7 @@ from torch.nn.functional import dropout2d
 from staf_cli.body.skinning import BodyPoints
 from staf_cli.checkpoints.format import load_checkpoint
 from staf_cli.core.errors import WeightsError
-from staf_cli.landmarks.network import PoseLandmarkNetwork
-from staf_cli.model import yolo
+from staf_cli.model import blazepose, yolo
 from staf_cli.model.staf import STAF
 from staf_cli.training.encoded_sets import EncodedSet, select_frames
 from staf_cli.training.losses import GroundTruth, concatenate, ground_truth
@@ -25,22 +24,21 @@ from staf_cli.training.stage1 import Draw
 from staf_cli.training.store import Store
 
 DROPOUT = 0.1  # of whole channels of phi_0
-YOLO, TRUNK, WIDE = "encoder.yolo.", "encoder.trunk.", "pyramid.deconv.0.weight"
+YOLO, WIDE = "encoder.yolo.", "pyramid.deconv.0.weight"
 
 
-def start_from(network: STAF, checkpoint: Path, landmarks: PoseLandmarkNetwork) -> None:
+def start_from(network: STAF, checkpoint: Path) -> None:
     """Give a network with both encoders what a network with YOLO11's maps alone has learned.
 
     Args:
         network: The base model with encoder blazepose+yolo11n; changed in place. Its encoder no
             longer requires a gradient.
         checkpoint: Of a network with encoder yolo11n.
-        landmarks: Whose trunk is the other encoder.
 
     Raises:
         WeightsError: The checkpoint is of another encoder, or cannot be read.
     """
-    own, trunk = network.state_dict(), landmarks.state_dict()
+    own = network.state_dict()
     learned = {
         key.replace("encoder.", YOLO, 1): tensor
         for key, tensor in load_checkpoint(checkpoint).tensors.items()
@@ -49,7 +47,7 @@ def start_from(network: STAF, checkpoint: Path, landmarks: PoseLandmarkNetwork) 
     if narrow is None or len(narrow) != yolo.CHANNELS:
         raise WeightsError(f"{checkpoint}: is not of encoder yolo11n; give a checkpoint that is")
     learned[WIDE] = torch.cat([narrow, torch.zeros_like(own[WIDE][len(narrow) :])])
-    learned |= {key: trunk[key.removeprefix(TRUNK)] for key in own if key.startswith(TRUNK)}
+    learned = blazepose.with_trunk(learned)
     counters = {key for key in own if key.endswith("num_batches_tracked")}
     try:
         network.load_state_dict({k: own[k] if k in counters else learned[k] for k in own})

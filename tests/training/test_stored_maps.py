@@ -9,11 +9,10 @@ import torch
 from staf_cli.checkpoints.format import load_checkpoint, save_checkpoint
 from staf_cli.core.errors import UsageError, WeightsError
 from staf_cli.core.geometry import CROP_SCALE
-from staf_cli.landmarks.weights import load_landmarks
-from staf_cli.model import yolo
-from staf_cli.model.staf import STAF, Architecture
+from staf_cli.model import blazepose, yolo
+from staf_cli.model.staf import STAF, Architecture, load_network
 from staf_cli.training import stages
-from staf_cli.training.plan import FROZEN, PLANS
+from staf_cli.training.plan import PLANS
 from staf_cli.training.stored_maps import start_from
 from tests.support.made_people import open_body
 from tests.support.made_training_data import write_data
@@ -56,7 +55,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def wide_network() -> STAF:
-    architecture = Architecture(encoder=FROZEN, apm=False, tcfm=None, safm=None)
+    architecture = Architecture(encoder=blazepose.NAME, apm=False, tcfm=None, safm=None)
     return STAF(architecture, BODY.sample_points()).eval()
 
 
@@ -68,7 +67,7 @@ def test_the_start_answers_as_the_checkpoint_does(start):
     learned = load_checkpoint(start).tensors
     narrow.load_state_dict({k: learned.get(k, v) for k, v in narrow.state_dict().items()})
     network = wide_network()
-    start_from(network, start, load_landmarks())
+    start_from(network, start)
     crops = torch.randn(2, 3, 224, 224)
     maps = network.encoder(crops)
     assert maps[:, yolo.CHANNELS :].std() > 0.1
@@ -79,7 +78,7 @@ def test_the_start_answers_as_the_checkpoint_does(start):
 def test_other_checkpoints_are_refused(tmp_path):
     other = write_start(tmp_path / "other.safetensors", "resnet50")
     with pytest.raises(WeightsError, match=r"other\.safetensors: is not of encoder yolo11n"):
-        start_from(wide_network(), other, load_landmarks())
+        start_from(wide_network(), other)
 
 
 def test_a_whole_run_trains_all_but_the_encoder(start, tmp_path):
@@ -91,6 +90,8 @@ def test_a_whole_run_trains_all_but_the_encoder(start, tmp_path):
     path = stages.run_stages(options, BODY, lambda line: None)
     assert path is not None
     before, after = load_checkpoint(start).tensors, load_checkpoint(path).tensors
+    assert not any(key.startswith(blazepose.TRUNK) for key in after)
+    assert load_network(load_checkpoint(path), BODY).architecture.encoder == blazepose.NAME
     for key in ("pyramid.deconv.1.weight", "regressor.0.fc1.weight", "sampler.2.layer.0.weight"):
         assert not torch.equal(before[key].half(), after[key].half())
     wide = after["pyramid.deconv.0.weight"]
