@@ -292,7 +292,16 @@ def _frames(footage: Footage, what: str, watch: Watch) -> Iterator[Frame]:
 
 
 def _errors(person: Person, truth: Truth, body: Body) -> _Errors:
-    """Measure one person, whose frames are the truth's."""
+    """Measure one person, whose frames are the truth's; NaN where they do not count."""
+    errors = _errors_of_all(person, truth, body)
+    if truth.judged is not None:
+        for values in errors.values():
+            values[~truth.judged] = np.nan
+    return errors
+
+
+def _errors_of_all(person: Person, truth: Truth, body: Body) -> _Errors:
+    """Measure all frames of one person."""
     own = rotation_matrices(person.poses).float(), torch.from_numpy(person.betas).float()
     errors: _Errors = {}
     if truth.pose is not None:
@@ -354,7 +363,7 @@ def _row(
     one: Contender, method: str, clip: str, truths: Sequence[Truth], errors: Sequence[_Errors]
 ) -> Row:
     """The means over all frames of the people, or over all their labelled joints."""
-    frames = sum(len(truth.frame) for truth in truths)
+    frames = sum(truth.counted for truth in truths)
     means: dict[str, float | None] = {}
     for name in MEASURES:
         parts = [own[name].ravel() for own in errors if name in own]

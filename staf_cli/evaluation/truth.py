@@ -72,6 +72,12 @@ class Truth:
     kp2d: Float | None  # (F, 31, 3) x, y px, weight
     detected: Float | None  # (F, 17, 3) x, y px, confidence
     joints: Float | None = None  # (F, 14, 3) m, LSP's, camera frame; where no body is known
+    judged: NDArray[np.bool_] | None = None  # (F,) which of the frames count; None: all
+
+    @property
+    def counted(self) -> int:
+        """How many frames count."""
+        return len(self.frame) if self.judged is None else int(self.judged.sum())
 
 
 @dataclass(frozen=True)

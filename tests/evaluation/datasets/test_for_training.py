@@ -141,12 +141,3 @@ def test_labels_that_do_not_fit_are_refused(staf, tmp_path, content):
         coco_json.read_contents(tmp_path / "annotations" / "a.json")
     code, _, err = staf("data", "check", tmp_path)
     assert (code, err.count("\n")) == (1, 1)
-
-
-def test_the_raw_test_set_of_3dhp_is_pointed_to_spin_s_table(staf, tmp_path):
-    (tmp_path / "TS1").mkdir()
-    (tmp_path / "TS1" / "annot_data.mat").write_bytes(b"")
-    code, out, err = staf("data", "check", tmp_path)
-    assert (code, err.count("\n")) == (1, 1)
-    assert "mpi_inf_3dhp_test.npz" in err
-    assert "1 sequence" in out

@@ -1,23 +1,12 @@
 """Tables of labelled images: predictors whose errors are known, and tables that do not fit."""
 
-from typing import Any
-
 import numpy as np
 import pytest
-import torch
 
-from staf_cli.body.posing import rotation_matrices
-from staf_cli.core import progress
-from staf_cli.core.crop import square_box
 from staf_cli.core.errors import DatasetError, UsageError
-from staf_cli.evaluation import evaluation
 from staf_cli.evaluation.datasets.layouts import find_benchmark, open_dataset
-from staf_cli.evaluation.evaluation import evaluate
-from staf_cli.evaluation.joints import read_regressor, use_joints
-from staf_cli.evaluation.options import EvaluationOptions
 from staf_cli.pipeline.loading import open_body
-from staf_cli.recovery import engine
-from staf_cli.recovery.placement import Estimate
+from tests.support.known_network import measure
 from tests.support.made_3dpw import make_bodies, make_regressor
 from tests.support.made_tables import DHP_NAMES, H36M_NAMES, SIZE, entries_of, write_images
 from tests.support.plain_smpl import plain_mesh
@@ -54,32 +43,6 @@ def write_table(root, name, names, lsp, **changed):
     entries = entries_of(names, lsp) | changed
     np.savez(root / name, **{key: value for key, value in entries.items() if value is not None})
     return root
-
-
-def measure(folder, benchmark, regressor, poses, monkeypatch):
-    """The table of a network that answers the poses of the rows in their order."""
-    body = use_joints(open_body("smpl-neutral"), read_regressor(regressor))
-    dataset = open_dataset(folder, benchmark, open_body)
-    seen: list[int] = []
-
-    def infer(frames, tracks, network, crop_scale, settings, cadence):
-        list(frames)
-        for number, track in enumerate(tracks):
-            rows = slice(len(seen), len(seen) + len(track.frame))
-            seen.extend(track.frame)
-            count = len(track.frame)
-            rotmats = rotation_matrices(poses[rows]).numpy()
-            camera = np.tile([0.9, 0, 0], (count, 1))
-            squares = square_box(track.box, crop_scale)
-            made = Estimate(rotmats, np.zeros((count, 10)), camera, squares)  # type: ignore[arg-type]
-            yield number, slice(count), made
-
-    monkeypatch.setattr(engine, "infer_tracks", infer)
-    monkeypatch.setattr(engine, "prepare", lambda network, settings: network)
-    network: Any = torch.nn.Linear(1, 1)  # is never asked
-    one = evaluation.Contender("known", "known 0", network, body, 1.1)
-    options = EvaluationOptions(("network",), "cpu")
-    return evaluate(dataset, [one], options, None, progress.silent)
 
 
 @pytest.mark.parametrize(
