@@ -13,9 +13,6 @@ from staf_cli.core.errors import UsageError, one_line
 from staf_cli.evaluation.options import EvaluationOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from staf_cli.body.skinning import Body
     from staf_cli.evaluation.evaluation import Contender
     from staf_cli.evaluation.table import Table
 
@@ -32,7 +29,8 @@ if TYPE_CHECKING:
 @click.option(
     "--regressor",
     type=FILE,
-    help="J_regressor_h36m.npy: joints as papers on 3DPW judge them, not the body's own.",
+    help="J_regressor_h36m.npy or J_regressor_extra.npy: joints as papers judge them, not the "
+    "body's own.",
 )
 @record_options("options", EvaluationOptions)
 @click.option(
@@ -58,26 +56,28 @@ def evaluate(
     from staf_cli.checkpoints.registry import locate_detector
     from staf_cli.core.files import check_writable
     from staf_cli.evaluation import evaluation
-    from staf_cli.evaluation.datasets.layouts import OWN, find_benchmark, open_dataset
+    from staf_cli.evaluation.datasets.layouts import find_benchmark, open_dataset
+    from staf_cli.evaluation.joints import read_regressor
     from staf_cli.evaluation.table import save
-    from staf_cli.pipeline.loading import default_weights
+    from staf_cli.pipeline.loading import default_weights, open_body
 
     if output is not None:
         check_writable(output)
-    body_of = _bodies(regressor)
+    joints = None if regressor is None else read_regressor(regressor)
     wanted, folder = _dataset(dataset)
     benchmark = find_benchmark(folder, wanted)
-    footage = open_dataset(folder, benchmark, body_of)
+    footage = open_dataset(folder, benchmark, open_body)
     detector = None
     if evaluation.needs_detector(footage, options):
         detector = locate_detector("yolo11n-pose", trust=False)
     chosen = weights or (default_weights(body),)
-    contenders = [open_contender(name, body, body_of) for name in dict.fromkeys(chosen)]
+    contenders = [open_contender(name, body) for name in dict.fromkeys(chosen)]
     if chosen == (None,) and not quiet:
         print_notes(["no trained weights for this body: the network answers the mean pose"])
-    if benchmark != OWN and regressor is None and not quiet:
-        print_notes(["joints are the bodies' own; papers judge those of --regressor"])
-    table = evaluation.evaluate(footage, contenders, options, detector, progress_watch(quiet))
+    if not quiet:
+        print_notes(_notes_of_joints(benchmark, regressor, contenders))
+    watch = progress_watch(quiet)
+    table = evaluation.evaluate(footage, contenders, options, detector, watch, joints)
     if not quiet:
         _print_table(table, benchmark)
     if output is not None:
@@ -98,26 +98,25 @@ def _dataset(words: tuple[str, ...]) -> tuple[str | None, Path]:
     return (names[0] if names else None), Path(folder)
 
 
-def _bodies(regressor: Path | None) -> "Callable[[str], Body]":
-    """Make the function that opens bodies by name, with the joints of the regressor if any."""
-    from staf_cli.evaluation.joints import read_regressor, use_joints
-    from staf_cli.pipeline.loading import open_body
+def _notes_of_joints(
+    benchmark: str, regressor: Path | None, contenders: "list[Contender]"
+) -> list[str]:
+    """Say where joints are judged that are not those of the papers."""
+    from staf_cli.evaluation.datasets.layouts import OWN
 
-    if regressor is None:
-        return open_body
-    rows = read_regressor(regressor)
-    return lambda name: use_joints(open_body(name), rows)
+    own = [one.name for one in contenders if benchmark != "3dhp" or one.regressor is None]
+    if benchmark == OWN or regressor is not None or not own:
+        return []
+    names = f" of {', '.join(own)}" if len(own) < len(contenders) else ""
+    return [f"joints{names} are the bodies' own; papers judge those of --regressor"]
 
 
-def open_contender(
-    name: str | None, body: str | None, body_of: "Callable[[str], Body]"
-) -> "Contender":
+def open_contender(name: str | None, body: str | None) -> "Contender":
     """Load a network that is to be measured.
 
     Args:
         name: a checkpoint's name or file; None: the untrained network.
         body: a body's name or file; None: the checkpoint's own.
-        body_of: opens a body by name.
 
     Returns:
         The network with its body.
@@ -129,11 +128,12 @@ def open_contender(
     from staf_cli.checkpoints.format import load_checkpoint
     from staf_cli.checkpoints.registry import OPEN_BODY, locate
     from staf_cli.evaluation import evaluation
+    from staf_cli.pipeline.loading import open_body
 
     if name is None:
-        return evaluation.untrained(body_of(body or OPEN_BODY))
+        return evaluation.untrained(open_body(body or OPEN_BODY))
     checkpoint = load_checkpoint(locate(name))
-    own_body = body_of(body or checkpoint.body.rsplit(maxsplit=1)[0])
+    own_body = open_body(body or checkpoint.body.rsplit(maxsplit=1)[0])
     return evaluation.contender(name, checkpoint, own_body)
 
 

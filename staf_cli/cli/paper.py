@@ -64,7 +64,7 @@ def tables(
     if dataset is not None:
         footage = open_dataset(dataset, find_benchmark(dataset, None), open_body)
     names = dict.fromkeys(weights or (None,))
-    contenders = [open_contender(name, body, open_body) for name in names]
+    contenders = [open_contender(name, body) for name in names]
     for one in [] if quiet else contenders:
         _print_costs(one)
     if footage is None:

@@ -11,7 +11,8 @@ There are five methods:
     network+refine    the same fit, started from the network's answer
     network+landmarks the fit to landmarks as well: what `staf run` does with the open weights
 
-3D metrics count where 3D truth is, 2D ones where 2D truth is, both on the 14 LSP joints. A
+3D metrics count where 3D truth is, 2D ones where 2D truth is, both on the 14 LSP joints, and of
+MPI-INF-3DHP on its 17 where joints.py can tell where a network's are. A
 figure over several clips is the mean over all their frames (2D: all their labelled joints).
 """
 
@@ -23,17 +24,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from staf_cli.body.format import Floats
 from staf_cli.body.posing import rotation_matrices
 from staf_cli.body.skinning import Body
 from staf_cli.checkpoints.format import Checkpoint
 from staf_cli.core import metrics
 from staf_cli.core.crop import square_box
 from staf_cli.core.devices import choose_device, choose_dtype
-from staf_cli.core.errors import BodyError, UsageError
+from staf_cli.core.errors import BodyError, UsageError, WeightsError
 from staf_cli.core.files import printable
 from staf_cli.core.geometry import CROP_SCALE, project
 from staf_cli.core.progress import Watch
 from staf_cli.core.records import Float, Frame, Ints, LandmarkTrack, Person, Track, rows_by_frame
+from staf_cli.evaluation.joints import EXTRA, mixed, weights_of, with_extra
 from staf_cli.evaluation.options import METHODS, EvaluationOptions
 from staf_cli.evaluation.table import OVERALL, Curve, Row, Table
 from staf_cli.evaluation.truth import LSP, Footage, Pose, Truth
@@ -68,6 +71,7 @@ class Contender:
     network: STAF
     body: Body
     crop_scale: float
+    regressor: Floats | None = None  # (17, 24 + V): MPI-INF-3DHP's joints, if it brings them
 
 
 def contender(name: str, checkpoint: Checkpoint, body: Body) -> Contender:
@@ -85,7 +89,14 @@ def contender(name: str, checkpoint: Checkpoint, body: Body) -> Contender:
         WeightsError: the checkpoint does not fit the body.
     """
     network = load_network(checkpoint, body)
-    return Contender(name, checkpoint.identity, network, body, checkpoint.crop_scale)
+    extra = checkpoint.tensors.get("joints.extra_regressor")
+    if extra is not None and extra.shape != (EXTRA, len(body.arrays.v_template)):
+        raise WeightsError(
+            f"checkpoint {checkpoint.name} has joints.extra_regressor of another body; import it "
+            "again"
+        )
+    regressor = None if extra is None else with_extra(extra.float().numpy())
+    return Contender(name, checkpoint.identity, network, body, checkpoint.crop_scale, regressor)
 
 
 def untrained(body: Body) -> Contender:
@@ -106,6 +117,7 @@ def evaluate(
     options: EvaluationOptions,
     detector: Path | None,
     watch: Watch,
+    regressor: Floats | None = None,
 ) -> Table:
     """Measure every method of the options with every network on the whole dataset.
 
@@ -115,17 +127,19 @@ def evaluate(
         options: methods, device, batch size.
         detector: the file of a pose detector, where `needs_detector`.
         watch: the progress callback.
+        regressor: (17, 24 + V) of joints.py: the joints of all bodies; None: their own, of
+            MPI-INF-3DHP those that a checkpoint brings.
 
     Returns:
         The metrics of each network, method and clip.
 
     Raises:
         BodyError: the truth is of another body than a network's, or the body has no LSP joints.
-        UsageError: a detector is needed and not given.
+        UsageError: a detector is needed and not given, or a regressor is of another body.
         OutOfMemory: not even one crop or window fits into the device's memory.
     """
     for one in contenders:
-        _check_body(dataset, one.body)
+        _check_body(dataset, one.body, regressor)
     if detector is None and needs_detector(dataset, options):
         raise UsageError("refining needs a detector where the truth holds no detected keypoints")
     device = choose_device(options.device)
@@ -143,7 +157,7 @@ def evaluate(
                 footage, tracks, one, landmark_network, options, settings, watch
             ):
                 pairs = zip(people, footage.people, strict=True)
-                errors = [_errors(person, truth, one.body) for person, truth in pairs]
+                errors = [_errors(person, truth, one, regressor) for person, truth in pairs]
                 found.setdefault((number, method), []).append(errors)
     rows, curves = [], []
     for (number, method), clips in found.items():
@@ -177,16 +191,14 @@ def needs_detector(dataset: Sequence[Footage], options: EvaluationOptions) -> bo
     return options.refines and any(undetected)
 
 
-def _check_body(dataset: Sequence[Footage], body: Body) -> None:
-    if body.arrays.lsp14_regressor is None:
-        raise BodyError(
-            f"body {body.name} does not say where its LSP joints are; evaluation needs its "
-            "lsp14_regressor"
-        )
+def _check_body(dataset: Sequence[Footage], body: Body, regressor: Floats | None) -> None:
+    weights_of(body, regressor)
     for footage in dataset:
         for truth in footage.people:
             pose = truth.pose
-            if pose is not None and pose.posed is None and pose.body != body.identity:
+            if pose is not None and pose.posed is not None:
+                weights_of(pose.posed, regressor)
+            elif pose is not None and pose.body != body.identity:
                 raise BodyError(
                     f"{printable(footage.clip.path)}: its truth is of body {pose.body}, "
                     f"not of {body.identity}; give that body with --body"
@@ -291,36 +303,25 @@ def _frames(footage: Footage, what: str, watch: Watch) -> Iterator[Frame]:
     return watch(f"{footage.name}: {what}", footage.frames(), footage.clip.frames)
 
 
-def _errors(person: Person, truth: Truth, body: Body) -> _Errors:
+def _errors(person: Person, truth: Truth, one: Contender, regressor: Floats | None) -> _Errors:
     """Measure one person, whose frames are the truth's; NaN where they do not count."""
-    errors = _errors_of_all(person, truth, body)
+    own = rotation_matrices(person.poses).float(), torch.from_numpy(person.betas).float()
+    errors: _Errors = {}
+    if truth.pose is not None:
+        errors |= _errors_3d(one.body, own, truth.pose, truth.frame, regressor)
+    if truth.joints is not None:
+        errors |= _errors_of_regressed(one, own, truth.joints, truth.frame, regressor)
+    if truth.kp2d is not None:
+        errors |= _errors_2d(one.body, own, person, truth.kp2d, truth.box, regressor)
     if truth.judged is not None:
         for values in errors.values():
             values[~truth.judged] = np.nan
     return errors
 
 
-def _errors_of_all(person: Person, truth: Truth, body: Body) -> _Errors:
-    """Measure all frames of one person."""
-    own = rotation_matrices(person.poses).float(), torch.from_numpy(person.betas).float()
-    errors: _Errors = {}
-    if truth.pose is not None:
-        errors |= _errors_3d(body, own, truth.pose, truth.frame)
-    if truth.joints is None and truth.kp2d is None:
-        return errors
-    lsp = np.concatenate([joints for _, joints in _posed(body, *own)])
-    if truth.joints is not None:
-        errors |= _errors_of_joints(lsp, truth.joints, truth.frame)
-    if truth.kp2d is not None:
-        placed = torch.from_numpy(lsp + person.trans[:, None])
-        centre = (person.image_size[0] / 2, person.image_size[1] / 2)
-        points, kp2d = project(placed, person.focal_length, centre).numpy(), truth.kp2d[:, :LSP]
-        errors["pck"] = metrics.correct_keypoints(points, kp2d)
-        errors["error_2d"] = metrics.error_2d(points, kp2d, truth.box)
-    return errors
-
-
-def _errors_3d(body: Body, own: _Theta, pose: Pose, frame: Ints) -> _Errors:
+def _errors_3d(
+    body: Body, own: _Theta, pose: Pose, frame: Ints, regressor: Floats | None
+) -> _Errors:
     """Measure parameters of a body; PVE only where the truth's body has the same vertices."""
     true_body = body if pose.posed is None else pose.posed
     true = rotation_matrices(pose.poses).float(), torch.from_numpy(pose.betas).float()
@@ -329,7 +330,9 @@ def _errors_3d(body: Body, own: _Theta, pose: Pose, frame: Ints) -> _Errors:
     pve = np.zeros(len(frame))
     rows = slice(0)
     for (mesh, joints), (true_mesh, true_joints) in zip(
-        _posed(body, *own), _posed(true_body, *true), strict=True
+        _posed(body, weights_of(body, regressor)[:LSP], *own),
+        _posed(true_body, weights_of(true_body, regressor)[:LSP], *true),
+        strict=True,
     ):
         rows = slice(rows.stop, rows.stop + len(mesh))
         lsp[rows], true_lsp[rows] = joints, true_joints
@@ -339,24 +342,49 @@ def _errors_3d(body: Body, own: _Theta, pose: Pose, frame: Ints) -> _Errors:
     return errors | ({"pve": pve} if comparable else {})
 
 
-def _errors_of_joints(lsp: Float, true_lsp: Float, frame: Ints) -> _Errors:
+def _errors_of_regressed(
+    one: Contender, own: _Theta, true_joints: Float, frame: Ints, regressor: Floats | None
+) -> _Errors:
+    """Measure against joints of no body: as many of them as the network's body has."""
+    if regressor is None and true_joints.shape[1] > LSP:
+        regressor = one.regressor
+    weights = weights_of(one.body, regressor)[: true_joints.shape[1]]
+    joints = np.concatenate([joints for _, joints in _posed(one.body, weights, *own)])
+    return _errors_of_joints(joints, true_joints[:, : len(weights)], frame)
+
+
+def _errors_2d(
+    body: Body, own: _Theta, person: Person, kp2d: Float, box: Float, regressor: Floats | None
+) -> _Errors:
+    weights = weights_of(body, regressor)[:LSP]
+    lsp = np.concatenate([joints for _, joints in _posed(body, weights, *own)])
+    placed = torch.from_numpy(lsp + person.trans[:, None])
+    centre = (person.image_size[0] / 2, person.image_size[1] / 2)
+    points = project(placed, person.focal_length, centre).numpy()
     return {
-        "mpjpe": metrics.mpjpe(lsp, true_lsp),
-        "pa_mpjpe": metrics.pa_mpjpe(lsp, true_lsp),
-        "accel": metrics.acceleration_error(lsp, true_lsp, frame),
+        "pck": metrics.correct_keypoints(points, kp2d[:, :LSP]),
+        "error_2d": metrics.error_2d(points, kp2d[:, :LSP], box),
     }
 
 
-def _posed(body: Body, rotmats: Tensor, betas: Tensor) -> Iterator[tuple[Float, Float]]:
-    """Vertices (n, V, 3) and LSP joints (n, 14, 3) in the body's own frame, some at a time."""
-    regressor = body.arrays.lsp14_regressor
-    assert regressor is not None
+def _errors_of_joints(joints: Float, true_joints: Float, frame: Ints) -> _Errors:
+    return {
+        "mpjpe": metrics.mpjpe(joints, true_joints),
+        "pa_mpjpe": metrics.pa_mpjpe(joints, true_joints),
+        "accel": metrics.acceleration_error(joints, true_joints, frame),
+    }
+
+
+def _posed(
+    body: Body, weights: Floats, rotmats: Tensor, betas: Tensor
+) -> Iterator[tuple[Float, Float]]:
+    """Vertices (n, V, 3) and joints (n, J, 3) in the body's own frame, some at a time."""
     for start in range(0, len(rotmats), CHUNK):
         rows = slice(start, start + CHUNK)
         with torch.no_grad():
-            vertices, _ = body(rotmats[rows], betas[rows])
+            vertices, skeleton = body(rotmats[rows], betas[rows])
         mesh = vertices.numpy().astype(np.float64)
-        yield mesh, regressor @ mesh
+        yield mesh, mixed(weights, skeleton.numpy().astype(np.float64), mesh)
 
 
 def _row(

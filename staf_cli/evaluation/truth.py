@@ -71,7 +71,7 @@ class Truth:
     pose: Pose | None
     kp2d: Float | None  # (F, 31, 3) x, y px, weight
     detected: Float | None  # (F, 17, 3) x, y px, confidence
-    joints: Float | None = None  # (F, 14, 3) m, LSP's, camera frame; where no body is known
+    joints: Float | None = None  # (F, 14 or 17, 3) m, of joints.py, camera frame; of no body
     judged: NDArray[np.bool_] | None = None  # (F,) which of the frames count; None: all
 
     @property

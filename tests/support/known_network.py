@@ -12,7 +12,7 @@ from staf_cli.core import progress
 from staf_cli.core.crop import square_box
 from staf_cli.evaluation import evaluation
 from staf_cli.evaluation.datasets.layouts import open_dataset
-from staf_cli.evaluation.joints import read_regressor, use_joints
+from staf_cli.evaluation.joints import read_regressor
 from staf_cli.evaluation.options import EvaluationOptions
 from staf_cli.pipeline.loading import open_body
 from staf_cli.recovery import engine
@@ -42,15 +42,17 @@ def answer(poses: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
 def measure(
     folder: Path,
     benchmark: str,
-    regressor: Path,
+    regressor: Path | None,
     poses: np.ndarray,
     monkeypatch: pytest.MonkeyPatch,
+    brought: Any = None,
 ) -> Any:
     """The table (`evaluate`) of the network that answers the poses."""
-    body = use_joints(open_body("smpl-neutral"), read_regressor(regressor))
+    body = open_body("smpl-neutral")
     dataset = open_dataset(folder, benchmark, open_body)
     answer(poses, monkeypatch)
     network: Any = torch.nn.Linear(1, 1)  # is never asked
-    one = evaluation.Contender("known", "known 0", network, body, 1.1)
+    one = evaluation.Contender("known", "known 0", network, body, 1.1, brought)
     options = EvaluationOptions(("network",), "cpu")
-    return evaluation.evaluate(dataset, [one], options, None, progress.silent)
+    joints = None if regressor is None else read_regressor(regressor)
+    return evaluation.evaluate(dataset, [one], options, None, progress.silent, joints)

@@ -35,7 +35,7 @@ TEST = "mpi_inf_3dhp_test_set"  # its folder, where it is beside the training se
 ANNOTATION, IMAGES = "annot_data.mat", "imageSequence"
 FPS = 25.0
 POINTS = 17
-LSP = (10, 9, 8, 11, 12, 13, 4, 3, 2, 5, 6, 7, 1, 0)  # LSP's joints among them
+ORDER = (10, 9, 8, 11, 12, 13, 4, 3, 2, 5, 6, 7, 1, 0, 14, 15, 16)  # LSP's, pelvis, spine, head
 SQUARE = 1.2  # side of the crop over the longer side of the joints' box
 LARGEST_FILE = 2**28  # bytes
 LARGEST_CHUNK = 2**26  # bytes; HDF5 unpacks whole chunks
@@ -180,7 +180,7 @@ def _truth(sequence: Sequence, image_size: tuple[int, int]) -> Truth:
     """What is true in the frames with all joints inside the image."""
     inside = (sequence.points >= 0) & (sequence.points < np.array(image_size))
     rows = np.flatnonzero(inside.all((1, 2)))
-    joints = sequence.joints[rows][:, LSP]
+    joints = sequence.joints[rows][:, ORDER]
     if not np.isfinite(joints).all():
         raise DatasetError(f"{printable(sequence.path)}: univ_annot3 holds no finite values")
     low, high = sequence.points[rows].min(1), sequence.points[rows].max(1)

@@ -34,6 +34,7 @@ LARGEST_TABLE = 2**30  # bytes; those of Human3.6M's 312,000 training images tak
 SCALE = 200  # px
 JOINTS = 24
 LSP_OF_24 = (*range(13), 18)  # as SPIN picks them; row 18 is Human3.6M's head
+DHP_OF_24 = (*LSP_OF_24, 14, 16, 17)  # pelvis, spine and head after them
 NUMBERED = re.compile(r"(.*?)(\d{1,9})\.\w+", re.DOTALL)
 RATES = {"h36m": 50.0, "3dhp": 25.0}  # frames a second of the videos
 TABLES = {  # by the benchmark: names as SPIN gives them
@@ -135,7 +136,8 @@ def open_table(path: Path, benchmark: str) -> list[Footage]:
     found = _read(path, ("center", "scale", "S"))
     centre = _numbers(path, found, "center", (rows, 2))
     scale = _numbers(path, found, "scale", (rows,))
-    joints = _numbers(path, found, "S", (rows, JOINTS, 4))[:, LSP_OF_24]
+    judged = DHP_OF_24 if benchmark == "3dhp" else LSP_OF_24
+    joints = _numbers(path, found, "S", (rows, JOINTS, 4))[:, judged]
     if (scale <= 0).any():
         raise DatasetError(f"{printable(path)}: a scale is not above 0")
     labelled = np.flatnonzero((joints[..., 3] > 0).all(1))
@@ -161,7 +163,7 @@ def _clips(contents: Contents, labelled: Ints) -> list[tuple[str, list[tuple[int
         if rows.setdefault(int(matched[2]), row) != row:
             raise DatasetError(f"{where}: has {image!a:.80} twice, but one person in each image")
     if not clips:
-        raise DatasetError(f"{where}: no image has all of the 14 joints that are judged")
+        raise DatasetError(f"{where}: no image has all of the joints that are judged")
     return [(name, sorted(rows.items())) for name, rows in sorted(clips.items())]
 
 
