@@ -58,6 +58,7 @@ def evaluate(
     from staf_cli.evaluation import evaluation
     from staf_cli.evaluation.datasets.layouts import find_benchmark, open_dataset
     from staf_cli.evaluation.joints import read_regressor
+    from staf_cli.evaluation.measured import MEASURED
     from staf_cli.evaluation.table import save
     from staf_cli.pipeline.loading import default_weights, open_body
 
@@ -77,9 +78,12 @@ def evaluate(
     if not quiet:
         print_notes(_notes_of_joints(benchmark, regressor, contenders))
     watch = progress_watch(quiet)
-    table = evaluation.evaluate(footage, contenders, options, detector, watch, joints)
+    kept = None if output is None else output / MEASURED
+    table = evaluation.evaluate(footage, contenders, options, detector, watch, joints, kept)
     if not quiet:
         _print_table(table, benchmark)
+    if table.kept and not quiet:
+        print_notes([f"measured before, by the files in {kept}: {table.kept} of the results"])
     if output is not None:
         for path in save(table, output):
             if not quiet:

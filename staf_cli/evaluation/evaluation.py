@@ -16,7 +16,8 @@ MPI-INF-3DHP on its 17 where joints.py can tell where a network's are. A
 figure over several clips is the mean over all their frames (2D: all their labelled joints).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,11 +33,14 @@ from staf_cli.core import metrics
 from staf_cli.core.crop import square_box
 from staf_cli.core.devices import choose_device, choose_dtype
 from staf_cli.core.errors import BodyError, UsageError, WeightsError
-from staf_cli.core.files import printable
+from staf_cli.core.files import printable, sha256
 from staf_cli.core.geometry import CROP_SCALE, project
 from staf_cli.core.progress import Watch
 from staf_cli.core.records import Float, Frame, Ints, LandmarkTrack, Person, Track, rows_by_frame
+from staf_cli.core.version import __version__
+from staf_cli.evaluation import measured
 from staf_cli.evaluation.joints import EXTRA, mixed, weights_of, with_extra
+from staf_cli.evaluation.measured import MEASURES, Errors
 from staf_cli.evaluation.options import METHODS, EvaluationOptions
 from staf_cli.evaluation.table import OVERALL, Curve, Row, Table
 from staf_cli.evaluation.truth import LSP, Footage, Pose, Truth
@@ -50,14 +54,13 @@ from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.recovery.placement import Estimate, place
 from staf_cli.recovery.recover import Recovery, fit_people, place_people
 from staf_cli.recovery.spool import MemorySpool
+from staf_cli.result.journal import key_of
 from staf_cli.tracking.detection import closest_keypoints, find_people
 from staf_cli.tracking.detector import load_detector
 from staf_cli.video import Damage
 
 _Theta = tuple[Tensor, Tensor]  # rotmats (F, 24, 3, 3), betas (F, 10)
-_Errors = dict[str, Float]  # of one person: MEASURES, (F,) or (F, 14), where there is truth
 
-MEASURES = ("mpjpe", "pa_mpjpe", "pve", "accel", "pck", "error_2d")  # of a Row
 CONF = 0.25  # score from which the detector believes in a person
 CHUNK = 64  # frames whose vertices are in memory at a time
 
@@ -118,6 +121,7 @@ def evaluate(
     detector: Path | None,
     watch: Watch,
     regressor: Floats | None = None,
+    kept: Path | None = None,
 ) -> Table:
     """Measure every method of the options with every network on the whole dataset.
 
@@ -129,6 +133,7 @@ def evaluate(
         watch: the progress callback.
         regressor: (17, 24 + V) of joints.py: the joints of all bodies; None: their own, of
             MPI-INF-3DHP those that a checkpoint brings.
+        kept: a folder of errors: what was measured before is read, what is new is written there.
 
     Returns:
         The metrics of each network, method and clip.
@@ -137,6 +142,7 @@ def evaluate(
         BodyError: the truth is of another body than a network's, or the body has no LSP joints.
         UsageError: a detector is needed and not given, or a regressor is of another body.
         OutOfMemory: not even one crop or window fits into the device's memory.
+        OutputError: errors cannot be written.
     """
     for one in contenders:
         _check_body(dataset, one.body, regressor)
@@ -147,18 +153,38 @@ def evaluate(
     for one in contenders:
         engine.prepare(one.network, settings)
     landmark_network = load_landmarks().to(device) if options.reads_landmarks else None
-    found: dict[tuple[int, str], list[list[_Errors]]] = {}  # contender, method: clips, people
+    found: dict[tuple[int, str], list[list[Errors]]] = {}  # contender, method: clips, people
+    pairs = [(number, name) for number in range(len(contenders)) for name in options.methods]
+    read = 0
     for footage in dataset:
-        tracks = [_track(number, truth, footage) for number, truth in enumerate(footage.people, 1)]
-        if detector is not None and needs_detector([footage], options):
-            tracks = _detected(footage, tracks, detector, settings, watch)
-        for number, one in enumerate(contenders):
-            for method, people in _recovered(
-                footage, tracks, one, landmark_network, options, settings, watch
-            ):
-                pairs = zip(people, footage.people, strict=True)
-                errors = [_errors(person, truth, one, regressor) for person, truth in pairs]
-                found.setdefault((number, method), []).append(errors)
+        files: dict[tuple[int, str], Path] = {}
+        if kept is not None:
+            keys = _keys(footage, contenders, options, detector, settings, regressor)
+            files = {pair: kept / f"{key}.npz" for pair, key in keys.items()}
+        errors = _read(files, footage)
+        read += len(errors)
+        missing = [pair for pair in pairs if pair not in errors]
+        for pair, people in _people(
+            footage, contenders, missing, detector, landmark_network, options, settings, watch
+        ):
+            one = contenders[pair[0]]
+            errors[pair] = [
+                _errors(person, truth, one, regressor)
+                for person, truth in zip(people, footage.people, strict=True)
+            ]
+            if pair in files:
+                measured.save(files[pair], errors[pair])
+        for pair in pairs:
+            found.setdefault(pair, []).append(errors[pair])
+    return replace(_table(dataset, contenders, found), kept=read)
+
+
+def _table(
+    dataset: Sequence[Footage],
+    contenders: Sequence[Contender],
+    found: dict[tuple[int, str], list[list[Errors]]],
+) -> Table:
+    """The rows and curves of all errors, by contender and method: of clips, of people."""
     rows, curves = [], []
     for (number, method), clips in found.items():
         one = contenders[number]
@@ -173,6 +199,65 @@ def evaluate(
         of_all = [own for errors in clips for own in errors]
         rows.append(_row(one, method, OVERALL, everybody, of_all))
     return Table(tuple(rows), tuple(curves))
+
+
+def _keys(
+    footage: Footage,
+    contenders: Sequence[Contender],
+    options: EvaluationOptions,
+    detector: Path | None,
+    settings: engine.Settings,
+    regressor: Floats | None,
+) -> dict[tuple[int, str], str]:
+    """The hashes of all that a clip's errors depend on, by contender and method."""
+    clip = measured.key_of_clip(footage)
+    joints = None if regressor is None else hashlib.sha256(regressor.tobytes()).hexdigest()
+    seen_by = None if detector is None else sha256(detector)
+    keys = {}
+    for number, one in enumerate(contenders):
+        for method in options.methods:
+            network = [one.identity, one.body.identity, one.crop_scale]
+            computed = [settings.device.type, str(settings.dtype)]
+            fitted = seen_by if METHODS[method][1] else None
+            keys[number, method] = key_of(
+                __version__, clip, network, method, computed, fitted, joints
+            )
+    return keys
+
+
+def _read(
+    files: dict[tuple[int, str], Path], footage: Footage
+) -> dict[tuple[int, str], list[Errors]]:
+    """The errors of a clip that were measured before."""
+    found = {pair: measured.load(path, footage.people) for pair, path in files.items()}
+    return {pair: errors for pair, errors in found.items() if errors is not None}
+
+
+def _people(
+    footage: Footage,
+    contenders: Sequence[Contender],
+    wanted: Collection[tuple[int, str]],
+    detector: Path | None,
+    landmark_network: PoseLandmarkNetwork | None,
+    options: EvaluationOptions,
+    settings: engine.Settings,
+    watch: Watch,
+) -> Iterator[tuple[tuple[int, str], list[Person]]]:
+    """The clip's people as the wanted contenders and methods recover them."""
+    if not wanted:
+        return
+    tracks = [_track(number, truth, footage) for number, truth in enumerate(footage.people, 1)]
+    methods = tuple(name for name in options.methods if any(name == own for _, own in wanted))
+    if detector is not None and needs_detector([footage], replace(options, methods=methods)):
+        tracks = _detected(footage, tracks, detector, settings, watch)
+    for number, one in enumerate(contenders):
+        own = tuple(name for name in methods if (number, name) in wanted)
+        if own:
+            asked = replace(options, methods=own)
+            for method, people in _recovered(
+                footage, tracks, one, landmark_network, asked, settings, watch
+            ):
+                yield (number, method), people
 
 
 def needs_detector(dataset: Sequence[Footage], options: EvaluationOptions) -> bool:
@@ -303,10 +388,10 @@ def _frames(footage: Footage, what: str, watch: Watch) -> Iterator[Frame]:
     return watch(f"{footage.name}: {what}", footage.frames(), footage.clip.frames)
 
 
-def _errors(person: Person, truth: Truth, one: Contender, regressor: Floats | None) -> _Errors:
+def _errors(person: Person, truth: Truth, one: Contender, regressor: Floats | None) -> Errors:
     """Measure one person, whose frames are the truth's; NaN where they do not count."""
     own = rotation_matrices(person.poses).float(), torch.from_numpy(person.betas).float()
-    errors: _Errors = {}
+    errors: Errors = {}
     if truth.pose is not None:
         errors |= _errors_3d(one.body, own, truth.pose, truth.frame, regressor)
     if truth.joints is not None:
@@ -321,7 +406,7 @@ def _errors(person: Person, truth: Truth, one: Contender, regressor: Floats | No
 
 def _errors_3d(
     body: Body, own: _Theta, pose: Pose, frame: Ints, regressor: Floats | None
-) -> _Errors:
+) -> Errors:
     """Measure parameters of a body; PVE only where the truth's body has the same vertices."""
     true_body = body if pose.posed is None else pose.posed
     true = rotation_matrices(pose.poses).float(), torch.from_numpy(pose.betas).float()
@@ -344,7 +429,7 @@ def _errors_3d(
 
 def _errors_of_regressed(
     one: Contender, own: _Theta, true_joints: Float, frame: Ints, regressor: Floats | None
-) -> _Errors:
+) -> Errors:
     """Measure against joints of no body: as many of them as the network's body has."""
     if regressor is None and true_joints.shape[1] > LSP:
         regressor = one.regressor
@@ -355,7 +440,7 @@ def _errors_of_regressed(
 
 def _errors_2d(
     body: Body, own: _Theta, person: Person, kp2d: Float, box: Float, regressor: Floats | None
-) -> _Errors:
+) -> Errors:
     weights = weights_of(body, regressor)[:LSP]
     lsp = np.concatenate([joints for _, joints in _posed(body, weights, *own)])
     placed = torch.from_numpy(lsp + person.trans[:, None])
@@ -367,7 +452,7 @@ def _errors_2d(
     }
 
 
-def _errors_of_joints(joints: Float, true_joints: Float, frame: Ints) -> _Errors:
+def _errors_of_joints(joints: Float, true_joints: Float, frame: Ints) -> Errors:
     return {
         "mpjpe": metrics.mpjpe(joints, true_joints),
         "pa_mpjpe": metrics.pa_mpjpe(joints, true_joints),
@@ -388,7 +473,7 @@ def _posed(
 
 
 def _row(
-    one: Contender, method: str, clip: str, truths: Sequence[Truth], errors: Sequence[_Errors]
+    one: Contender, method: str, clip: str, truths: Sequence[Truth], errors: Sequence[Errors]
 ) -> Row:
     """The means over all frames of the people, or over all their labelled joints."""
     frames = sum(truth.counted for truth in truths)
