@@ -8,7 +8,14 @@ from staf_cli.body.skinning import Body
 from staf_cli.core.errors import BodyError, DatasetError, UsageError, counted
 from staf_cli.core.files import printable
 from staf_cli.evaluation import truth
-from staf_cli.evaluation.datasets import coco_json, mpi_inf_3dhp, spin_npz, threedpw, vibe_db
+from staf_cli.evaluation.datasets import (
+    coco_json,
+    eft_json,
+    mpi_inf_3dhp,
+    spin_npz,
+    threedpw,
+    vibe_db,
+)
 from staf_cli.evaluation.truth import Footage
 
 OWN = "clips and photos"  # in staf's own layout, not a benchmark
@@ -115,6 +122,7 @@ def examine(folder: Path, body_of: Callable[[str], Body]) -> Contents:
             mpi_inf_3dhp.describe_training,
         ),
         ("arrays of people's frames by joblib, as VIBE publishes them", _databases, _database),
+        ("fits as EFT publishes them", eft_json.files_in, _fits),
         ("labels in COCO's JSON", coco_json.labels_in, _labels),
     ):
         paths = files(folder)
@@ -180,6 +188,12 @@ def _database(path: Path) -> str:
     return (
         f"{counted(found.people, 'clip')} of a person, {counted(found.frames, 'frame')}; {entries}"
     )
+
+
+def _fits(path: Path) -> str:
+    found = eft_json.read_contents(path)
+    images = counted(found.images, "image")
+    return f"{found.people} people in {images}, {found.with_keypoints} with keypoints"
 
 
 def _labels(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Tables of labelled images as SPIN, PyMAF and EFT publish them: an npz with a row for each image.
 
-    imgname  (N,)       image files, relative to the dataset's folder
+    imgname  (N,)       text or bytes, image files, relative to the dataset's folder
     center   (N, 2)     px, of the square crop
     scale    (N,)       its side over 200 px
     S        (N, 24, 4) m, 24 joints with their weights, relative to the pelvis, in the camera frame
@@ -88,9 +88,12 @@ def read_contents(path: Path) -> Contents:
         DatasetError: The file is missing or damaged, or names images outside of its folder.
     """
     names = _read(path, ("imgname",)).get("imgname")
-    if names is None or names.ndim != 1 or names.dtype.kind != "U" or not names.size:
+    if names is None or names.ndim != 1 or names.dtype.kind not in "US" or not names.size:
         raise DatasetError(f"{printable(path)}: imgname is no list of image files")
-    images = tuple(str(name) for name in names.tolist())
+    try:  # tables that were made by Python 2 have bytes
+        images = tuple(n.decode() if isinstance(n, bytes) else str(n) for n in names.tolist())
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{printable(path)}: imgname holds what is no text") from error
     for image in images:
         parts = PurePosixPath(image)
         if parts.is_absolute() or ".." in parts.parts or "\0" in image or not parts.name:
@@ -194,7 +197,7 @@ def _footage(
 
 def _read(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[np.generic]]:
     try:
-        return read_npz(path, names, LARGEST_TABLE)
+        return read_npz(path, names, LARGEST_TABLE, "biufUS")
     except StafError as error:
         raise DatasetError(str(error)) from error
 

@@ -98,6 +98,19 @@ def test_the_crop_is_the_published_square(tmp_path, bodies, regressor):
     np.testing.assert_allclose((box[:, 2] - box[:, 0]) * 1.1, 200 * entries["scale"][:7])
 
 
+def test_names_may_be_bytes(tmp_path, bodies, regressor):
+    lsp = joints_of(bodies, regressor, poses_of(len(H36M_NAMES)))
+    names = np.array([name.encode() for name in H36M_NAMES])
+    folder = write_table(
+        tmp_path / "set", "h36m_valid_protocol2.npz", H36M_NAMES, lsp, imgname=names
+    )
+    walking, directions = open_dataset(folder, "h36m-p2", open_body)
+    assert [path.name for path in (walking.pictures[0], directions.pictures[-1])] == [
+        "S11_Walking.60457274_000001.jpg",
+        "S9_Directions_1.54138969_000031.jpg",
+    ]
+
+
 def test_images_without_all_joints_do_not_count(tmp_path, bodies, regressor):
     lsp = joints_of(bodies, regressor, poses_of(len(H36M_NAMES)))
     joints = entries_of(H36M_NAMES, lsp)["S"]
@@ -166,7 +179,9 @@ def test_tables_are_described(staf, tmp_path, bodies, regressor):
         ({"imgname": np.array(["../a_1.jpg"] * 14)}, "not an image in its folder"),
         ({"imgname": np.array(["/etc/a_1.jpg"] * 14)}, "not an image in its folder"),
         ({"imgname": np.array([H36M_NAMES[0]] * 14)}, "twice"),
-        ({"imgname": np.array([b"\xff.jpg"] * 14)}, "neither numbers nor text"),
+        ({"imgname": np.array([b"\xff_1.jpg"] * 14)}, "no text"),
+        ({"imgname": np.array([b"../a_1.jpg"] * 14)}, "not an image in its folder"),
+        ({"imgname": np.zeros(14, complex)}, "neither numbers nor text"),
         ({"imgname": np.array(["images/lost_1.jpg"] * 14)}, "1 of 14 images are missing"),
         ({"imgname": np.array(["plain.jpg"] * 14)}, "end in a frame's number"),
     ],
