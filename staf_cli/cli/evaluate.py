@@ -141,6 +141,11 @@ def open_contender(name: str | None, body: str | None) -> "Contender":
     return evaluation.contender(name, checkpoint, own_body)
 
 
+def rounded(value: float | None, digits: int) -> str:
+    """Write a number for a table; nothing where there is none."""
+    return "" if value is None else f"{value:.{digits}f}"
+
+
 def measured_metrics(table: "Table") -> dict[str, tuple[str, ...]]:
     """Pick the metrics of the paper's ablations out of an evaluation with one method.
 
@@ -154,7 +159,7 @@ def measured_metrics(table: "Table") -> dict[str, tuple[str, ...]]:
 
     return {
         row.weights: tuple(
-            _number(value, 1) for value in (row.pa_mpjpe, row.mpjpe, row.pve, row.accel)
+            rounded(value, 1) for value in (row.pa_mpjpe, row.mpjpe, row.pve, row.accel)
         )
         for row in table.rows
         if row.clip == OVERALL
@@ -163,7 +168,7 @@ def measured_metrics(table: "Table") -> dict[str, tuple[str, ...]]:
 
 def _print_table(table: "Table", benchmark: str) -> None:
     """A line for each network and method over all clips, and the paper's."""
-    from staf_cli.evaluation.paper import TABLES
+    from staf_cli.evaluation.published import TABLES
     from staf_cli.evaluation.table import OVERALL
 
     header = ("weights", "method", "frames", "MPJPE", "PA-MPJPE", "PVE", "Accel", "PCK@0.2", "2D")
@@ -173,17 +178,13 @@ def _print_table(table: "Table", benchmark: str) -> None:
     for row in table.rows:
         if row.clip == OVERALL:
             millimetres = (row.mpjpe, row.pa_mpjpe, row.pve, row.accel)
-            numbers = [_number(value, 1) for value in millimetres]
-            numbers += [_number(row.pck, 3), _number(row.error_2d, 3)]
+            numbers = [rounded(value, 1) for value in millimetres]
+            numbers += [rounded(row.pck, 3), rounded(row.error_2d, 3)]
             printed.add_row(escape(one_line(row.weights)), row.method, str(row.frames), *numbers)
     for published in TABLES.get(benchmark, ()):
         errors = (published.mpjpe, published.pa_mpjpe, published.pve, published.accel)
-        printed.add_row(published.model, "paper", "", *(_number(value, 1) for value in errors))
+        printed.add_row(published.model, "paper", "", *(rounded(value, 1) for value in errors))
     OUT.print(printed)
     if benchmark in TABLES:
         print_line("paper: as STAF's tables 1 and 3 give it; * trained on 3DPW, too")
     print_line("MPJPE, PA-MPJPE, PVE in mm; Accel in mm / frame^2; 2D in sides of the person's box")
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
