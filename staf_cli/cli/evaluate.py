@@ -15,6 +15,7 @@ from staf_cli.evaluation.options import EvaluationOptions
 if TYPE_CHECKING:
     from staf_cli.evaluation.evaluation import Contender
     from staf_cli.evaluation.table import Table
+    from staf_cli.evaluation.truth import Footage
 
 
 @click.command("eval", short_help="Measure networks on videos whose truth is known.")
@@ -77,6 +78,7 @@ def evaluate(
         print_notes(["no trained weights for this body: the network answers the mean pose"])
     if not quiet:
         print_notes(_notes_of_joints(benchmark, regressor, contenders))
+        print_notes(_notes_of_rates(benchmark, footage))
     watch = progress_watch(quiet)
     kept = None if output is None else output / MEASURED
     table = evaluation.evaluate(footage, contenders, options, detector, watch, joints, kept)
@@ -113,6 +115,17 @@ def _notes_of_joints(
         return []
     names = f" of {', '.join(own)}" if len(own) < len(contenders) else ""
     return [f"joints{names} are the bodies' own; papers judge those of --regressor"]
+
+
+def _notes_of_rates(benchmark: str, footage: "list[Footage]") -> list[str]:
+    """Say where Accel is of other steps of time than the papers'."""
+    from staf_cli.evaluation.datasets.spin_npz import FASTEST
+
+    slow = sorted({one.clip.fps for one in footage if one.clip.fps != FASTEST})
+    if not benchmark.startswith("h36m") or not slow:
+        return []
+    rates = " and ".join(f"{rate:g}" for rate in slow)
+    return [f"Accel is of {rates} frames a second; papers give it for {FASTEST:g}"]
 
 
 def open_contender(name: str | None, body: str | None) -> "Contender":

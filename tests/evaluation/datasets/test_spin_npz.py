@@ -86,6 +86,33 @@ def test_known_errors_come_out(
     assert overall.accel == pytest.approx(1000 * np.mean(bends), 1e-5)
 
 
+@pytest.mark.parametrize("step", [1, 2])
+def test_accel_of_human36m_is_of_25_frames_a_second(
+    staf, tmp_path, bodies, regressor, monkeypatch, step
+):
+    """A table with every frame of 50 a second, and one with every second of them."""
+    numbers = [number for number in range(3, 23, step) if number not in (11, 12)]
+    names = [f"images/S9_Eating.55011271_{number:06d}.jpg" for number in numbers]
+    poses = poses_of(len(names))
+    off = np.random.default_rng(9).normal(0, 0.02, (len(names), 14, 3))
+    true = joints_of(bodies, regressor, poses) + off
+    folder = write_table(tmp_path / "set", "h36m_valid_protocol2.npz", names, true)
+    judged = [row for row, number in enumerate(numbers) if number % 2]
+    table = measure(folder, "h36m-p2", regressor, poses[judged], monkeypatch)
+    (footage,) = open_dataset(folder, "h36m-p2", open_body)
+    assert footage.clip.fps == 25
+    assert [int(path.stem[-6:]) for path in footage.pictures] == [3, 5, 7, 9, 13, 15, 17, 19, 21]
+    centred = (off - off[:, 2:4].mean(1, keepdims=True))[judged]
+    bends = [centred[k - 1] - 2 * centred[k] + centred[k + 1] for k in (1, 2, 5, 6, 7)]
+    expected = 1000 * np.linalg.norm(bends, axis=-1).mean()
+    assert table.rows[-1].frames == 9
+    assert table.rows[-1].accel == pytest.approx(expected, 1e-5)
+    chosen = ("--body", "smpl-neutral", "--device", "cpu", "--method", "mean")
+    code, out, err = staf("eval", "h36m-p2", folder, *chosen)
+    assert code == 0, err
+    assert "frames a second" not in out
+
+
 def test_the_crop_is_the_published_square(tmp_path, bodies, regressor):
     poses = poses_of(len(H36M_NAMES))
     lsp = joints_of(bodies, regressor, poses)
@@ -130,6 +157,7 @@ def test_the_command_prints_the_paper_s_rows(staf, tmp_path, bodies, regressor):
     assert code == 0, err
     assert "STAF" in text
     assert "44.5" in text
+    assert "Accel is of 10 frames a second; papers give it for 25" in text
     assert "S9_Directions" in (out / "metrics.csv").read_text()
     code, _, err = staf("eval", "3dhp", folder, *chosen)
     assert (code, err.count("\n")) == (1, 1)
