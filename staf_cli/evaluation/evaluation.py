@@ -66,6 +66,18 @@ CHUNK = 64  # frames whose vertices are in memory at a time
 
 
 @dataclass(frozen=True)
+class _Setup:
+    """What all clips are measured with."""
+
+    options: EvaluationOptions
+    settings: engine.Settings
+    detector: Path | None
+    landmark_network: PoseLandmarkNetwork | None
+    regressor: Floats | None
+    watch: Watch
+
+
+@dataclass(frozen=True)
 class Contender:
     """A network that is evaluated."""
 
@@ -153,25 +165,22 @@ def evaluate(
     for one in contenders:
         engine.prepare(one.network, settings)
     landmark_network = load_landmarks().to(device) if options.reads_landmarks else None
+    setup = _Setup(options, settings, detector, landmark_network, regressor, watch)
     found: dict[tuple[int, str], list[list[Errors]]] = {}  # contender, method: clips, people
     pairs = [(number, name) for number in range(len(contenders)) for name in options.methods]
     read = 0
     for footage in dataset:
         files: dict[tuple[int, str], Path] = {}
         if kept is not None:
-            keys = _keys(footage, contenders, options, detector, settings, regressor)
+            keys = _keys(footage, contenders, setup)
             files = {pair: kept / f"{key}.npz" for pair, key in keys.items()}
         errors = _read(files, footage)
         read += len(errors)
         missing = [pair for pair in pairs if pair not in errors]
-        for pair, people in _people(
-            footage, contenders, missing, detector, landmark_network, options, settings, watch
-        ):
+        for pair, people in _people(footage, contenders, missing, setup):
             one = contenders[pair[0]]
-            errors[pair] = [
-                _errors(person, truth, one, regressor)
-                for person, truth in zip(people, footage.people, strict=True)
-            ]
+            both = zip(people, footage.people, strict=True)
+            errors[pair] = [_errors(person, truth, one, regressor) for person, truth in both]
             if pair in files:
                 measured.save(files[pair], errors[pair])
         for pair in pairs:
@@ -202,22 +211,18 @@ def _table(
 
 
 def _keys(
-    footage: Footage,
-    contenders: Sequence[Contender],
-    options: EvaluationOptions,
-    detector: Path | None,
-    settings: engine.Settings,
-    regressor: Floats | None,
+    footage: Footage, contenders: Sequence[Contender], setup: _Setup
 ) -> dict[tuple[int, str], str]:
     """The hashes of all that a clip's errors depend on, by contender and method."""
     clip = measured.key_of_clip(footage)
-    joints = None if regressor is None else hashlib.sha256(regressor.tobytes()).hexdigest()
-    seen_by = None if detector is None else sha256(detector)
+    rows = setup.regressor
+    joints = None if rows is None else hashlib.sha256(rows.tobytes()).hexdigest()
+    seen_by = None if setup.detector is None else sha256(setup.detector)
+    computed = [setup.settings.device.type, str(setup.settings.dtype)]
     keys = {}
     for number, one in enumerate(contenders):
-        for method in options.methods:
-            network = [one.identity, one.body.identity, one.crop_scale]
-            computed = [settings.device.type, str(settings.dtype)]
+        network = [one.identity, one.body.identity, one.crop_scale]
+        for method in setup.options.methods:
             fitted = seen_by if METHODS[method][1] else None
             keys[number, method] = key_of(
                 __version__, clip, network, method, computed, fitted, joints
@@ -237,27 +242,19 @@ def _people(
     footage: Footage,
     contenders: Sequence[Contender],
     wanted: Collection[tuple[int, str]],
-    detector: Path | None,
-    landmark_network: PoseLandmarkNetwork | None,
-    options: EvaluationOptions,
-    settings: engine.Settings,
-    watch: Watch,
+    setup: _Setup,
 ) -> Iterator[tuple[tuple[int, str], list[Person]]]:
     """The clip's people as the wanted contenders and methods recover them."""
     if not wanted:
         return
     tracks = [_track(number, truth, footage) for number, truth in enumerate(footage.people, 1)]
-    methods = tuple(name for name in options.methods if any(name == own for _, own in wanted))
-    if detector is not None and needs_detector([footage], replace(options, methods=methods)):
-        tracks = _detected(footage, tracks, detector, settings, watch)
+    fitted = any(METHODS[method][1] for _, method in wanted)
+    if setup.detector is not None and fitted and needs_detector([footage], setup.options):
+        tracks = _detected(footage, tracks, setup.detector, setup.settings, setup.watch)
     for number, one in enumerate(contenders):
-        own = tuple(name for name in methods if (number, name) in wanted)
-        if own:
-            asked = replace(options, methods=own)
-            for method, people in _recovered(
-                footage, tracks, one, landmark_network, asked, settings, watch
-            ):
-                yield (number, method), people
+        methods = [name for name in setup.options.methods if (number, name) in wanted]
+        for method, people in _recovered(footage, tracks, one, methods, setup):
+            yield (number, method), people
 
 
 def needs_detector(dataset: Sequence[Footage], options: EvaluationOptions) -> bool:
@@ -323,18 +320,15 @@ def _recovered(
     footage: Footage,
     tracks: list[Track],
     one: Contender,
-    landmark_network: PoseLandmarkNetwork | None,
-    options: EvaluationOptions,
-    settings: engine.Settings,
-    watch: Watch,
+    methods: Sequence[str],
+    setup: _Setup,
 ) -> Iterator[tuple[str, list[Person]]]:
-    """Each method of the options with the footage's people as it recovers them."""
-    tools = Recovery(
-        one.body, one.network, one.identity, one.crop_scale, settings, landmark_network
-    )
+    """Each of the methods with the footage's people as it recovers them."""
+    watch, landmarks = setup.watch, setup.landmark_network
+    tools = Recovery(one.body, one.network, one.identity, one.crop_scale, setup.settings, landmarks)
     starts: dict[str, list[Person]] = {}
     seen: list[LandmarkTrack] | None = None
-    for method in options.methods:
+    for method in methods:
         start, fitted_to = METHODS[method]
         if start not in starts:
             if start == "network":
@@ -344,7 +338,7 @@ def _recovered(
                 starts[start] = [_mean(track, footage, tools) for track in tracks]
         spool = MemorySpool.of(starts[start])
         if "landmarks" in fitted_to and seen is None:
-            seen = _landmarks(footage, tracks, landmark_network, watch)
+            seen = _landmarks(footage, tracks, landmarks, watch)
         cue = seen if "landmarks" in fitted_to else None
         fit_people(tracks, cue, one.body, RecoveryOptions(refine=bool(fitted_to)), spool, watch)
         yield method, spool.people()

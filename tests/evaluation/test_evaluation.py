@@ -339,11 +339,11 @@ def test_an_evaluation_goes_on_where_it_ended(dataset, truth, small, answer, mon
     monkeypatch.setattr(evaluation, "_detected", lambda footage, tracks, *rest: tracks)
     real = evaluation._recovered
 
-    def counting(footage, tracks, one, landmark_network, options, settings, watch):
-        recovered.append((footage.name, one.name, options.methods))
+    def counting(footage, tracks, one, methods, setup):
+        recovered.append((footage.name, one.name, tuple(methods)))
         if footage.name == stop_at:
             raise KeyboardInterrupt
-        return real(footage, tracks, one, landmark_network, options, settings, watch)
+        return real(footage, tracks, one, methods, setup)
 
     def table(*methods, one=small, regressor=None):
         recovered.clear()
