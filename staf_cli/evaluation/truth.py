@@ -131,8 +131,8 @@ def open_dataset(folder: Path) -> list[Footage]:
     if not dataset:
         raise DatasetError(
             f"{printable(folder)}: holds nothing to evaluate, neither clips (mp4 with npz) "
-            f"nor photos ({IMAGES} with {LABELS}) nor 3DPW (sequenceFiles) nor a table (npz with "
-            "imgname) of Human3.6M or MPI-INF-3DHP"
+            f"nor photos ({IMAGES} with {LABELS}) nor 3DPW (sequenceFiles) nor MPI-INF-3DHP (TS1) "
+            "nor a table (npz with imgname) of Human3.6M or MPI-INF-3DHP"
         )
     return dataset
 

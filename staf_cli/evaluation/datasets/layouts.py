@@ -112,15 +112,9 @@ def examine(folder: Path, body_of: Callable[[str], Body]) -> Contents:
     tables = spin_npz.tables_in(folder)
     if tables:
         return _examine_tables(tables, benchmarks)
-    raw = mpi_inf_3dhp.test_files(folder)
-    if raw:
-        return _examine_3dhp(raw, benchmarks)
+    if mpi_inf_3dhp.test_files(folder) or mpi_inf_3dhp.training_files(folder):
+        return _examine_3dhp(folder, benchmarks)
     for layout, files, describe in (
-        (
-            "MPI-INF-3DHP's training set, as its authors publish it",
-            mpi_inf_3dhp.training_files,
-            mpi_inf_3dhp.describe_training,
-        ),
         ("arrays of people's frames by joblib, as VIBE publishes them", _databases, _database),
         ("fits as EFT publishes them", eft_json.files_in, _fits),
         ("labels in COCO's JSON", coco_json.labels_in, _labels),
@@ -172,7 +166,7 @@ def _examine_files(
     parts, problems = [], []
     for path in paths:
         try:
-            parts.append(f"{printable(path.relative_to(folder))}: {describe(path)}")
+            parts.append(f"{printable(path.relative_to(folder).as_posix())}: {describe(path)}")
         except DatasetError as error:
             problems.append(str(error))
     return Contents(layout, tuple(parts), tuple(problems), ())
@@ -202,9 +196,13 @@ def _labels(path: Path) -> str:
     return f"{found.people} people in {counted(len(found.images), 'image')}{tracks}"
 
 
-def _examine_3dhp(paths: list[Path], benchmarks: list[str]) -> Contents:
-    parts, problems = [], []
-    for path in paths:
+def _examine_3dhp(folder: Path, benchmarks: list[str]) -> Contents:
+    layout = "MPI-INF-3DHP, as its authors publish it"
+    trained = _examine_files(
+        layout, folder, mpi_inf_3dhp.training_files(folder), mpi_inf_3dhp.describe_training
+    )
+    parts, problems = list(trained.parts), list(trained.problems)
+    for path in mpi_inf_3dhp.test_files(folder):
         try:
             sequence = mpi_inf_3dhp.read_sequence(path)
         except DatasetError as error:
@@ -214,7 +212,6 @@ def _examine_3dhp(paths: list[Path], benchmarks: list[str]) -> Contents:
         parts.append(f"{sequence.name}: {frames}, {sequence.valid.sum()} of them valid")
         missing = mpi_inf_3dhp.problem_of_images(sequence)
         problems += [missing] if missing else []
-    layout = "MPI-INF-3DHP's test set, as its authors publish it"
     return Contents(layout, tuple(parts), tuple(problems), tuple(benchmarks))
 
 

@@ -169,11 +169,11 @@ def describe_training(path: Path) -> str:
     for name in (*OF_TRAINING, "frames"):
         if name not in shapes:
             raise DatasetError(f"{printable(path)}: has no {name}; get the annotation again")
-    cameras = {shapes[name][0] for name in OF_TRAINING}
-    if len(cameras) > 1 or any(shapes[name][1:] != (1,) for name in OF_TRAINING):
-        raise DatasetError(f"{printable(path)}: {', '.join(OF_TRAINING)} differ in their cameras")
-    frames = counted(max(shapes["frames"]), "frame")
-    return f"{counted(cameras.pop(), 'camera')}, {frames}; {' '.join(OF_TRAINING)}"
+    cameras = shapes["annot2"]
+    if cameras[1:] != (1,) or any(shapes[name] != cameras for name in OF_TRAINING):
+        raise DatasetError(f"{printable(path)}: {', '.join(OF_TRAINING)} have no cell a camera")
+    frames = counted(max(shapes["frames"], default=0), "frame")
+    return f"{counted(cameras[0], 'camera')}, {frames}; {' '.join(OF_TRAINING)}"
 
 
 def _truth(sequence: Sequence, image_size: tuple[int, int]) -> Truth:

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.io
 
 from staf_cli.core.errors import DatasetError, MissingTool
 from staf_cli.evaluation.datasets import mpi_inf_3dhp
@@ -90,9 +91,11 @@ def test_the_crop_is_1_2_times_the_square_around_the_joints(tmp_path, entries):
 
 
 def test_the_command_measures_it_and_prints_the_paper_s_rows(staf, tmp_path, entries, regressor):
-    write_sequence(tmp_path / "set", "TS2", entries)
+    write_sequence(tmp_path / "set" / "mpi_inf_3dhp_test_set", "TS2", entries)
+    write_training(tmp_path / "set", 6)
     code, out, err = staf("data", "check", tmp_path / "set")
     assert (code, err) == (0, "")
+    assert "S1/Seq1/annot.mat: 14 cameras, 6 frames" in out
     assert f"TS2: {FRAMES} frames, {len(VALID)} of them valid" in out
     assert "eval 3dhp" in out
     chosen = ("--body", "smpl-neutral", "--device", "cpu", "--method", "mean")
@@ -109,6 +112,13 @@ def test_the_training_set_is_described(staf, tmp_path):
     assert "annot.mat: 14 cameras, 6 frames; annot2 annot3 univ_annot3" in out
     assert "no benchmark" in out
     whole = path.read_bytes()
+    scipy.io.savemat(path, {"annot2": np.zeros((14, 56)), "frames": np.arange(6)})
+    assert staf("data", "check", tmp_path)[0] == 1
+    same = {name: np.zeros((14, 2)) for name in ("annot2", "annot3", "univ_annot3", "frames")}
+    scipy.io.savemat(path, same)
+    code, _, err = staf("data", "check", tmp_path)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "have no cell a camera" in err
     for content in (whole[: len(whole) // 2], b"", b"MATLAB 5.0", whole[:128] + bytes(64)):
         path.write_bytes(content)
         code, _, err = staf("data", "check", tmp_path)
