@@ -27,6 +27,7 @@ class Scene:
     root_motion: bool = False  # glb: whether a joint above the pelvis carries place and heading
     rig: Rig = "smpl"  # glb, bvh: whose names the bones have
     space: Space = "camera"  # where people are in WORLD_FORMATS
+    clothes: bool = True  # glb: whether people wear what `body.clothes` says
 
     def __post_init__(self) -> None:
         """Check that the parts belong together."""

@@ -47,10 +47,11 @@ from staf_cli.world.options import WorldOptions
 from staf_cli.world.placing import place_in_world
 
 EXPORT_CHOICES = tuple(
-    ExportOptions(root_motion, rig, space)
+    (ExportOptions(root_motion, rig, space), clothes)
     for root_motion in (False, True)
     for rig in get_args(Rig)
     for space in get_args(Space)
+    for clothes in (False, True)
 )
 LIBRARIES = ("torch", "numpy", "opencv-python", "av", "ultralytics")  # named in run.json
 
@@ -129,7 +130,8 @@ def run_clip(
         _recover(source, tracks, recovery, tools, log, watch)
         _place(tracks, options.world, tools.body, log, watch)
         overlay, notes = show(source, tracks, options.look, tools.body, log, watch)
-        export(tracks, options.export, options.exporting, tools.body, log, watch)
+        clothes = options.look.clothes
+        export(tracks, options.export, options.exporting, clothes, tools.body, log, watch)
         return _finish_run(source, tracks, overlay, notes, options, tools, log)
 
 
@@ -460,6 +462,7 @@ def export(
     tracks: list[Track],
     names: Sequence[str],
     options: ExportOptions,
+    clothes: bool,
     body: Body,
     log: Journal,
     watch: Watch,
@@ -472,6 +475,7 @@ def export(
         tracks: of the people.
         names: of the formats.
         options: how they are written; a format that is not named stays as it was written.
+        clothes: whether people wear any, as the overlay shows them.
         body: the people's.
         log: the clip's journal.
         watch: the progress callback.
@@ -482,8 +486,9 @@ def export(
     """
     people_key = _people_key(log)
     for name in [known for known in log.passes if known.startswith("export ")]:
-        wanted = [options] if name.removeprefix(journal.EXPORT) in names else EXPORT_CHOICES
-        if not any(log.up_to_date(name, _export_key(name, one, people_key)) for one in wanted):
+        named = name.removeprefix(journal.EXPORT) in names
+        wanted = [(options, clothes)] if named else EXPORT_CHOICES
+        if not any(log.up_to_date(name, _export_key(name, *one, people_key)) for one in wanted):
             log.drop(name)
     missing = [name for name in names if f"export {name}" not in log.passes]
     if not missing:
@@ -492,7 +497,8 @@ def export(
     if options.space == "world" and any(one.world_poses is None for one in people):
         camera = passes.camera_of(log.folder, log.frames)
         people = place_in_world(people, [None] * len(people), body, camera, WorldOptions())
-    scene = Scene(tracks, people, body, log.frames, options.root_motion, options.rig, options.space)
+    how = (options.root_motion, options.rig, options.space, clothes)
+    scene = Scene(tracks, people, body, log.frames, *how)
     log.begin()
     for name in missing:
         start = time.perf_counter()
@@ -501,7 +507,7 @@ def export(
         for _ in watch(f"export {name}", written, len(names_of_files)):
             pass
         seconds = {f"export {name}": time.perf_counter() - start}
-        key = _export_key(f"export {name}", options, people_key)
+        key = _export_key(f"export {name}", options, clothes, people_key)
         log.keep(f"export {name}", key, pack(names_of_files), seconds)
         log.save()
 
@@ -512,10 +518,13 @@ def _people_key(log: Journal) -> str:
     return key_of(log.passes["recover"].key, world and world.key)
 
 
-def _export_key(name: str, options: ExportOptions, people_key: str) -> str:
+def _export_key(name: str, options: ExportOptions, clothes: bool, people_key: str) -> str:
     """Hash everything that the pass `name`, an export, depends on."""
     form = name.removeprefix(journal.EXPORT)
-    chosen = {"glb": asdict(options), "bvh": {"rig": options.rig, "space": options.space}}
+    chosen = {
+        "glb": {**asdict(options), "clothes": clothes},
+        "bvh": {"rig": options.rig, "space": options.space},
+    }
     of_world = {"space": options.space} if form in WORLD_FORMATS else None
     return key_of(name, __version__, people_key, chosen.get(form, of_world))
 

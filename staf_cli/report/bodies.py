@@ -34,7 +34,9 @@ class Bodies:
     aspect: float  # width / height of the picture
 
 
-def animate(folder: Path, tracks: Sequence[Track], frames: range, body: Body) -> Bodies:
+def animate(
+    folder: Path, tracks: Sequence[Track], frames: range, body: Body, clothes: bool
+) -> Bodies:
     """Animate the people of a result folder, as many as fit in a page.
 
     Args:
@@ -42,6 +44,7 @@ def animate(folder: Path, tracks: Sequence[Track], frames: range, body: Body) ->
         tracks: of the people.
         frames: the indices of the clip's frames.
         body: the people's body model.
+        clothes: whether people wear any.
 
     Returns:
         The animation, and what the view needs beside it.
@@ -58,6 +61,7 @@ def animate(folder: Path, tracks: Sequence[Track], frames: range, body: Body) ->
         [person for _, person in pairs],
         body,
         range(frames.start // step, (frames.stop - 1) // step + 1),
+        clothes=clothes,
     )
     with scratch_folder() as scratch:
         (path,) = glb.write(scratch, scene)

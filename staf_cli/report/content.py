@@ -56,7 +56,7 @@ def gather(
     chosen = worst(people, WORST, APART)
     origin, found = _pictures(clip, people, chosen, frames, record.video.start)
     last = max(float(one.time[-1]) for one in people)
-    shown = animate(folder, tracks, frames, body)
+    shown = animate(folder, tracks, frames, body, record.clothes)
     damage = record.damage
     verdict = judge(people, damage.packets, damage.missing, damage.pictures)
     median = curve(*median_error(people), LONGEST_CURVE)

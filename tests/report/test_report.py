@@ -199,7 +199,7 @@ def keys_of(gltf):
 
 
 def test_bodies_are_all_there_in_short_clips(folder, tracks, body):
-    shown = bodies.animate(folder, tracks, range(FRAMES), body)
+    shown = bodies.animate(folder, tracks, range(FRAMES), body, True)
     assert shown.people == (1, 2)
     assert shown.step == 1
     assert keys_of(gltf_of(shown.glb)) == [FRAMES, 20]
@@ -214,7 +214,7 @@ def test_bodies_are_all_there_in_short_clips(folder, tracks, body):
 def test_bodies_of_long_clips_are_thinned(folder, tracks, body, monkeypatch):
     monkeypatch.setattr(bodies, "MOST_POSES", 21)  # 60 there are
     monkeypatch.setattr(person_npz, "FRAMES_IN_MEMORY", 7)
-    shown = bodies.animate(folder, tracks, range(FRAMES), body)
+    shown = bodies.animate(folder, tracks, range(FRAMES), body, True)
     assert shown.step == 3
     gltf = gltf_of(shown.glb)
     # Every third frame, or the next where it is missing: 0 3 .. 39; 5 6 9 12, 20 21 24 27 30.
@@ -226,7 +226,7 @@ def test_bodies_of_long_clips_are_thinned(folder, tracks, body, monkeypatch):
     ]
     assert comes_and_goes[-1]["max"] == pytest.approx([(30 + 3) / RATE])
     monkeypatch.setattr(bodies, "MOST_PEOPLE", 1)
-    assert bodies.animate(folder, tracks, range(FRAMES), body).people == (1,)
+    assert bodies.animate(folder, tracks, range(FRAMES), body, True).people == (1,)
 
 
 # ── the page ──────────────────────────────────────────────────────────────────────────────────
