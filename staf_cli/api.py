@@ -299,9 +299,8 @@ class Result:
         if options.space == "world" and any(one.world_poses is None for one in people):
             camera = still_camera(np.array(self.frames))
             people = place_in_world(people, [None] * len(people), body, camera, WorldOptions())
-        scene = Scene(
-            tracks, people, body, self.frames, options.root_motion, options.rig, options.space
-        )
+        how = (options.root_motion, options.rig, options.space)
+        scene = Scene(tracks, people, body, self.frames, *how, clothes=self.record.clothes)
         return list(exports.write(target, name, scene))
 
 

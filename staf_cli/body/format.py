@@ -269,7 +269,7 @@ def save_body(body: BodyArrays, path: Path) -> None:
 
 
 def read_npz(
-    path: Path, names: Iterable[str], largest: int | None = None
+    path: Path, names: Iterable[str], largest: int | None = None, kinds: str = "biufU"
 ) -> dict[str, NDArray[np.generic]]:
     """Read some arrays of an untrusted npz, numbers or text; the others are not touched.
 
@@ -277,6 +277,7 @@ def read_npz(
         path: The npz.
         names: Of the arrays; one that is not there is left out of the result.
         largest: Bytes that they may take together; None: as much as any body needs.
+        kinds: Of numpy's types that an array may have.
 
     Returns:
         The arrays that are there, by name.
@@ -294,7 +295,9 @@ def read_npz(
                 f"{path}: its arrays take {size} bytes, more than any body needs or its frames "
                 "allow; get the file again"
             )
-        return {name: _read_member(path, archive, member) for name, member in members.items()}
+        return {
+            name: _read_member(path, archive, member, kinds) for name, member in members.items()
+        }
 
 
 @contextmanager
@@ -343,7 +346,9 @@ def _directory_size(stream: IO[bytes]) -> int:
     return size
 
 
-def _read_member(path: Path, archive: zipfile.ZipFile, member: str) -> NDArray[np.generic]:
+def _read_member(
+    path: Path, archive: zipfile.ZipFile, member: str, kinds: str
+) -> NDArray[np.generic]:
     where = f"{path}: {member.removesuffix('.npy')}"
     with archive.open(member) as stream:
         try:
@@ -356,7 +361,7 @@ def _read_member(path: Path, archive: zipfile.ZipFile, member: str) -> NDArray[n
         start = stream.tell()
     if dtype.hasobject:
         raise BodyError(f"{where} holds Python objects, which could run code; it is not read")
-    if dtype.kind not in "biufU" or dtype.itemsize == 0:
+    if dtype.kind not in kinds or dtype.itemsize == 0:
         raise BodyError(f"{where} holds {dtype!s:.40}, neither numbers nor text; get it again")
     wrong_size = f"{where} is cut off or has a wrong size; get the file again"
     data = archive.getinfo(member).file_size - start

@@ -14,12 +14,12 @@ import numpy as np
 
 from staf_cli.core.records import Float, Float32
 
-HYPOTHESES = 64  # of two points each: if SHARE are right, one in 10^5 times all fail
+HYPOTHESES = 48  # of two points each: if SHARE are right, one in 4000 times all fail
 SHARE = 0.4  # of the points' weight that must follow the rotation
 UPWARDS = 12.0  # log-odds of being far, per focal length that a point is above the centre
 CLOSE = 1.5  # px by which a point may miss where the rotation puts it
 ENOUGH = 12  # points that are close, with which a camera at rest is believed
-ROUNDS = 6  # of the fit to all points that are close
+ROUNDS = 4  # of the fit to all points that are close
 
 
 @dataclass(frozen=True)

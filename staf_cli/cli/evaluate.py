@@ -13,11 +13,9 @@ from staf_cli.core.errors import UsageError, one_line
 from staf_cli.evaluation.options import EvaluationOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from staf_cli.body.skinning import Body
     from staf_cli.evaluation.evaluation import Contender
     from staf_cli.evaluation.table import Table
+    from staf_cli.evaluation.truth import Footage
 
 
 @click.command("eval", short_help="Measure networks on videos whose truth is known.")
@@ -32,7 +30,8 @@ if TYPE_CHECKING:
 @click.option(
     "--regressor",
     type=FILE,
-    help="J_regressor_h36m.npy: joints as papers on 3DPW judge them, not the body's own.",
+    help="J_regressor_h36m.npy or J_regressor_extra.npy: joints as papers judge them, not the "
+    "body's own.",
 )
 @record_options("options", EvaluationOptions)
 @click.option(
@@ -58,28 +57,35 @@ def evaluate(
     from staf_cli.checkpoints.registry import locate_detector
     from staf_cli.core.files import check_writable
     from staf_cli.evaluation import evaluation
-    from staf_cli.evaluation.datasets.layouts import OWN, find_benchmark, open_dataset
+    from staf_cli.evaluation.datasets.layouts import find_benchmark, open_dataset
+    from staf_cli.evaluation.joints import read_regressor
+    from staf_cli.evaluation.measured import MEASURED
     from staf_cli.evaluation.table import save
-    from staf_cli.pipeline.loading import default_weights
+    from staf_cli.pipeline.loading import default_weights, open_body
 
     if output is not None:
         check_writable(output)
-    body_of = _bodies(regressor)
+    joints = None if regressor is None else read_regressor(regressor)
     wanted, folder = _dataset(dataset)
     benchmark = find_benchmark(folder, wanted)
-    footage = open_dataset(folder, benchmark, body_of)
+    footage = open_dataset(folder, benchmark, open_body)
     detector = None
     if evaluation.needs_detector(footage, options):
         detector = locate_detector("yolo11n-pose", trust=False)
     chosen = weights or (default_weights(body),)
-    contenders = [open_contender(name, body, body_of) for name in dict.fromkeys(chosen)]
+    contenders = [open_contender(name, body) for name in dict.fromkeys(chosen)]
     if chosen == (None,) and not quiet:
         print_notes(["no trained weights for this body: the network answers the mean pose"])
-    if benchmark != OWN and regressor is None and not quiet:
-        print_notes(["joints are the bodies' own; papers judge those of --regressor"])
-    table = evaluation.evaluate(footage, contenders, options, detector, progress_watch(quiet))
+    if not quiet:
+        print_notes(_notes_of_joints(benchmark, regressor, contenders))
+        print_notes(_notes_of_rates(benchmark, footage))
+    watch = progress_watch(quiet)
+    kept = None if output is None else output / MEASURED
+    table = evaluation.evaluate(footage, contenders, options, detector, watch, joints, kept)
     if not quiet:
         _print_table(table, benchmark)
+    if table.kept and not quiet:
+        print_notes([f"measured before, by the files in {kept}: {table.kept} of the results"])
     if output is not None:
         for path in save(table, output):
             if not quiet:
@@ -98,26 +104,36 @@ def _dataset(words: tuple[str, ...]) -> tuple[str | None, Path]:
     return (names[0] if names else None), Path(folder)
 
 
-def _bodies(regressor: Path | None) -> "Callable[[str], Body]":
-    """Make the function that opens bodies by name, with the joints of the regressor if any."""
-    from staf_cli.evaluation.joints import read_regressor, use_joints
-    from staf_cli.pipeline.loading import open_body
+def _notes_of_joints(
+    benchmark: str, regressor: Path | None, contenders: "list[Contender]"
+) -> list[str]:
+    """Say where joints are judged that are not those of the papers."""
+    from staf_cli.evaluation.datasets.layouts import OWN
 
-    if regressor is None:
-        return open_body
-    rows = read_regressor(regressor)
-    return lambda name: use_joints(open_body(name), rows)
+    own = [one.name for one in contenders if benchmark != "3dhp" or one.regressor is None]
+    if benchmark == OWN or regressor is not None or not own:
+        return []
+    names = f" of {', '.join(own)}" if len(own) < len(contenders) else ""
+    return [f"joints{names} are the bodies' own; papers judge those of --regressor"]
 
 
-def open_contender(
-    name: str | None, body: str | None, body_of: "Callable[[str], Body]"
-) -> "Contender":
+def _notes_of_rates(benchmark: str, footage: "list[Footage]") -> list[str]:
+    """Say where Accel is of other steps of time than the papers'."""
+    from staf_cli.evaluation.datasets.spin_npz import FASTEST
+
+    slow = sorted({one.clip.fps for one in footage if one.clip.fps != FASTEST})
+    if not benchmark.startswith("h36m") or not slow:
+        return []
+    rates = " and ".join(f"{rate:g}" for rate in slow)
+    return [f"Accel is of {rates} frames a second; papers give it for {FASTEST:g}"]
+
+
+def open_contender(name: str | None, body: str | None) -> "Contender":
     """Load a network that is to be measured.
 
     Args:
         name: a checkpoint's name or file; None: the untrained network.
         body: a body's name or file; None: the checkpoint's own.
-        body_of: opens a body by name.
 
     Returns:
         The network with its body.
@@ -129,12 +145,18 @@ def open_contender(
     from staf_cli.checkpoints.format import load_checkpoint
     from staf_cli.checkpoints.registry import OPEN_BODY, locate
     from staf_cli.evaluation import evaluation
+    from staf_cli.pipeline.loading import open_body
 
     if name is None:
-        return evaluation.untrained(body_of(body or OPEN_BODY))
+        return evaluation.untrained(open_body(body or OPEN_BODY))
     checkpoint = load_checkpoint(locate(name))
-    own_body = body_of(body or checkpoint.body.rsplit(maxsplit=1)[0])
+    own_body = open_body(body or checkpoint.body.rsplit(maxsplit=1)[0])
     return evaluation.contender(name, checkpoint, own_body)
+
+
+def rounded(value: float | None, digits: int) -> str:
+    """Write a number for a table; nothing where there is none."""
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def measured_metrics(table: "Table") -> dict[str, tuple[str, ...]]:
@@ -150,7 +172,7 @@ def measured_metrics(table: "Table") -> dict[str, tuple[str, ...]]:
 
     return {
         row.weights: tuple(
-            _number(value, 1) for value in (row.pa_mpjpe, row.mpjpe, row.pve, row.accel)
+            rounded(value, 1) for value in (row.pa_mpjpe, row.mpjpe, row.pve, row.accel)
         )
         for row in table.rows
         if row.clip == OVERALL
@@ -159,7 +181,7 @@ def measured_metrics(table: "Table") -> dict[str, tuple[str, ...]]:
 
 def _print_table(table: "Table", benchmark: str) -> None:
     """A line for each network and method over all clips, and the paper's."""
-    from staf_cli.evaluation.paper import TABLES
+    from staf_cli.evaluation.published import TABLES
     from staf_cli.evaluation.table import OVERALL
 
     header = ("weights", "method", "frames", "MPJPE", "PA-MPJPE", "PVE", "Accel", "PCK@0.2", "2D")
@@ -169,17 +191,13 @@ def _print_table(table: "Table", benchmark: str) -> None:
     for row in table.rows:
         if row.clip == OVERALL:
             millimetres = (row.mpjpe, row.pa_mpjpe, row.pve, row.accel)
-            numbers = [_number(value, 1) for value in millimetres]
-            numbers += [_number(row.pck, 3), _number(row.error_2d, 3)]
+            numbers = [rounded(value, 1) for value in millimetres]
+            numbers += [rounded(row.pck, 3), rounded(row.error_2d, 3)]
             printed.add_row(escape(one_line(row.weights)), row.method, str(row.frames), *numbers)
     for published in TABLES.get(benchmark, ()):
         errors = (published.mpjpe, published.pa_mpjpe, published.pve, published.accel)
-        printed.add_row(published.model, "paper", "", *(_number(value, 1) for value in errors))
+        printed.add_row(published.model, "paper", "", *(rounded(value, 1) for value in errors))
     OUT.print(printed)
     if benchmark in TABLES:
         print_line("paper: as STAF's tables 1 and 3 give it; * trained on 3DPW, too")
     print_line("MPJPE, PA-MPJPE, PVE in mm; Accel in mm / frame^2; 2D in sides of the person's box")
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"

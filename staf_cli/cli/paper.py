@@ -7,7 +7,7 @@ import click
 from rich.markup import escape
 from rich.table import Table as Printed
 
-from staf_cli.cli.evaluate import measured_metrics, open_contender
+from staf_cli.cli.evaluate import measured_metrics, open_contender, rounded
 from staf_cli.cli.options import FILE, FOLDER, quiet_option
 from staf_cli.cli.output import OUT, print_line, print_notes, progress_watch
 from staf_cli.core.errors import UsageError, one_line
@@ -64,7 +64,7 @@ def tables(
     if dataset is not None:
         footage = open_dataset(dataset, find_benchmark(dataset, None), open_body)
     names = dict.fromkeys(weights or (None,))
-    contenders = [open_contender(name, body, open_body) for name in names]
+    contenders = [open_contender(name, body) for name in names]
     for one in [] if quiet else contenders:
         _print_costs(one)
     if footage is None:
@@ -146,8 +146,8 @@ def _save(figure: "Figure", path: Path, quiet: bool) -> None:
 
 def _print_costs(one: "Contender") -> None:
     """Table 2 of one network."""
+    from staf_cli.evaluation.published import PARAMETERS
     from staf_cli.paper.costs import costs
-    from staf_cli.paper.published import PARAMETERS
 
     title = f"{one.name} ({one.network.architecture.encoder})"
     printed = Printed(
@@ -164,7 +164,7 @@ def _print_costs(one: "Contender") -> None:
 
 def _print_ablation(contenders: list["Contender"], measured: dict[str, tuple[str, ...]]) -> None:
     """Tables 4 and 6: every network below the paper's row of its architecture."""
-    from staf_cli.paper.published import row_of
+    from staf_cli.evaluation.published import row_of
 
     printed = Printed("model", "on", "PA-MPJPE", "MPJPE", "PVE", "Accel", box=None)
     for column in printed.columns[2:]:
@@ -172,7 +172,9 @@ def _print_ablation(contenders: list["Contender"], measured: dict[str, tuple[str
     for one in contenders:
         name, published = row_of(one.network.architecture)
         if published is not None:
-            printed.add_row(name, "3DPW, the paper", *(f"{value:.1f}" for value in published))
+            errors = (published.pa_mpjpe, published.mpjpe, published.pve, published.accel)
+            numbers = (rounded(value, 1) for value in errors)
+            printed.add_row(name, "3DPW, the paper", *numbers)
         printed.add_row(name, escape(one_line(f"DATASET, {one.name}")), *measured[one.name])
     OUT.print(printed)
     print_line("PA-MPJPE, MPJPE, PVE in mm; Accel in mm / frame^2")

@@ -3,7 +3,8 @@
 Points are float arrays in metres (3D, camera frame) or pixels (2D); F counts frames. "LSP"
 stands for the 14 LSP joints, which the body's own `lsp14_regressor` makes of the posed mesh:
 R ankle, R knee, R hip, L hip, L knee, L ankle, R wrist, R elbow, R shoulder, L shoulder, L elbow,
-L wrist, neck, head top. The pelvis of all 3D metrics is the middle of the two hips among them.
+L wrist, neck, head top. MPI-INF-3DHP has 17: these, then pelvis, spine and head. J is 14 or 17. The
+pelvis of all 3D metrics is the middle of the two hips, of 17 joints the pelvis among them.
 Every function returns one value for each frame (or frame and joint), so that the caller chooses
 what to average over; NaN marks what cannot be measured and must be left out.
 """
@@ -13,79 +14,82 @@ import numpy as np
 from staf_cli.core.records import Float, Ints
 
 RIGHT_HIP, LEFT_HIP, RIGHT_SHOULDER, LEFT_SHOULDER = 2, 3, 8, 9  # among the 14 LSP joints
+JOINTS_3DHP, PELVIS = 17, 14  # of MPI-INF-3DHP, and the pelvis among them
 MM = 1000.0  # per m
 PCK_SHARE = 0.2  # of the torso's diameter
 
 
-def pelvis(lsp: Float) -> Float:
-    """Compute the middle of the hips.
+def pelvis(joints: Float) -> Float:
+    """Find the pelvis: the middle of the hips, or where it is one of the joints.
 
     Args:
-        lsp: (F, 14, 3) m.
+        joints: (F, J, 3) m.
 
     Returns:
         (F, 1, 3) m.
     """
-    middle: Float = (lsp[:, [RIGHT_HIP]] + lsp[:, [LEFT_HIP]]) / 2
+    if joints.shape[1] == JOINTS_3DHP:
+        return joints[:, [PELVIS]]
+    middle: Float = (joints[:, [RIGHT_HIP]] + joints[:, [LEFT_HIP]]) / 2
     return middle
 
 
-def mpjpe(lsp: Float, true_lsp: Float) -> Float:
+def mpjpe(joints: Float, true_joints: Float) -> Float:
     """Compute the mean distance of the joints after both pelvises are moved to the origin.
 
     Args:
-        lsp: (F, 14, 3) m, recovered LSP joints.
-        true_lsp: (F, 14, 3) m, true ones.
+        joints: (F, J, 3) m, recovered joints.
+        true_joints: (F, J, 3) m, true ones.
 
     Returns:
         (F,) mm.
     """
-    return _mean_distance(lsp - pelvis(lsp), true_lsp - pelvis(true_lsp))
+    return _mean_distance(joints - pelvis(joints), true_joints - pelvis(true_joints))
 
 
-def pa_mpjpe(lsp: Float, true_lsp: Float) -> Float:
+def pa_mpjpe(joints: Float, true_joints: Float) -> Float:
     """Compute the mean distance of the joints after `align`, each frame by itself.
 
     Args:
-        lsp: (F, 14, 3) m, recovered LSP joints.
-        true_lsp: (F, 14, 3) m, true ones.
+        joints: (F, J, 3) m, recovered joints.
+        true_joints: (F, J, 3) m, true ones.
 
     Returns:
         (F,) mm.
     """
-    return _mean_distance(align(lsp, true_lsp), true_lsp)
+    return _mean_distance(align(joints, true_joints), true_joints)
 
 
-def pve(vertices: Float, true_vertices: Float, lsp: Float, true_lsp: Float) -> Float:
+def pve(vertices: Float, true_vertices: Float, joints: Float, true_joints: Float) -> Float:
     """Compute the mean distance of the vertices after both pelvises are moved to the origin.
 
     Args:
         vertices: (F, V, 3) m, recovered mesh.
         true_vertices: (F, V, 3) m, true mesh.
-        lsp: (F, 14, 3) m, recovered LSP joints.
-        true_lsp: (F, 14, 3) m, true ones.
+        joints: (F, J, 3) m, recovered joints.
+        true_joints: (F, J, 3) m, true ones.
 
     Returns:
         (F,) mm.
     """
-    return _mean_distance(vertices - pelvis(lsp), true_vertices - pelvis(true_lsp))
+    return _mean_distance(vertices - pelvis(joints), true_vertices - pelvis(true_joints))
 
 
-def acceleration_error(lsp: Float, true_lsp: Float, frame: Ints) -> Float:
+def acceleration_error(joints: Float, true_joints: Float, frame: Ints) -> Float:
     """Compute the mean over the joints of |a - a_true| (the "Accel" of the tables).
 
     a[t] = x[t + 1] - 2 x[t] + x[t - 1] of the pelvis-centred joints x at the clip's own frame
     rate: a difference of frames, not divided by any time.
 
     Args:
-        lsp: (F, 14, 3) m, recovered LSP joints.
-        true_lsp: (F, 14, 3) m, true ones.
+        joints: (F, J, 3) m, recovered joints.
+        true_joints: (F, J, 3) m, true ones.
         frame: (F,) ascending indices of the frames.
 
     Returns:
         (F,) mm / frame^2; NaN where a neighbour is missing, at both ends and beside gaps.
     """
-    off = (lsp - pelvis(lsp)) - (true_lsp - pelvis(true_lsp))
+    off = (joints - pelvis(joints)) - (true_joints - pelvis(true_joints))
     error = np.full(len(off), np.nan)
     middle = np.flatnonzero(frame[2:] - frame[:-2] == 2) + 1
     acceleration = off[middle + 1] - 2 * off[middle] + off[middle - 1]  # differences are linear

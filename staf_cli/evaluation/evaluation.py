@@ -11,11 +11,13 @@ There are five methods:
     network+refine    the same fit, started from the network's answer
     network+landmarks the fit to landmarks as well: what `staf run` does with the open weights
 
-3D metrics count where 3D truth is, 2D ones where 2D truth is, both on the 14 LSP joints. A
+3D metrics count where 3D truth is, 2D ones where 2D truth is, both on the 14 LSP joints, and of
+MPI-INF-3DHP on its 17 where joints.py can tell where a network's are. A
 figure over several clips is the mean over all their frames (2D: all their labelled joints).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,17 +25,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from staf_cli.body.format import Floats
 from staf_cli.body.posing import rotation_matrices
 from staf_cli.body.skinning import Body
 from staf_cli.checkpoints.format import Checkpoint
 from staf_cli.core import metrics
 from staf_cli.core.crop import square_box
 from staf_cli.core.devices import choose_device, choose_dtype
-from staf_cli.core.errors import BodyError, UsageError
-from staf_cli.core.files import printable
+from staf_cli.core.errors import BodyError, UsageError, WeightsError
+from staf_cli.core.files import printable, sha256
 from staf_cli.core.geometry import CROP_SCALE, project
 from staf_cli.core.progress import Watch
 from staf_cli.core.records import Float, Frame, Ints, LandmarkTrack, Person, Track, rows_by_frame
+from staf_cli.core.version import __version__
+from staf_cli.evaluation import measured
+from staf_cli.evaluation.joints import EXTRA, mixed, weights_of, with_extra
+from staf_cli.evaluation.measured import MEASURES, Errors
 from staf_cli.evaluation.options import METHODS, EvaluationOptions
 from staf_cli.evaluation.table import OVERALL, Curve, Row, Table
 from staf_cli.evaluation.truth import LSP, Footage, Pose, Truth
@@ -47,16 +54,27 @@ from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.recovery.placement import Estimate, place
 from staf_cli.recovery.recover import Recovery, fit_people, place_people
 from staf_cli.recovery.spool import MemorySpool
+from staf_cli.result.journal import key_of
 from staf_cli.tracking.detection import closest_keypoints, find_people
 from staf_cli.tracking.detector import load_detector
 from staf_cli.video import Damage
 
 _Theta = tuple[Tensor, Tensor]  # rotmats (F, 24, 3, 3), betas (F, 10)
-_Errors = dict[str, Float]  # of one person: MEASURES, (F,) or (F, 14), where there is truth
 
-MEASURES = ("mpjpe", "pa_mpjpe", "pve", "accel", "pck", "error_2d")  # of a Row
 CONF = 0.25  # score from which the detector believes in a person
 CHUNK = 64  # frames whose vertices are in memory at a time
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What all clips are measured with."""
+
+    options: EvaluationOptions
+    settings: engine.Settings
+    detector: Path | None
+    landmark_network: PoseLandmarkNetwork | None
+    regressor: Floats | None
+    watch: Watch
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,7 @@ class Contender:
     network: STAF
     body: Body
     crop_scale: float
+    regressor: Floats | None = None  # (17, 24 + V): MPI-INF-3DHP's joints, if it brings them
 
 
 def contender(name: str, checkpoint: Checkpoint, body: Body) -> Contender:
@@ -85,7 +104,14 @@ def contender(name: str, checkpoint: Checkpoint, body: Body) -> Contender:
         WeightsError: the checkpoint does not fit the body.
     """
     network = load_network(checkpoint, body)
-    return Contender(name, checkpoint.identity, network, body, checkpoint.crop_scale)
+    extra = checkpoint.tensors.get("joints.extra_regressor")
+    if extra is not None and extra.shape != (EXTRA, len(body.arrays.v_template)):
+        raise WeightsError(
+            f"checkpoint {checkpoint.name} has joints.extra_regressor of another body; import it "
+            "again"
+        )
+    regressor = None if extra is None else with_extra(extra.float().numpy())
+    return Contender(name, checkpoint.identity, network, body, checkpoint.crop_scale, regressor)
 
 
 def untrained(body: Body) -> Contender:
@@ -106,6 +132,8 @@ def evaluate(
     options: EvaluationOptions,
     detector: Path | None,
     watch: Watch,
+    regressor: Floats | None = None,
+    kept: Path | None = None,
 ) -> Table:
     """Measure every method of the options with every network on the whole dataset.
 
@@ -115,17 +143,21 @@ def evaluate(
         options: methods, device, batch size.
         detector: the file of a pose detector, where `needs_detector`.
         watch: the progress callback.
+        regressor: (17, 24 + V) of joints.py: the joints of all bodies; None: their own, of
+            MPI-INF-3DHP those that a checkpoint brings.
+        kept: a folder of errors: what was measured before is read, what is new is written there.
 
     Returns:
         The metrics of each network, method and clip.
 
     Raises:
         BodyError: the truth is of another body than a network's, or the body has no LSP joints.
-        UsageError: a detector is needed and not given.
+        UsageError: a detector is needed and not given, or a regressor is of another body.
         OutOfMemory: not even one crop or window fits into the device's memory.
+        OutputError: errors cannot be written.
     """
     for one in contenders:
-        _check_body(dataset, one.body)
+        _check_body(dataset, one.body, regressor)
     if detector is None and needs_detector(dataset, options):
         raise UsageError("refining needs a detector where the truth holds no detected keypoints")
     device = choose_device(options.device)
@@ -133,18 +165,35 @@ def evaluate(
     for one in contenders:
         engine.prepare(one.network, settings)
     landmark_network = load_landmarks().to(device) if options.reads_landmarks else None
-    found: dict[tuple[int, str], list[list[_Errors]]] = {}  # contender, method: clips, people
+    setup = _Setup(options, settings, detector, landmark_network, regressor, watch)
+    found: dict[tuple[int, str], list[list[Errors]]] = {}  # contender, method: clips, people
+    pairs = [(number, name) for number in range(len(contenders)) for name in options.methods]
+    read = 0
     for footage in dataset:
-        tracks = [_track(number, truth, footage) for number, truth in enumerate(footage.people, 1)]
-        if detector is not None and needs_detector([footage], options):
-            tracks = _detected(footage, tracks, detector, settings, watch)
-        for number, one in enumerate(contenders):
-            for method, people in _recovered(
-                footage, tracks, one, landmark_network, options, settings, watch
-            ):
-                pairs = zip(people, footage.people, strict=True)
-                errors = [_errors(person, truth, one.body) for person, truth in pairs]
-                found.setdefault((number, method), []).append(errors)
+        files: dict[tuple[int, str], Path] = {}
+        if kept is not None:
+            keys = _keys(footage, contenders, setup)
+            files = {pair: kept / f"{key}.npz" for pair, key in keys.items()}
+        errors = _read(files, footage)
+        read += len(errors)
+        missing = [pair for pair in pairs if pair not in errors]
+        for pair, people in _people(footage, contenders, missing, setup):
+            one = contenders[pair[0]]
+            both = zip(people, footage.people, strict=True)
+            errors[pair] = [_errors(person, truth, one, regressor) for person, truth in both]
+            if pair in files:
+                measured.save(files[pair], errors[pair])
+        for pair in pairs:
+            found.setdefault(pair, []).append(errors[pair])
+    return replace(_table(dataset, contenders, found), kept=read)
+
+
+def _table(
+    dataset: Sequence[Footage],
+    contenders: Sequence[Contender],
+    found: dict[tuple[int, str], list[list[Errors]]],
+) -> Table:
+    """The rows and curves of all errors, by contender and method: of clips, of people."""
     rows, curves = [], []
     for (number, method), clips in found.items():
         one = contenders[number]
@@ -159,6 +208,53 @@ def evaluate(
         of_all = [own for errors in clips for own in errors]
         rows.append(_row(one, method, OVERALL, everybody, of_all))
     return Table(tuple(rows), tuple(curves))
+
+
+def _keys(
+    footage: Footage, contenders: Sequence[Contender], setup: _Setup
+) -> dict[tuple[int, str], str]:
+    """The hashes of all that a clip's errors depend on, by contender and method."""
+    clip = measured.key_of_clip(footage)
+    rows = setup.regressor
+    joints = None if rows is None else hashlib.sha256(rows.tobytes()).hexdigest()
+    seen_by = None if setup.detector is None else sha256(setup.detector)
+    computed = [setup.settings.device.type, str(setup.settings.dtype)]
+    keys = {}
+    for number, one in enumerate(contenders):
+        network = [one.identity, one.body.identity, one.crop_scale]
+        for method in setup.options.methods:
+            fitted = seen_by if METHODS[method][1] else None
+            keys[number, method] = key_of(
+                __version__, clip, network, method, computed, fitted, joints
+            )
+    return keys
+
+
+def _read(
+    files: dict[tuple[int, str], Path], footage: Footage
+) -> dict[tuple[int, str], list[Errors]]:
+    """The errors of a clip that were measured before."""
+    found = {pair: measured.load(path, footage.people) for pair, path in files.items()}
+    return {pair: errors for pair, errors in found.items() if errors is not None}
+
+
+def _people(
+    footage: Footage,
+    contenders: Sequence[Contender],
+    wanted: Collection[tuple[int, str]],
+    setup: _Setup,
+) -> Iterator[tuple[tuple[int, str], list[Person]]]:
+    """The clip's people as the wanted contenders and methods recover them."""
+    if not wanted:
+        return
+    tracks = [_track(number, truth, footage) for number, truth in enumerate(footage.people, 1)]
+    fitted = any(METHODS[method][1] for _, method in wanted)
+    if setup.detector is not None and fitted and needs_detector([footage], setup.options):
+        tracks = _detected(footage, tracks, setup.detector, setup.settings, setup.watch)
+    for number, one in enumerate(contenders):
+        methods = [name for name in setup.options.methods if (number, name) in wanted]
+        for method, people in _recovered(footage, tracks, one, methods, setup):
+            yield (number, method), people
 
 
 def needs_detector(dataset: Sequence[Footage], options: EvaluationOptions) -> bool:
@@ -177,16 +273,14 @@ def needs_detector(dataset: Sequence[Footage], options: EvaluationOptions) -> bo
     return options.refines and any(undetected)
 
 
-def _check_body(dataset: Sequence[Footage], body: Body) -> None:
-    if body.arrays.lsp14_regressor is None:
-        raise BodyError(
-            f"body {body.name} does not say where its LSP joints are; evaluation needs its "
-            "lsp14_regressor"
-        )
+def _check_body(dataset: Sequence[Footage], body: Body, regressor: Floats | None) -> None:
+    weights_of(body, regressor)
     for footage in dataset:
         for truth in footage.people:
             pose = truth.pose
-            if pose is not None and pose.posed is None and pose.body != body.identity:
+            if pose is not None and pose.posed is not None:
+                weights_of(pose.posed, regressor)
+            elif pose is not None and pose.body != body.identity:
                 raise BodyError(
                     f"{printable(footage.clip.path)}: its truth is of body {pose.body}, "
                     f"not of {body.identity}; give that body with --body"
@@ -226,18 +320,15 @@ def _recovered(
     footage: Footage,
     tracks: list[Track],
     one: Contender,
-    landmark_network: PoseLandmarkNetwork | None,
-    options: EvaluationOptions,
-    settings: engine.Settings,
-    watch: Watch,
+    methods: Sequence[str],
+    setup: _Setup,
 ) -> Iterator[tuple[str, list[Person]]]:
-    """Each method of the options with the footage's people as it recovers them."""
-    tools = Recovery(
-        one.body, one.network, one.identity, one.crop_scale, settings, landmark_network
-    )
+    """Each of the methods with the footage's people as it recovers them."""
+    watch, landmarks = setup.watch, setup.landmark_network
+    tools = Recovery(one.body, one.network, one.identity, one.crop_scale, setup.settings, landmarks)
     starts: dict[str, list[Person]] = {}
     seen: list[LandmarkTrack] | None = None
-    for method in options.methods:
+    for method in methods:
         start, fitted_to = METHODS[method]
         if start not in starts:
             if start == "network":
@@ -247,7 +338,7 @@ def _recovered(
                 starts[start] = [_mean(track, footage, tools) for track in tracks]
         spool = MemorySpool.of(starts[start])
         if "landmarks" in fitted_to and seen is None:
-            seen = _landmarks(footage, tracks, landmark_network, watch)
+            seen = _landmarks(footage, tracks, landmarks, watch)
         cue = seen if "landmarks" in fitted_to else None
         fit_people(tracks, cue, one.body, RecoveryOptions(refine=bool(fitted_to)), spool, watch)
         yield method, spool.people()
@@ -291,27 +382,25 @@ def _frames(footage: Footage, what: str, watch: Watch) -> Iterator[Frame]:
     return watch(f"{footage.name}: {what}", footage.frames(), footage.clip.frames)
 
 
-def _errors(person: Person, truth: Truth, body: Body) -> _Errors:
-    """Measure one person, whose frames are the truth's."""
+def _errors(person: Person, truth: Truth, one: Contender, regressor: Floats | None) -> Errors:
+    """Measure one person, whose frames are the truth's; NaN where they do not count."""
     own = rotation_matrices(person.poses).float(), torch.from_numpy(person.betas).float()
-    errors: _Errors = {}
+    errors: Errors = {}
     if truth.pose is not None:
-        errors |= _errors_3d(body, own, truth.pose, truth.frame)
-    if truth.joints is None and truth.kp2d is None:
-        return errors
-    lsp = np.concatenate([joints for _, joints in _posed(body, *own)])
+        errors |= _errors_3d(one.body, own, truth.pose, truth.frame, regressor)
     if truth.joints is not None:
-        errors |= _errors_of_joints(lsp, truth.joints, truth.frame)
+        errors |= _errors_of_regressed(one, own, truth.joints, truth.frame, regressor)
     if truth.kp2d is not None:
-        placed = torch.from_numpy(lsp + person.trans[:, None])
-        centre = (person.image_size[0] / 2, person.image_size[1] / 2)
-        points, kp2d = project(placed, person.focal_length, centre).numpy(), truth.kp2d[:, :LSP]
-        errors["pck"] = metrics.correct_keypoints(points, kp2d)
-        errors["error_2d"] = metrics.error_2d(points, kp2d, truth.box)
+        errors |= _errors_2d(one.body, own, person, truth.kp2d, truth.box, regressor)
+    if truth.judged is not None:
+        for values in errors.values():
+            values[~truth.judged] = np.nan
     return errors
 
 
-def _errors_3d(body: Body, own: _Theta, pose: Pose, frame: Ints) -> _Errors:
+def _errors_3d(
+    body: Body, own: _Theta, pose: Pose, frame: Ints, regressor: Floats | None
+) -> Errors:
     """Measure parameters of a body; PVE only where the truth's body has the same vertices."""
     true_body = body if pose.posed is None else pose.posed
     true = rotation_matrices(pose.poses).float(), torch.from_numpy(pose.betas).float()
@@ -320,7 +409,9 @@ def _errors_3d(body: Body, own: _Theta, pose: Pose, frame: Ints) -> _Errors:
     pve = np.zeros(len(frame))
     rows = slice(0)
     for (mesh, joints), (true_mesh, true_joints) in zip(
-        _posed(body, *own), _posed(true_body, *true), strict=True
+        _posed(body, weights_of(body, regressor)[:LSP], *own),
+        _posed(true_body, weights_of(true_body, regressor)[:LSP], *true),
+        strict=True,
     ):
         rows = slice(rows.stop, rows.stop + len(mesh))
         lsp[rows], true_lsp[rows] = joints, true_joints
@@ -330,31 +421,56 @@ def _errors_3d(body: Body, own: _Theta, pose: Pose, frame: Ints) -> _Errors:
     return errors | ({"pve": pve} if comparable else {})
 
 
-def _errors_of_joints(lsp: Float, true_lsp: Float, frame: Ints) -> _Errors:
+def _errors_of_regressed(
+    one: Contender, own: _Theta, true_joints: Float, frame: Ints, regressor: Floats | None
+) -> Errors:
+    """Measure against joints of no body: as many of them as the network's body has."""
+    if regressor is None and true_joints.shape[1] > LSP:
+        regressor = one.regressor
+    weights = weights_of(one.body, regressor)[: true_joints.shape[1]]
+    joints = np.concatenate([joints for _, joints in _posed(one.body, weights, *own)])
+    return _errors_of_joints(joints, true_joints[:, : len(weights)], frame)
+
+
+def _errors_2d(
+    body: Body, own: _Theta, person: Person, kp2d: Float, box: Float, regressor: Floats | None
+) -> Errors:
+    weights = weights_of(body, regressor)[:LSP]
+    lsp = np.concatenate([joints for _, joints in _posed(body, weights, *own)])
+    placed = torch.from_numpy(lsp + person.trans[:, None])
+    centre = (person.image_size[0] / 2, person.image_size[1] / 2)
+    points = project(placed, person.focal_length, centre).numpy()
     return {
-        "mpjpe": metrics.mpjpe(lsp, true_lsp),
-        "pa_mpjpe": metrics.pa_mpjpe(lsp, true_lsp),
-        "accel": metrics.acceleration_error(lsp, true_lsp, frame),
+        "pck": metrics.correct_keypoints(points, kp2d[:, :LSP]),
+        "error_2d": metrics.error_2d(points, kp2d[:, :LSP], box),
     }
 
 
-def _posed(body: Body, rotmats: Tensor, betas: Tensor) -> Iterator[tuple[Float, Float]]:
-    """Vertices (n, V, 3) and LSP joints (n, 14, 3) in the body's own frame, some at a time."""
-    regressor = body.arrays.lsp14_regressor
-    assert regressor is not None
+def _errors_of_joints(joints: Float, true_joints: Float, frame: Ints) -> Errors:
+    return {
+        "mpjpe": metrics.mpjpe(joints, true_joints),
+        "pa_mpjpe": metrics.pa_mpjpe(joints, true_joints),
+        "accel": metrics.acceleration_error(joints, true_joints, frame),
+    }
+
+
+def _posed(
+    body: Body, weights: Floats, rotmats: Tensor, betas: Tensor
+) -> Iterator[tuple[Float, Float]]:
+    """Vertices (n, V, 3) and joints (n, J, 3) in the body's own frame, some at a time."""
     for start in range(0, len(rotmats), CHUNK):
         rows = slice(start, start + CHUNK)
         with torch.no_grad():
-            vertices, _ = body(rotmats[rows], betas[rows])
+            vertices, skeleton = body(rotmats[rows], betas[rows])
         mesh = vertices.numpy().astype(np.float64)
-        yield mesh, regressor @ mesh
+        yield mesh, mixed(weights, skeleton.numpy().astype(np.float64), mesh)
 
 
 def _row(
-    one: Contender, method: str, clip: str, truths: Sequence[Truth], errors: Sequence[_Errors]
+    one: Contender, method: str, clip: str, truths: Sequence[Truth], errors: Sequence[Errors]
 ) -> Row:
     """The means over all frames of the people, or over all their labelled joints."""
-    frames = sum(len(truth.frame) for truth in truths)
+    frames = sum(truth.counted for truth in truths)
     means: dict[str, float | None] = {}
     for name in MEASURES:
         parts = [own[name].ravel() for own in errors if name in own]

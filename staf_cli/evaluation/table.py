@@ -50,6 +50,7 @@ class Table:
 
     rows: tuple[Row, ...]
     curves: tuple[Curve, ...]
+    kept: int = 0  # clips by a network and method that were measured before
 
 
 def save(table: Table, folder: Path) -> list[Path]:

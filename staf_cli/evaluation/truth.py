@@ -71,7 +71,13 @@ class Truth:
     pose: Pose | None
     kp2d: Float | None  # (F, 31, 3) x, y px, weight
     detected: Float | None  # (F, 17, 3) x, y px, confidence
-    joints: Float | None = None  # (F, 14, 3) m, LSP's, camera frame; where no body is known
+    joints: Float | None = None  # (F, 14 or 17, 3) m, of joints.py, camera frame; of no body
+    judged: NDArray[np.bool_] | None = None  # (F,) which of the frames count; None: all
+
+    @property
+    def counted(self) -> int:
+        """How many frames count."""
+        return len(self.frame) if self.judged is None else int(self.judged.sum())
 
 
 @dataclass(frozen=True)
@@ -125,8 +131,8 @@ def open_dataset(folder: Path) -> list[Footage]:
     if not dataset:
         raise DatasetError(
             f"{printable(folder)}: holds nothing to evaluate, neither clips (mp4 with npz) "
-            f"nor photos ({IMAGES} with {LABELS}) nor 3DPW (sequenceFiles) nor a table (npz with "
-            "imgname) of Human3.6M or MPI-INF-3DHP"
+            f"nor photos ({IMAGES} with {LABELS}) nor 3DPW (sequenceFiles) nor MPI-INF-3DHP (TS1) "
+            "nor a table (npz with imgname) of Human3.6M or MPI-INF-3DHP"
         )
     return dataset
 

@@ -19,6 +19,7 @@ import trimesh
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from staf_cli.body.clothes import tones_of
 from staf_cli.body.skinning import Body
 from staf_cli.core.files import atomic
 from staf_cli.core.palette import person_colour
@@ -51,7 +52,8 @@ def write(folder: Path, scene: Scene) -> Iterator[Path]:
     the clip's own, in float32. Each person has one shape, `mean_betas`. SMPL's pose-dependent
     corrections of the surface (posedirs) are left out, and only the four strongest of the joints
     that move a vertex are used; open-body loses nothing by either. A body with texture coordinates
-    has them here: its vertices come first, in their order, then copies of those on seams.
+    has them here: its vertices come first, in their order, then copies of those on seams. Clothes
+    are vertex colours, which multiply the person's.
 
     Args:
         folder: The result folder.
@@ -74,13 +76,20 @@ class _Buffer:
     views: list[Json] = field(default_factory=list)
     accessors: list[Json] = field(default_factory=list)
 
-    def add(self, array: NDArray[Any], target: int | None = None, bounds: bool = False) -> int:
+    def add(
+        self,
+        array: NDArray[Any],
+        target: int | None = None,
+        bounds: bool = False,
+        normalized: bool = False,
+    ) -> int:
         """Append an array.
 
         Args:
             array: (N, ...), of a type and shape that glTF has.
             target: `ARRAY_BUFFER` or `ELEMENT_ARRAY_BUFFER` for a mesh's data, else None.
             bounds: Whether glTF demands the array's minimum and maximum.
+            normalized: Whether whole numbers stand for 0 to 1.
 
         Returns:
             The number of its accessor.
@@ -99,6 +108,8 @@ class _Buffer:
         if bounds:
             rows = array.reshape(len(array), -1)
             accessor |= {"min": rows.min(0).tolist(), "max": rows.max(0).tolist()}
+        if normalized:
+            accessor["normalized"] = True
         self.chunks.append(data)
         self.views.append(view)
         self.accessors.append(accessor)
@@ -110,7 +121,7 @@ def _document(scene: Scene) -> tuple[Json, bytes]:
     buffer = _Buffer()
     above = 1 if scene.root_motion else 0  # joints above the pelvis
     corners = split_at_seams(scene.body.arrays)
-    shared = _add_shared(buffer, scene.body, corners, above)
+    shared = _add_shared(buffer, scene, corners, above)
     document: Json = {
         "asset": {"version": "2.0", "generator": f"staf {__version__}"},
         "scene": 0,
@@ -145,9 +156,9 @@ def _document(scene: Scene) -> tuple[Json, bytes]:
     return document, binary
 
 
-def _add_shared(buffer: _Buffer, body: Body, corners: Corners, above: int) -> dict[str, int]:
+def _add_shared(buffer: _Buffer, scene: Scene, corners: Corners, above: int) -> dict[str, int]:
     """Append what the surfaces of all people share, and return the accessors by name."""
-    joints, weights = _skin_weights(body, above)
+    joints, weights = _skin_weights(scene.body, above)
     shared = {
         "indices": buffer.add(corners.faces.astype(np.uint32).ravel(), ELEMENT_ARRAY_BUFFER),
         "JOINTS_0": buffer.add(joints[corners.vertex], ARRAY_BUFFER),
@@ -156,6 +167,13 @@ def _add_shared(buffer: _Buffer, body: Body, corners: Corners, above: int) -> di
     if corners.uv is not None:  # glTF counts from the upper left corner of the texture
         flipped = np.stack([corners.uv[:, 0], 1 - corners.uv[:, 1]], 1)
         shared["TEXCOORD_0"] = buffer.add(flipped, ARRAY_BUFFER)
+    tones = tones_of(scene.body.arrays) if scene.clothes else None
+    if (
+        tones is not None
+    ):  # four numbers a vertex: glTF wants each to begin at a multiple of 4 bytes
+        colours = np.full((len(corners.vertex), 4), 255, np.uint8)
+        colours[:, :3] = np.rint(255 * tones[corners.vertex, None])
+        shared["COLOR_0"] = buffer.add(colours, ARRAY_BUFFER, normalized=True)
     return shared
 
 

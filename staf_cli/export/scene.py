@@ -29,6 +29,7 @@ class Scene:
     rig: Rig = "smpl"  # glb, bvh: whose names the bones have
     space: Space = "camera"  # where people are in WORLD_FORMATS
     camera: CameraMotion | None = None  # how the camera moves, if that was asked for
+    clothes: bool = True  # glb: whether people wear what `body.clothes` says
 
     def __post_init__(self) -> None:
         """Check that the parts belong together."""

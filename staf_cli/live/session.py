@@ -198,7 +198,8 @@ def _drawn(
     pace: Pace,
 ) -> Iterator[Frame]:
     """Each frame that is worked on, with its people, and in the corner how it keeps up."""
-    faces, style = tools.body.faces.astype(np.int32), options.look.style(None)
+    faces = tools.body.faces.astype(np.int32)
+    style = options.look.style(tools.body.arrays, None)
     focal = options.recovery.focal or default_focal(clip.image_size)
     camera = Camera.centred(focal, clip.image_size)
     newest_one: list[tuple[float, int]] = []

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from staf_cli.body.clothes import tones_of
 from staf_cli.body.skinning import Body
 from staf_cli.core.geometry import CROP_PIXELS, NETWORK_FOCAL
 from staf_cli.core.records import Float, Image, Ints
@@ -153,4 +154,5 @@ def _mesh_over(picture: Image, theta: Theta, body: Body) -> Image:
     placed = vertices[0].numpy() + np.array([x, y, depth], np.float32)
     camera = Camera.centred(NETWORK_FOCAL * PICTURE / CROP_PIXELS, (PICTURE, PICTURE))
     faces = body.arrays.faces.astype(np.int32)
-    return overlay(picture, [Drawn(1, placed)], faces, camera, CpuRasterizer(), Style())
+    style = Style(tones=tones_of(body.arrays))
+    return overlay(picture, [Drawn(1, placed)], faces, camera, CpuRasterizer(), style)

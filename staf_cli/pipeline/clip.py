@@ -48,10 +48,11 @@ from staf_cli.world.options import WorldOptions
 from staf_cli.world.placing import place_in_world
 
 EXPORT_CHOICES = tuple(
-    ExportOptions(root_motion, rig, space)
+    (ExportOptions(root_motion, rig, space), clothes)
     for root_motion in (False, True)
     for rig in get_args(Rig)
     for space in get_args(Space)
+    for clothes in (False, True)
 )
 LIBRARIES = ("torch", "numpy", "opencv-python", "av", "ultralytics")  # named in run.json
 
@@ -132,7 +133,8 @@ def run_clip(
         _recover(source, tracks, recovery, tools, log, watch)
         _place(tracks, options.world, tools.body, log, watch)
         overlay, notes = show(source, tracks, options.look, tools.body, log, watch)
-        export(tracks, options.export, options.exporting, tools.body, log, watch)
+        clothes = options.look.clothes
+        export(tracks, options.export, options.exporting, clothes, tools.body, log, watch)
         return _finish_run(source, tracks, overlay, notes, options, tools, log)
 
 
@@ -488,6 +490,7 @@ def export(
     tracks: list[Track],
     names: Sequence[str],
     options: ExportOptions,
+    clothes: bool,
     body: Body,
     log: Journal,
     watch: Watch,
@@ -500,6 +503,7 @@ def export(
         tracks: of the people.
         names: of the formats.
         options: how they are written; a format that is not named stays as it was written.
+        clothes: whether people wear any, as the overlay shows them.
         body: the people's.
         log: the clip's journal.
         watch: the progress callback.
@@ -509,8 +513,9 @@ def export(
         OutputError: a file cannot be written.
     """
     for name in [known for known in log.passes if known.startswith("export ")]:
-        wanted = [options] if name.removeprefix(journal.EXPORT) in names else EXPORT_CHOICES
-        if not any(log.up_to_date(name, _export_key(name, one, log)) for one in wanted):
+        named = name.removeprefix(journal.EXPORT) in names
+        wanted = [(options, clothes)] if named else EXPORT_CHOICES
+        if not any(log.up_to_date(name, _export_key(name, *one, log)) for one in wanted):
             log.drop(name)
     missing = [name for name in names if f"export {name}" not in log.passes]
     if not missing:
@@ -528,6 +533,7 @@ def export(
         options.rig,
         options.space,
         camera if "camera" in log.passes else None,
+        clothes,
     )
     log.begin()
     for name in missing:
@@ -537,7 +543,7 @@ def export(
         for _ in watch(f"export {name}", written, len(names_of_files)):
             pass
         seconds = {f"export {name}": time.perf_counter() - start}
-        key = _export_key(f"export {name}", options, log)
+        key = _export_key(f"export {name}", options, clothes, log)
         log.keep(f"export {name}", key, pack(names_of_files), seconds)
         log.save()
 
@@ -548,12 +554,12 @@ def _people_key(log: Journal) -> str:
     return key_of(log.passes["recover"].key, world and world.key)
 
 
-def _export_key(name: str, options: ExportOptions, log: Journal) -> str:
+def _export_key(name: str, options: ExportOptions, clothes: bool, log: Journal) -> str:
     """Hash everything that the pass `name`, an export, depends on."""
     form = name.removeprefix(journal.EXPORT)
     chosen: dict[str, Any] = {"space": options.space} if form in WORLD_FORMATS else {}
     if form == "glb":
-        chosen = asdict(options)
+        chosen = {**asdict(options), "clothes": clothes}
     elif form == "bvh":
         chosen["rig"] = options.rig
     elif form == "camera" and "camera" in log.passes:

@@ -15,6 +15,7 @@ from staf_cli.tracking.options import Tracker, TrackOptions
 from staf_cli.world.options import WorldOptions
 
 if TYPE_CHECKING:
+    from staf_cli.body.format import BodyArrays
     from staf_cli.rendering import SideView, Style
 
 # The names in `export.FORMATS`, which is not imported for the sake of a quick `--help`.
@@ -52,6 +53,7 @@ class Look:
     )
     plain: bool = option(False, "Bodies on a plain ground, no photo.")
     wireframe: bool = option(False, "The mesh's edges instead of skin.")
+    clothes: bool = option(True, "Shorts and a short top, as darker skin; glb too. The default.")
     boxes: bool = option(False, "Boxes, ids and keypoints as well.")
     side_view: bool = option(False, "Add a panel that shows the side.")
     renderer: str = option(
@@ -67,18 +69,21 @@ class Look:
     def __post_init__(self) -> None:
         check_options(self)
 
-    def style(self, side: "SideView | None") -> "Style":
+    def style(self, body: "BodyArrays", side: "SideView | None") -> "Style":
         """Return the same for the renderer.
 
         Args:
+            body: the people's.
             side: the clip's side camera, if it is wanted.
 
         Returns:
             What `rendering.overlay` draws.
         """
+        from staf_cli.body.clothes import tones_of
         from staf_cli.rendering import Style
 
-        return Style(self.alpha, self.plain, self.wireframe, self.boxes, side)
+        tones = tones_of(body) if self.clothes else None
+        return Style(self.alpha, self.plain, self.wireframe, self.boxes, side, tones)
 
 
 @dataclass(frozen=True)

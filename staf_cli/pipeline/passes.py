@@ -328,7 +328,7 @@ def _drawn(
     side: SideView | None,
 ) -> Iterator[Frame]:
     """Each frame with all people in it drawn over it."""
-    faces, style = body.faces.astype(np.int32), look.style(side)
+    faces, style = body.faces.astype(np.int32), look.style(body.arrays, side)
     one = result_folder.first_frame_of(folder, tracks[0])
     camera = Camera.centred(one.focal_length, one.image_size)
     skin = partial(_meshes, body)

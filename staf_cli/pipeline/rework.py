@@ -82,7 +82,8 @@ def export(folder: Path, names: Sequence[str], options: ExportOptions, watch: Wa
     check_exports(names, options)
     saved = result_folder.load(folder)
     with journal.opened(folder) as log:
-        clip_pipeline.export(saved.tracks, names, options, body_of(saved), log, watch)
+        clothes = saved.record.clothes
+        clip_pipeline.export(saved.tracks, names, options, clothes, body_of(saved), log, watch)
         if not log.finished:
             clip_pipeline.finish(saved.record, log)
 

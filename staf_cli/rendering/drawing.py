@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from staf_cli.body.clothes import Tones
 from staf_cli.core.errors import UsageError
 from staf_cli.core.palette import person_colour
 from staf_cli.core.records import Float, Image
@@ -44,6 +45,7 @@ class Style:
     wireframe: bool = False  # the visible edges of the triangles instead of solid skin
     boxes: bool = False  # boxes, ids and keypoints of the tracker
     side: SideView | None = None  # a second panel with the people seen from the side
+    tones: Tones | None = None  # (V,) how dark clothes make each vertex of all figures
 
     def __post_init__(self) -> None:
         """Check the opacity."""
@@ -99,7 +101,7 @@ def _draw_people(
 ) -> Image:
     drawn = image.copy()
     for window, members in _regions(figures, camera):
-        surface = _surface(members, faces)
+        surface = _surface(members, faces, style.tones)
         for band in _bands(window):
             fine = camera.crop(band).supersampled(SUPERSAMPLING)
             raster = rasterizer.draw(surface, fine)
@@ -136,7 +138,7 @@ def _bands(window: Window) -> list[Window]:
     ]
 
 
-def _surface(figures: Sequence[Figure], faces: Faces) -> Surface:
+def _surface(figures: Sequence[Figure], faces: Faces, tones: Tones | None) -> Surface:
     """Join the shaded people of a region, without the triangles closer than NEAR."""
     vertices = np.concatenate([figure.vertices for figure in figures]).astype(np.float32)
     colours = np.concatenate(
@@ -145,6 +147,7 @@ def _surface(figures: Sequence[Figure], faces: Faces) -> Surface:
                 figure.vertices,
                 vertex_normals(figure.vertices, faces),
                 person_colour(figure.id),
+                tones,
             )
             for figure in figures
         ]

@@ -7,6 +7,7 @@ vertices, so that a person looks the same with both.
 import numpy as np
 from numpy.typing import NDArray
 
+from staf_cli.body.clothes import Tones
 from staf_cli.rendering.camera import Points
 
 Faces = NDArray[np.int32]  # (M, 3) indices of vertices, counter-clockwise seen from outside
@@ -42,7 +43,9 @@ KEY_WRAP = 0.15  # how far the key light reaches around the body, as that of a l
 SHEEN, SHEEN_POWER = 0.10, 24.0
 
 
-def shade(vertices: Points, normals: Points, colour: tuple[int, int, int]) -> Colours:
+def shade(
+    vertices: Points, normals: Points, colour: tuple[int, int, int], tones: Tones | None = None
+) -> Colours:
     """Compute the colours of a person's vertices under the lights.
 
     A soft key light, a weak fill light, light from the sky and reflected by the ground, a rim
@@ -53,6 +56,7 @@ def shade(vertices: Points, normals: Points, colour: tuple[int, int, int]) -> Co
         vertices: (V, 3) m, camera frame.
         normals: (V, 3), of length 1.
         colour: The person's RGB colour, 0 to 255.
+        tones: (V,) share of the colour's light that a vertex reflects; None: all of it.
 
     Returns:
         (V, 3) RGB in [0, 1], sRGB-encoded.
@@ -73,7 +77,8 @@ def shade(vertices: Points, normals: Points, colour: tuple[int, int, int]) -> Co
     halfway /= np.linalg.norm(halfway, axis=-1, keepdims=True).clip(1e-6)
     sheen = SHEEN * np.sum(normals * halfway, -1).clip(0, 1) ** SHEEN_POWER
     linear = (np.asarray(colour, np.float32) / 255) ** 2.2
-    lit = linear * light[:, None] + (outline * (0.4 + 0.6 * wrapped) + sheen)[:, None]
+    reflected = light if tones is None else light * tones
+    lit = linear * reflected[:, None] + (outline * (0.4 + 0.6 * wrapped) + sheen)[:, None]
     return np.asarray(lit.clip(0, 1) ** (1 / 2.2), np.float32)
 
 

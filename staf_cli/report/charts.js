@@ -43,28 +43,36 @@ function makeChart(clip, clock, label) {
   return { svg, place, timeAt, add: (...shapes) => playhead.before(...shapes) };
 }
 
-/** When a person is there: full where seen, pale where bridged, nothing where lost. */
-function drawTrack(chart, person) {
-  const bars = (intervals, kind) =>
+/**
+ * When a person is there: full where seen, pale where bridged, nothing where lost. With `standing`
+ * there are two stripes below, left foot over right one: where it is on the ground.
+ */
+function drawTrack(chart, person, standing) {
+  const bars = (intervals, kind, y, height) =>
     intervals.map(([start, end]) =>
       draw("rect", {
         class: kind,
         fill: person.colour,
         x: chart.place(start),
-        y: 0,
+        y,
         width: Math.max(1, chart.place(end) - chart.place(start)),
-        height: HEIGHT,
+        height,
       }),
     );
-  chart.add(...bars(person.there, "bar"));
-  for (const bridge of bars(person.bridged, "bridge")) {
+  const high = standing ? 0.5 * HEIGHT : HEIGHT;
+  chart.add(...bars(person.there, "bar", 0, high));
+  for (const bridge of bars(person.bridged, "bridge", 0, high)) {
     bridge.removeAttribute("fill");
     chart.add(bridge);
   }
+  if (!standing) return;
+  person.stands.forEach((intervals, side) => {
+    chart.add(...bars(intervals, "bar", (0.58 + 0.23 * side) * HEIGHT, 0.17 * HEIGHT));
+  });
 }
 
-/** A curve as a path, interrupted where there is no value. */
-function pathOf(curve, place, top) {
+/** A curve as a path between two values, interrupted where there is none. */
+function pathOf(curve, place, top, bottom = 0) {
   let pen = "M";
   let path = "";
   curve.time.forEach((time, k) => {
@@ -73,7 +81,7 @@ function pathOf(curve, place, top) {
       pen = "M";
       return;
     }
-    const y = HEIGHT * (1 - Math.min(value / top, 1.05));
+    const y = HEIGHT * (1 - Math.min((value - bottom) / (top - bottom), 1.05));
     path += `${pen}${place(time).toFixed(2)} ${y.toFixed(2)}`;
     pen = "L";
   });
@@ -188,4 +196,74 @@ function makePlot(measure, people, clip, clock, names) {
       read(clock.time);
     },
   };
+}
+
+const ANGLES = [
+  { name: "hip_flexion", title: "Hip flexion", bottom: -45, top: 135, marks: [0, 90] },
+  { name: "knee_flexion", title: "Knee flexion", bottom: -15, top: 150, marks: [0, 90] },
+  { name: "shoulder_elevation", title: "Shoulder elevation", bottom: 0, top: 180, marks: [0, 90] },
+  { name: "elbow_flexion", title: "Elbow flexion", bottom: -15, top: 150, marks: [0, 90] },
+];
+
+/** A small plot of each of the angles, left and right, of the person chosen or else the first. */
+function makeAngles(people, clip, clock) {
+  const within = Math.max(1.5 / clip.fps, (clip.end - clip.start) / 500);
+  let shown = people[0];
+
+  const parts = ANGLES.map(({ name, title, bottom, top, marks }) => {
+    const chart = makeChart(clip, clock, `${title}, left and right, over time`);
+    const axis = document.createElement("div");
+    axis.className = "axis";
+    for (const value of marks) {
+      const y = HEIGHT * (1 - (value - bottom) / (top - bottom));
+      const mark = document.createElement("span");
+      mark.textContent = `${value}°`;
+      mark.style.top = `${Math.min(y, 92)}%`;
+      axis.append(mark);
+      chart.add(draw("line", { class: "grid", x1: 0, x2: WIDTH, y1: y, y2: y }));
+    }
+    const lines = ["left", "right"].map((side) => draw("path", { class: `curve ${side}` }));
+    chart.add(...lines);
+    const heading = document.createElement("h2");
+    const reading = document.createElement("output");
+    heading.append(title, reading);
+    const row = document.createElement("div");
+    row.className = "row";
+    row.append(axis, chart.svg);
+    const plot = document.createElement("div");
+    plot.className = "plot small";
+    plot.append(heading, row);
+
+    const curves = () =>
+      ["left", "right"].map((side) => ({
+        time: shown.angles.time,
+        value: shown.angles[`${side}_${name}`],
+      }));
+    function read(time) {
+      const [left, right] = curves().map((curve) => {
+        const k = nearest(curve, time, within);
+        return k < 0 ? "–" : `${curve.value[k]}°`;
+      });
+      reading.textContent = `left ${left}, right ${right}`;
+    }
+    chart.svg.addEventListener("pointermove", (event) => read(chart.timeAt(event)));
+    chart.svg.addEventListener("pointerleave", () => read(clock.time));
+    clock.listen(() => read(clock.time));
+    function show() {
+      curves().forEach((curve, k) => {
+        lines[k].setAttribute("d", pathOf(curve, chart.place, top, bottom));
+        lines[k].setAttribute("stroke", shown.colour);
+      });
+      read(clock.time);
+    }
+    return { plot, show };
+  });
+
+  function choose(number) {
+    shown = people.find((person) => person.number === number) ?? people[0];
+    document.getElementById("whose").textContent = shown.name;
+    parts.forEach((part) => part.show());
+  }
+  choose(null);
+  return { plots: parts.map(({ plot }) => plot), choose };
 }

@@ -19,8 +19,8 @@ from staf_cli.core.palette import person_colour
 from staf_cli.core.records import Bools, Clip, Track, TrackRow
 from staf_cli.export.motion import JOINT_NAMES
 from staf_cli.report.bodies import Bodies, animate
-from staf_cli.report.curves import curve
-from staf_cli.report.measures import Measures, measure, median_error, worst
+from staf_cli.report.curves import curve, curves
+from staf_cli.report.measures import ANGLES, Measures, measure, median_error, worst
 from staf_cli.report.pictures import Picture, extract
 from staf_cli.report.quality import CLOSE, FAR, judge, readable_time
 from staf_cli.result import person_npz
@@ -29,6 +29,7 @@ from staf_cli.result.run_record import RunRecord
 WORST, APART = 10, 0.25  # frames shown; s between two of one person
 MOST_POINTS = 60_000  # of all curves together: 1.5 MB
 LONGEST_CURVE = 2000  # points; a screen has about as many columns
+MOST_ANGLES = 1000  # moments at which one person's angles are told: 40 kB
 MOST_BARS = 500  # of one person in the timeline
 LONGEST_RECORD = 100_000  # characters of run.json
 
@@ -56,7 +57,7 @@ def gather(
     chosen = worst(people, WORST, APART)
     origin, found = _pictures(clip, people, chosen, frames, record.video.start)
     last = max(float(one.time[-1]) for one in people)
-    shown = animate(folder, tracks, frames, body)
+    shown = animate(folder, tracks, frames, body, record.clothes)
     damage = record.damage
     verdict = judge(people, damage.packets, damage.missing, damage.pictures)
     median = curve(*median_error(people), LONGEST_CURVE)
@@ -152,11 +153,13 @@ def _person(one: Measures, points: int) -> Json:
         "colour": f"#{red:02x}{green:02x}{blue:02x}",
         "summary": f"in {counted(len(one.frame), 'frame')}{bridged}",
         "there": list(_bars(one, there)),
+        "stands": [list(_bars(one, foot)) for foot in one.stands.T],
         "bridged": list(_bars(one, one.interpolated)),
         "error": curve(one.time, one.error, most),
         "sigma": curve(one.time, one.sigma, most),
         "speed": curve(one.time, one.speed, most, one.fastest),
         "acceleration": curve(one.time, one.acceleration, most, one.most_abrupt),
+        "angles": curves(one.time, one.angles, ANGLES, min(MOST_ANGLES, points // 8)),
     }
 
 
@@ -195,6 +198,7 @@ def _space(shown: Bodies) -> Json:
         "glb": base64.b64encode(shown.glb).decode(),
         "people": shown.people,
         "middle": [round(float(x), 3) for x in shown.middle],
+        "world": shown.world,
         "floor": round(shown.floor, 3),
         "reach": round(shown.reach, 3),
         "yfov": round(shown.yfov, 3),
@@ -245,4 +249,8 @@ def _notes(overlay: Path, shown: Bodies, people: Sequence[Measures]) -> Iterator
         yield f"The 3D view has one of {shown.step} frames; what lies between is interpolated."
     if len(shown.people) < len(people):
         yield f"The 3D view shows the {len(shown.people)} people who are there the longest."
-    yield "Its floor has squares of 1 m, is level with the camera, and lies under the lowest feet."
+    floor = "is level with the camera, and lies under the lowest feet"
+    if shown.world:
+        floor = "is the ground, as it was found or given; a stripe on it is where a person went"
+    yield f"The floor of the 3D view has squares of 1 m; it {floor}."
+    yield "Angles are those of the export `angles`, and not of clinical grade."

@@ -1,5 +1,6 @@
 """Curves of any length as a few points that show the same picture."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from staf_cli.core.records import Float, Float32, Ints
 from staf_cli.report.measures import Shorts
 
 DIGITS = 4  # significant, of a value
+HALF_TURN = 180  # degrees between two moments: no joint turns so fast
 GAP = 2.5  # usual steps between two times, from which on one is missing
 
 
@@ -37,6 +39,37 @@ def curve(
     if label is not None:
         drawn["label"] = label[rows].tolist()
     return drawn
+
+
+def curves(
+    time: Float, values: Float | Float32, names: Sequence[str], most: int
+) -> dict[str, list[float | None]]:
+    """Make curves with common times for the page, of smooth values: every so many are left out.
+
+    They break where the times leave a gap, and where an angle passes from 180 to -180.
+
+    Args:
+        time: (F,) s.
+        values: (F, K) degrees.
+        names: K.
+        most: moments.
+
+    Returns:
+        {"time": s, each name: whole numbers, None at a break}.
+    """
+    step = max(1, -(-len(time) // max(1, most)))
+    time, values = time[::step], values[::step].astype(np.float64)
+    steps = np.diff(time)
+    jumps = np.abs(np.diff(values, axis=0)).max(1, initial=0) > HALF_TURN
+    usual = np.median(steps) if len(steps) else 0.0
+    gaps = np.flatnonzero((steps > GAP * usual) | jumps) + 1
+    time = np.insert(time, gaps, (time[gaps - 1] + time[gaps]) / 2)
+    values = np.insert(values, gaps, np.nan, axis=0)
+    columns = {
+        name: [round(one) if np.isfinite(one) else None for one in column.tolist()]
+        for name, column in zip(names, values.T, strict=True)
+    }
+    return {"time": [round(one, 3) for one in time.tolist()], **columns}
 
 
 def _broken(

@@ -26,6 +26,9 @@ from staf_cli.core.records import (
     join_rows,
     select_rows,
 )
+from staf_cli.export.anatomy import clinical_angles
+from staf_cli.export.motion import Y_UP, in_level_camera, motion_of
+from staf_cli.world.standing import CONTACT
 
 # Parts of a body: joints in SMPL's order, and the COCO keypoints that show the same points.
 LIMBS = {
@@ -37,6 +40,8 @@ LIMBS = {
     "right leg": ((5, 8), (14, 16)),
 }
 PELVIS, NECK = 0, 12  # joints
+BENT = ("hip_flexion", "knee_flexion", "shoulder_elevation", "elbow_flexion")
+ANGLES = tuple(f"{side}_{name}" for name in BENT for side in ("left", "right"))  # of angles.csv
 SHOULDERS, HIPS = (5, 6), (11, 12)  # keypoints
 SHORTEST_TRUNK = 0.1  # sides of the box: one that is shorter has no direction
 SEEN = 0.5  # confidence from which a keypoint counts as seen
@@ -65,6 +70,8 @@ class Measures:
     sigma: Float32  # (F,) m, mean of the person's joint_sigma, the pelvis aside
     tilt: Float32  # (F,) degrees, trunk from upright in the picture: body or keypoints, the larger
     size: Float32  # (F,) px, longer side of the box
+    stands: Bools  # (F, 2) left and right foot are on the ground; nowhere where no world is known
+    angles: Float32  # (F, len(ANGLES)) degrees
     covered: Float32  # (F,) largest share of the box that another person's box covers
 
     @property
@@ -92,6 +99,7 @@ def measure(track: Track, stretches: Iterable[Person], others: Iterable[Track] =
     limb_error = np.full((n, len(LIMBS)), np.nan, np.float32)
     hidden, outside = np.zeros((2, n, len(LIMBS)), bool)
     fastest, most_abrupt = np.zeros((2, n), np.int8)
+    stands, angles = np.zeros((n, 2), bool), np.zeros((n, len(ANGLES)), np.float32)
     end, before = 0, None
     for stretch in stretches:
         rows = slice(end, end + len(stretch.frame))
@@ -105,6 +113,9 @@ def measure(track: Track, stretches: Iterable[Person], others: Iterable[Track] =
         tilt[rows] = np.fmax(_tilt_of_body(stretch), _tilt_of_keypoints(own))
         if stretch.joint_sigma is not None:
             sigma[rows] = stretch.joint_sigma[:, 1:].mean(1)
+        if stretch.world_contacts is not None:
+            stands[rows] = stretch.world_contacts.reshape(-1, 2, 2).max(2) > CONTACT
+        angles[rows] = _angles(stretch)
         near = stretch if before is None else join_rows([before, stretch])
         inner = slice(end - len(near.frame) + 1, end - 1)  # both neighbours are in `near`
         fast, abrupt = motion(near.joints3d, near.time, near.frame)
@@ -134,6 +145,8 @@ def measure(track: Track, stretches: Iterable[Person], others: Iterable[Track] =
         sigma,
         tilt,
         (track.box[:, 2:] - track.box[:, :2]).max(1).astype(np.float32),
+        stands,
+        angles,
         _covered(track, others),
     )
 
@@ -248,6 +261,13 @@ def _tilt_of_keypoints(track: Track) -> Float:
     seen &= np.linalg.norm(trunk, axis=1) > SHORTEST_TRUNK * side
     tilt: Float = np.where(seen, np.degrees(np.arctan2(np.abs(trunk[:, 0]), -trunk[:, 1])), np.nan)
     return tilt
+
+
+def _angles(person: Person) -> Float:
+    """The angles of ANGLES, (F, 8) degrees; of legs as they stand in the world, if it is known."""
+    placed = person if person.world_poses is None else in_level_camera(person)
+    angles = clinical_angles(motion_of(placed, Y_UP))
+    return np.stack([angles[name] for name in ANGLES], 1)
 
 
 def _covered(track: Track, others: Iterable[Track]) -> Float32:

@@ -92,6 +92,7 @@ else video.src = clip.overlay;
 
 const original = followPicture(at("original"), video, clip, clock, () => {
   at("bodies-label").hidden = false;
+  at("original").hidden = false;
 });
 
 function showBodies(share) {
@@ -106,6 +107,8 @@ function markView() {
   for (const button of at("views").children) {
     button.setAttribute("aria-pressed", String(button.dataset.view === space.view));
   }
+  at("world").hidden = !report.space.world;
+  at("world").setAttribute("aria-pressed", String(space.inWorld));
 }
 
 function look(view) {
@@ -113,14 +116,22 @@ function look(view) {
   if (space) markView();
 }
 
+function switchWorld() {
+  if (!space || at("world").hidden) return;
+  space.setWorld(!space.inWorld);
+  markView();
+}
+at("world").addEventListener("click", switchWorld);
+
 function noSpace(reason) {
   at("no-space").textContent = `The 3D view cannot be shown: ${reason}`;
   at("no-space").hidden = false;
+  at("world").hidden = true;
   space = null;
 }
 
 try {
-  space = makeSpace(at("canvas"), report.space, () => markView());
+  space = makeSpace(at("canvas"), report.space, colours, () => markView());
   space.loaded.then(markView).catch((error) => noSpace(error.message));
   clock.listen(() => space?.setTime(clock.shown)); // never another moment than the picture's
 } catch (error) {
@@ -199,6 +210,7 @@ const KEYS = {
   o: () => look("free"),
   s: () => look("side"),
   t: () => look("top"),
+  w: switchWorld,
   l: SWITCHES.loop,
   m: SWITCHES.mute,
   f: SWITCHES.full,
@@ -221,6 +233,8 @@ document.addEventListener("click", (event) => {
 
 // ── tracks, curves, words ───────────────────────────────────────────────────────────────────
 
+const standing = report.space.world;
+at("feet").hidden = !standing;
 for (const person of people) {
   const button = make("button", "", dot(person.number), make("span", person.name));
   button.type = "button";
@@ -228,7 +242,8 @@ for (const person of people) {
   button.addEventListener("click", () => choose(chosen === person.number ? null : person.number));
   const chart = makeChart(clip, clock, `${person.name}: ${person.summary}`);
   chart.svg.classList.add("track");
-  drawTrack(chart, person);
+  chart.svg.classList.toggle("feet", standing);
+  drawTrack(chart, person, standing);
   const row = make("div", "", button, chart.svg);
   row.className = "row";
   at("tracks").append(row);
@@ -271,6 +286,10 @@ for (const measure of MEASURES) {
   plots.push(plot);
   at("plots").append(plot.plot);
 }
+
+const angles = makeAngles(people, clip, clock);
+plots.push(angles);
+at("angles").append(...angles.plots);
 
 function goTo(time, person) {
   clock.pause();

@@ -1,12 +1,16 @@
 "use strict";
 
 /**
- * The people in 3D, drawn by three.js. Metres; x right, y up, z towards the camera, which filmed
- * from the origin. `turned` is called when the view is dragged away from that of any button.
+ * The people in 3D, drawn by three.js. Metres; x right, y up, z towards the camera that filmed, in
+ * the world or, where none is known, from that camera. `colours` are people's, by number; `turned`
+ * is called when the view is dragged away from that of any button.
  */
-function makeSpace(canvas, scene3d, turned) {
+function makeSpace(canvas, scene3d, colours, turned) {
   const FREE_ANGLE = 40; // degrees from top to bottom, in every view but the camera's own
   const ONE_REACH = 1.15; // m from the pelvis of the person who is looked at
+  const PATH_STEP = 0.05; // m between corners of a path: less is swaying on the spot
+  const PATH_WIDTH = 0.05; // m
+  const GAP = 0.2; // s, beside the usual steps, for which a person must be gone to break a path
   const STEEPEST = 0.01; // radians from straight up or down, where "up" loses its meaning
   const DIRECTIONS = { free: [0.6, 0.35, 1], side: [1, 0.12, 0], top: [0, 1, 0.02] };
 
@@ -24,14 +28,20 @@ function makeSpace(canvas, scene3d, turned) {
   controls.rotateSpeed = 2.5;
   controls.keys = ["", "", ""]; // the page has its own keys
 
-  const middle = new THREE.Vector3(...scene3d.middle);
-  const people = new Map(); // number: its mesh and its pelvis
+  const stage = new THREE.Group(); // people and floor
+  scene.add(stage);
+  const middle = new THREE.Object3D(); // of all that people do
+  middle.position.set(...scene3d.middle);
+  stage.add(middle);
+  const people = new Map(); // number: its mesh, its pelvis and its path
   let mixer = null;
   let motion = null;
   let time = 0;
   let chosen = null;
   let view = "free"; // a button's, or null after dragging
-  let filmed = false; // the view is that of the camera that filmed
+  let filmed = false; // the angle of view is that of the camera that filmed
+  let eye = null; // that camera
+  let inWorld = scene3d.world; // or in the axes of that camera
   let floor = null;
   let changed = true;
 
@@ -45,6 +55,31 @@ function makeSpace(canvas, scene3d, turned) {
     camera.lookAt(controls.target);
   }
 
+  /** Put the stage as the world has it, or so that the camera that filmed is the origin. */
+  function settle() {
+    stage.position.set(0, 0, 0);
+    stage.quaternion.identity();
+    if (!inWorld && eye) {
+      eye.updateWorldMatrix(true, false);
+      const back = new THREE.Quaternion().setFromRotationMatrix(eye.matrixWorld).conjugate();
+      stage.quaternion.copy(back);
+      stage.position.setFromMatrixPosition(eye.matrixWorld).negate().applyQuaternion(back);
+    }
+  }
+
+  function centre() {
+    return middle.getWorldPosition(new THREE.Vector3());
+  }
+
+  /** Look through the camera that filmed, wherever it is and however it is tilted. */
+  function followEye() {
+    eye.updateWorldMatrix(true, false);
+    camera.position.setFromMatrixPosition(eye.matrixWorld);
+    camera.quaternion.setFromRotationMatrix(eye.matrixWorld);
+    const away = camera.position.distanceTo(centre());
+    controls.target.set(0, 0, -away).applyQuaternion(camera.quaternion).add(camera.position);
+  }
+
   function setAngle() {
     const half = Math.tan(THREE.MathUtils.degToRad(scene3d.yfov / 2));
     const wide = Math.max(1, scene3d.aspect / camera.aspect); // so that the whole picture fits in
@@ -56,11 +91,8 @@ function makeSpace(canvas, scene3d, turned) {
     view = name;
     filmed = name === "filmed";
     setAngle();
-    if (filmed) {
-      camera.position.set(0, 0, 0);
-      controls.target.set(0, 0, middle.z);
-    } else {
-      const focus = placeOf(chosen) ?? middle;
+    if (!filmed) {
+      const focus = placeOf(chosen) ?? centre();
       const reach = chosen === null ? scene3d.reach : ONE_REACH;
       const narrow = Math.min(1, camera.aspect);
       const away = reach / Math.sin(THREE.MathUtils.degToRad(FREE_ANGLE / 2)) / narrow;
@@ -69,8 +101,8 @@ function makeSpace(canvas, scene3d, turned) {
         .set(...DIRECTIONS[name])
         .setLength(away)
         .add(focus);
+      level();
     }
-    level();
     changed = true;
   }
 
@@ -86,6 +118,7 @@ function makeSpace(canvas, scene3d, turned) {
     const before = placeOf(chosen);
     motion.time = Math.min(time, motion.getClip().duration);
     mixer.update(0);
+    settle();
     const after = placeOf(chosen);
     if (before && after && !filmed) {
       const moved = after.sub(before); // the view goes with the person who is looked at
@@ -98,12 +131,45 @@ function makeSpace(canvas, scene3d, turned) {
   function drawFloor() {
     const style = getComputedStyle(document.documentElement);
     const line = new THREE.Color(style.getPropertyValue("--floor").trim()).convertSRGBToLinear();
-    if (floor) scene.remove(floor);
+    if (floor) stage.remove(floor);
     const metres = 2 * Math.ceil(scene3d.reach + 3);
     floor = new THREE.GridHelper(metres, metres, line, line);
-    floor.position.set(Math.round(middle.x), scene3d.floor, Math.round(middle.z));
-    scene.add(floor);
+    const { x, z } = middle.position;
+    floor.position.set(Math.round(x), scene3d.floor, Math.round(z));
+    stage.add(floor);
     changed = true;
+  }
+
+  /** A stripe on the ground below a pelvis that moves by a track of three.js; it breaks at gaps. */
+  function drawPath(track, colour) {
+    const { times, values } = track;
+    const usual = times.length > 1 ? (times[times.length - 1] - times[0]) / (times.length - 1) : 0;
+    const corners = [];
+    let last = null;
+    times.forEach((now, k) => {
+      const [x, z] = [values[3 * k], values[3 * k + 2]];
+      const broken = last && now - last.seen > GAP + 2 * usual;
+      if (last) last.seen = now;
+      const length = last ? Math.hypot(x - last.x, z - last.z) : 0;
+      if (last && !broken && length < PATH_STEP) return;
+      if (last && !broken) {
+        const [along, across] = [x - last.x, z - last.z].map((d) => (d * PATH_WIDTH) / 2 / length);
+        const [a, b] = [-1, 1].map((side) => [last.x - side * across, 0, last.z + side * along]);
+        const [c, d] = [-1, 1].map((side) => [x - side * across, 0, z + side * along]);
+        corners.push(...a, ...b, ...c, ...c, ...b, ...d);
+      }
+      last = { x, z, seen: now };
+    });
+    const geometry = new THREE.BufferGeometry();
+    geometry.setAttribute("position", new THREE.Float32BufferAttribute(corners, 3));
+    const material = new THREE.MeshBasicMaterial({
+      color: new THREE.Color(colour).convertSRGBToLinear(),
+      side: THREE.DoubleSide,
+    });
+    const path = new THREE.Mesh(geometry, material);
+    path.position.y = scene3d.floor + 0.005; // over the grid
+    stage.add(path);
+    return path;
   }
 
   function fit() {
@@ -122,7 +188,8 @@ function makeSpace(canvas, scene3d, turned) {
     controls.update();
     if (!changed) return;
     changed = false;
-    level();
+    if (view === "filmed") followEye();
+    else level();
     renderer.render(scene, camera);
   }
 
@@ -138,11 +205,15 @@ function makeSpace(canvas, scene3d, turned) {
   const loaded = new Promise((done, fail) =>
     new THREE.GLTFLoader().parse(bytes.buffer, "", done, fail),
   ).then((gltf) => {
-    scene.add(gltf.scene);
+    stage.add(gltf.scene);
+    eye = gltf.scene.getObjectByName("camera");
     for (const number of scene3d.people) {
       const body = gltf.scene.getObjectByName(`person_${number}_body`);
       body.frustumCulled = false; // its bounds are those of the T-pose
-      people.set(number, { body, pelvis: body.skeleton.bones[0] });
+      const pelvis = body.skeleton.bones[0];
+      const places = gltf.animations[0].tracks.find(({ name }) => name === `${pelvis.name}.position`);
+      const path = scene3d.world && places ? drawPath(places, colours[number]) : null;
+      people.set(number, { body, pelvis, path });
     }
     mixer = new THREE.AnimationMixer(gltf.scene);
     motion = mixer.clipAction(gltf.animations[0]);
@@ -164,6 +235,14 @@ function makeSpace(canvas, scene3d, turned) {
     get view() {
       return view;
     },
+    get inWorld() {
+      return inWorld;
+    },
+    setWorld(whether) {
+      inWorld = whether;
+      settle();
+      look(view ?? "free");
+    },
     setTime(next) {
       time = next;
       pose();
@@ -172,6 +251,7 @@ function makeSpace(canvas, scene3d, turned) {
       chosen = people.has(number) ? number : null;
       for (const [own, person] of people) {
         person.body.visible = number === null || own === number;
+        if (person.path) person.path.visible = person.body.visible;
       }
       if (view && !filmed) look(view);
       changed = true;

@@ -396,6 +396,12 @@ class RunRecord:
     smoothing: Effect | None = None
     passes: Mapping[str, PassRecord] = field(default_factory=dict)
 
+    @property
+    def clothes(self) -> bool:
+        """Whether the overlay shows people in clothes; exports and the report do the same."""
+        look = self.options.get("look")
+        return not isinstance(look, Mapping) or look.get("clothes") is not False
+
     def to_json(self) -> Json:
         """Return plain values, in the order in which run.json has them."""
         values: Json = {one.name: getattr(self, one.name) for one in fields(self)}

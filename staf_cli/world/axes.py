@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from staf_cli.core.camera_motion import CameraMotion
 from staf_cli.core.records import Float, Person
 from staf_cli.world.feet import Feet, camera_rows
-from staf_cli.world.ground import Ground
+from staf_cli.world.ground import SIZE_SIGMA, Ground
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,21 @@ class ShotAxes:
     origin: Float  # (3,) m, of that camera in the world, for a person whose size is right
     heights: Mapping[int, float]  # m, of that camera, by person
     sigma: Float  # (2,) rad and m: of tilt and height of the camera
+
+    def level(self, person: int) -> float:
+        """Tell on which level a person stands: a roof, stairs, a table.
+
+        A child, whose size is unknown, seems to stand below the ground, so nobody is put there.
+
+        Args:
+            person: whose.
+
+        Returns:
+            m above the ground; 0 where a size that is off explains as much.
+        """
+        height = float(self.origin[1])
+        above = height - self.heights[person]
+        return above if above > 3 * SIZE_SIGMA * height else 0.0
 
 
 def shot_axes(ground: Ground, people: Sequence[Feet]) -> ShotAxes:
@@ -100,4 +115,27 @@ def in_world(person: Person, to_world: Float, sigma: Float) -> Person:
         world_contacts=np.zeros((len(sigma), 4), np.float32),
         world_camera=to_world,
         world_sigma=sigma.astype(np.float32),
+    )
+
+
+def raised(person: Person, level: Float) -> Person:
+    """Put a person who is placed in the world on another level.
+
+    Args:
+        person: F frames, with the keys of the world.
+        level: (F,) m, above the ground.
+
+    Returns:
+        The person there.
+    """
+    assert person.world_trans is not None and person.world_joints3d is not None
+    assert person.world_camera is not None
+    up = np.stack([0 * level, level, 0 * level], 1)  # (F, 3)
+    camera = person.world_camera.copy()
+    camera[:, :, 3] += up
+    return replace(
+        person,
+        world_trans=person.world_trans + up,
+        world_joints3d=person.world_joints3d + up[:, None],
+        world_camera=camera,
     )

@@ -1,9 +1,9 @@
 """Gravity and ground, from what people do: where they stand, and how they are upright.
 
 The answer is the likeliest tilt of the camera and its height over the ground, together with how far
-each person's size is off, which raises or lowers them. What is known beforehand is a normal
-distribution of each; what is seen counts by a robust function, so that a person on a chair or lying
-down does not turn the world.
+each person's size is off, or how much higher they stand, which raises or lowers them. What is known
+beforehand is a normal distribution of each; what is seen counts by a robust function, so that a
+person on a chair or lying down does not turn the world.
 """
 
 from collections.abc import Sequence
@@ -253,7 +253,8 @@ def _residuals(x: Float, seen: _Seen, noise: float, options: WorldOptions) -> Fl
         pitch = np.radians(options.tilt), EXACT
     if options.camera_height is not None:
         height = options.camera_height, EXACT
-    sizes, each = x[FIRST : FIRST + people] / SIZE_SIGMA, x[FIRST + people :] / EACH_SOLE
+    sizes = _heavy_tailed(x[FIRST : FIRST + people] / SIZE_SIGMA)  # or on a roof, on stairs
+    each = x[FIRST + people :] / EACH_SOLE
     before = [
         (x[0] - pitch[0]) / pitch[1],
         x[1] / ROLL_SIGMA,
@@ -279,6 +280,12 @@ def _off_ground(x: Float, seen: _Seen) -> Float:
 def _robust(off: Float) -> Float:
     """Residuals whose squares are Charbonnier's function: they grow in proportion from 1 on."""
     bent: Float = np.sign(off) * np.sqrt(2 * (np.sqrt(1 + off**2) - 1))
+    return bent
+
+
+def _heavy_tailed(off: Float) -> Float:
+    """Residuals whose squares are Cauchy's function: far off, farther hardly costs more."""
+    bent: Float = np.sign(off) * np.sqrt(2 * np.log1p(off**2 / 2))
     return bent
 
 

@@ -22,7 +22,7 @@ from staf_cli.core.records import (
     select_rows,
 )
 from staf_cli.fitting.smoothing import with_surroundings
-from staf_cli.world.axes import ShotAxes, camera_to_world, in_world, shot_axes
+from staf_cli.world.axes import ShotAxes, camera_to_world, in_world, raised, shot_axes
 from staf_cli.world.camera_path import with_path
 from staf_cli.world.contacts import contact_probability
 from staf_cli.world.feet import Feet, feet_of, join_feet
@@ -170,12 +170,13 @@ def _placed(
     speed = None if seen is None else seen_speed(seen, person, camera)
     contacts = contact_probability(feet, points[..., 1], speed)
     placed = replace(placed, world_contacts=contacts.astype(np.float32))
+    level = np.array([axes[shot].level(person.id) for shot in feet.shot.tolist()])
     if not options.lock_feet:
-        return placed
+        return raised(placed, level)
     ray = np.einsum("fij,fj->fi", to_world[..., :3], person.joints3d[:, 0])
     ray /= np.linalg.norm(ray, axis=-1, keepdims=True)
     stand = plan_stand(points, contacts, ray, person.time, feet.runs)
-    return _standing(placed, body, soles, stand, feet.runs)
+    return raised(_standing(placed, body, soles, stand, feet.runs), level)
 
 
 def _standing(

@@ -107,6 +107,10 @@ def test_render_and_export_recompute_nothing(staf, finished):
     code, out, _ = staf("export", finished.folder, "--format", "obj")
     assert code == 0
     assert staf("export", finished.folder, "--root-motion")[0] == 0
+    assert b"COLOR_0" in (finished.folder / "people.glb").read_bytes()
+    assert staf("render", finished.folder, "--no-clothes")[0] == 0
+    assert staf("export", finished.folder, "--root-motion")[0] == 0
+    assert b"COLOR_0" not in (finished.folder / "people.glb").read_bytes()
     assert b'"root"' in (finished.folder / "people.glb").read_bytes()
     code, _, err = staf("export", finished.folder, "--format", "bvh", "--root-motion")
     assert (code, err.count("\n")) == (2, 1)

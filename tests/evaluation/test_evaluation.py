@@ -311,6 +311,11 @@ def test_several_checkpoints_share_one_table(staf, dataset, truth, small, answer
     assert float(table[2]["mpjpe"]) > 10 > float(table[-1]["mpjpe"])
     assert rows[1][3] == f"{float(table[2]['mpjpe']):.1f}"
     assert (output / "accel.png").read_bytes().startswith(b"\x89PNG")
+    code, again, err = staf("eval", dataset, *chosen, "-o", output, "--device", "cpu")
+    assert code == 0, err
+    assert "4 of the results" in again
+    lines = [line.split() for line in again.splitlines()]
+    assert [line for line in lines if line[0] in known] == rows
 
 
 def test_without_weights_the_network_is_the_mean(staf, tmp_path, truth, monkeypatch):
@@ -323,6 +328,59 @@ def test_without_weights_the_network_is_the_mean(staf, tmp_path, truth, monkeypa
     network, mean = (line.split() for line in out.splitlines() if line.startswith("untrained"))
     assert network[1:2] + mean[1:2] == ["network", "mean"]
     assert network[2:] == mean[2:]
+
+
+def test_an_evaluation_goes_on_where_it_ended(dataset, truth, small, answer, monkeypatch):
+    write_photos(dataset, photos=3)
+    answer(turned(truth.pose, slice(None), 20), truth.pose)
+    kept, recovered = dataset / "out" / "measured", []
+    detector = dataset / "detector.pt"
+    detector.touch()
+    monkeypatch.setattr(evaluation, "_detected", lambda footage, tracks, *rest: tracks)
+    real = evaluation._recovered
+
+    def counting(footage, tracks, one, methods, setup):
+        recovered.append((footage.name, one.name, tuple(methods)))
+        if footage.name == stop_at:
+            raise KeyboardInterrupt
+        return real(footage, tracks, one, methods, setup)
+
+    def table(*methods, one=small, regressor=None):
+        recovered.clear()
+        options = EvaluationOptions(methods, "cpu")
+        opened = open_dataset(dataset)
+        return evaluate(opened, [one], options, detector, progress.silent, regressor, kept)
+
+    monkeypatch.setattr(evaluation, "_recovered", counting)
+    stop_at = "photos"
+    with pytest.raises(KeyboardInterrupt):
+        table("mean")
+    stop_at = ""
+    went_on = table("mean")
+    assert recovered == [("photos", "small", ("mean",))]
+    assert went_on.kept == 1
+    both = table("mean", "refine")
+    assert recovered == [(name, "small", ("refine",)) for name in ("walk", "photos")]
+    again = table("mean", "refine")
+    assert (recovered, again.kept) == ([], 4)
+    assert again.rows == both.rows
+    assert again.rows[:3] == went_on.rows
+    for mine, theirs in zip(again.curves, both.curves, strict=True):
+        np.testing.assert_array_equal(mine.accel, theirs.accel)
+
+    table("mean", one=replace(small, identity="small 4567"))
+    assert len(recovered) == 2
+    table("mean", regressor=np.ones((17, 24 + len(BODY.arrays.v_template)), np.float32))
+    assert len(recovered) == 2
+    write_clip(dataset, replace(truth, box=truth.box + 1))
+    table("mean")
+    assert [name for name, _, _ in recovered] == ["walk"]
+    np.save(dataset / "images.npy", np.zeros((3, 1, 96, 96, 3), np.uint8))
+    table("mean")
+    assert [name for name, _, _ in recovered] == ["photos"]
+    for path in kept.iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    assert table("mean").kept == 0
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from staf_cli.body.clothes import tones_of
 from staf_cli.body.format import SMPL_PARENTS, body_arrays
 from staf_cli.body.posing import vertices, with_parameters
 from staf_cli.body.skinning import Body
@@ -413,6 +414,23 @@ def test_glb_people_have_the_colours_of_the_overlay(gltf):
         encoded = 1.055 * np.array(linear) ** (1 / 2.4) - 0.055  # sRGB, IEC 61966-2-1
         assert np.abs(encoded * 255 - person_colour(person)).max() < 0.2
         assert alpha == 1
+
+
+def test_glb_people_wear_clothes_unless_they_shall_not(scene, body, gltf, tmp_path):
+    found = tones_of(body.arrays)
+    assert found is not None
+    tones = found[split_at_seams(body.arrays).vertex]
+    (shared,) = {mesh.primitives[0].attributes.COLOR_0 for mesh in gltf.meshes}
+    assert gltf.accessors[shared].normalized
+    colours = accessor(gltf, shared) / 255
+    assert np.abs(colours[:, :3] - tones[:, None]).max() < 0.003
+    assert (colours[:, 3] == 1).all()
+    bent = replace(body.arrays, v_template=body.arrays.v_template[:, ::-1].copy())
+    for part in (replace(scene, clothes=False), replace(scene, body=Body("bent", bent))):
+        list(glb.write(tmp_path, part))
+        document = check_gltf(tmp_path / "people.glb")
+        for mesh in document["meshes"]:
+            assert "COLOR_0" not in mesh["primitives"][0]["attributes"]
 
 
 @pytest.fixture(scope="module")

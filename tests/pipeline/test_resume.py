@@ -128,6 +128,22 @@ def test_a_glb_is_written_again_for_root_motion_and_stays_as_it_is(again):
     assert path.read_bytes() == plain
 
 
+def test_clothes_are_put_on_and_taken_off(again):
+    """In the overlay and the report, and in a glb when it is asked for."""
+    summary, _ = again(export=("glb", "csv"))
+    glb, report = summary.folder / "people.glb", summary.folder / "report.html"
+    clothed, size = glb.read_bytes(), report.stat().st_size
+    bare = {"look": Look(clothes=False)}
+    assert again(**bare)[1] == ["show"]
+    assert glb.read_bytes() == clothed  # not asked for anew: it stays
+    assert report.stat().st_size < size - 20_000
+    assert again(**bare, export=("glb", "csv"))[1] == ["export glb"]
+    assert b"COLOR_0" not in glb.read_bytes()
+    assert again(export=("glb", "csv"))[1] == ["show", "export glb"]
+    assert glb.read_bytes() == clothed
+    assert report.stat().st_size == pytest.approx(size, abs=1000)
+
+
 def test_exports_with_bones_are_written_again_for_a_rig(again):
     """Others, and a bvh whose rig stays, are as they were."""
     again(export=("glb", "bvh", "csv"))

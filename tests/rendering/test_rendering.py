@@ -258,6 +258,21 @@ def test_alpha_mixes_photo_and_person():
         Style(alpha=1.5)
 
 
+def test_clothes_are_darker_on_photo_and_side_view_and_of_the_same_hue():
+    figures = [Figure(1, ball([0, 0, 3.0], 0.5))]
+    tones = np.where(figures[0].vertices[:, 1] > 0, 0.33, 1).astype(np.float32)
+    side = side_view(figures[0].vertices.astype(float), SIZE)
+    bare, clothed = (
+        overlay(photo(), figures, FACES, CAMERA, CPU, Style(alpha=1, side=side, tones=one))
+        for one in (None, tones)
+    )
+    for column in (SIZE[0] // 2, SIZE[0] + side.camera.width // 2):
+        above, below = (slice(y, y + 8) for y in (SIZE[1] // 2 - 25, SIZE[1] // 2 + 15))
+        np.testing.assert_array_equal(clothed[above, column], bare[above, column])
+        ratio = clothed[below, column].astype(float) / bare[below, column]
+        assert (ratio > 0.5).all() and (ratio < 0.8).all()  # 0.33 of the light, and the sheen
+
+
 def test_nobody_gives_the_photo_back():
     image = photo()
     behind = Figure(1, ball([0, 0, -3], 0.5))

@@ -11,7 +11,7 @@ import pytest
 from staf_cli.core.errors import TracksError
 from staf_cli.core.records import Clip, select_rows
 from staf_cli.report import measures, quality
-from staf_cli.report.measures import LIMBS, Measures
+from staf_cli.report.measures import ANGLES, LIMBS, Measures
 from staf_cli.report.quality import FAR
 from tests.support.made_people import make_person, make_track, open_body
 
@@ -40,6 +40,8 @@ def flawless(frames=150, person=1, fps=30.0):
         sigma=np.full(n, 0.08, np.float32),
         tilt=np.full(n, 5, np.float32),
         size=np.full(n, 400, np.float32),
+        stands=np.zeros((n, 2), bool),
+        angles=np.zeros((n, len(ANGLES)), np.float32),
         covered=np.zeros(n, np.float32),
     )
 

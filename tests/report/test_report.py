@@ -20,22 +20,36 @@ from PIL import Image
 
 from staf_cli import report, video
 from staf_cli.batch import overview
+from staf_cli.core.camera_motion import still_camera
 from staf_cli.core.errors import MissingTool, TracksError
-from staf_cli.core.records import Clip, Frame
+from staf_cli.core.records import Clip, Frame, Track, select_rows
 from staf_cli.core.span import Span
+from staf_cli.export.anatomy import clinical_angles
+from staf_cli.export.motion import Y_UP, in_level_camera, motion_of
 from staf_cli.fitting.smoothing import Effect
 from staf_cli.report import bodies, pictures, three
 from staf_cli.report.content import WORST, gather, open_overlay
-from staf_cli.report.curves import curve
+from staf_cli.report.curves import curve, curves
+from staf_cli.report.measures import ANGLES, measure
 from staf_cli.result import person_npz
 from staf_cli.result.run_record import DetectorRecord
-from tests.support import made_clips
+from staf_cli.world.options import WorldOptions
+from staf_cli.world.placing import place_in_world
+from tests.support import made_clips, made_walks
 from tests.support.made_people import make_person, make_track, open_body
 from tests.support.made_records import make_record
 
 SIZE = (320, 240)
 FRAMES = 40
 RATE = 30
+WORLD_KEYS = (
+    "world_poses",
+    "world_trans",
+    "world_joints3d",
+    "world_contacts",
+    "world_camera",
+    "world_sigma",
+)
 UNTRUSTED = '</script><script>alert(1)</script><img src=x onerror=alert(1)>"\u202e\x1b[31m.mp4'
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -182,6 +196,19 @@ def test_pictures_far_from_each_other_are_looked_up_apart(folder, monkeypatch):
     assert asked == [Span(0, 0.7), Span(299.5, 301.5)]
 
 
+def test_curves_with_common_times_break_at_gaps_and_where_an_angle_comes_round():
+    frame = np.array([0, 1, 2, 9, 10, 11])
+    values = np.array([[10.4, 0], [11, 0], [12, 0], [13, 0], [14, 179], [15, -179]])
+    drawn = curves(frame / 30, values, ("one", "other"), 100)
+    assert drawn["one"] == [10, 11, 12, None, 13, 14, None, 15]
+    assert drawn["other"] == [0, 0, 0, None, 0, 179, None, -179]
+    assert drawn["time"][3] == pytest.approx(5.5 / 30, abs=1e-3)
+    assert curves(frame[:1] / 30, values[:1], ("one", "other"), 100)["one"] == [10]
+    long = curves(np.arange(1001) / 30, np.zeros((1001, 1)), ("one",), 100)
+    assert len(long["one"]) <= 100
+    assert None not in long["one"]
+
+
 def gltf_of(glb):
     size = struct.unpack("<I", glb[12:16])[0]
     return json.loads(glb[20 : 20 + size])
@@ -199,7 +226,7 @@ def keys_of(gltf):
 
 
 def test_bodies_are_all_there_in_short_clips(folder, tracks, body):
-    shown = bodies.animate(folder, tracks, range(FRAMES), body)
+    shown = bodies.animate(folder, tracks, range(FRAMES), body, True)
     assert shown.people == (1, 2)
     assert shown.step == 1
     assert keys_of(gltf_of(shown.glb)) == [FRAMES, 20]
@@ -214,7 +241,7 @@ def test_bodies_are_all_there_in_short_clips(folder, tracks, body):
 def test_bodies_of_long_clips_are_thinned(folder, tracks, body, monkeypatch):
     monkeypatch.setattr(bodies, "MOST_POSES", 21)  # 60 there are
     monkeypatch.setattr(person_npz, "FRAMES_IN_MEMORY", 7)
-    shown = bodies.animate(folder, tracks, range(FRAMES), body)
+    shown = bodies.animate(folder, tracks, range(FRAMES), body, True)
     assert shown.step == 3
     gltf = gltf_of(shown.glb)
     # Every third frame, or the next where it is missing: 0 3 .. 39; 5 6 9 12, 20 21 24 27 30.
@@ -226,7 +253,53 @@ def test_bodies_of_long_clips_are_thinned(folder, tracks, body, monkeypatch):
     ]
     assert comes_and_goes[-1]["max"] == pytest.approx([(30 + 3) / RATE])
     monkeypatch.setattr(bodies, "MOST_PEOPLE", 1)
-    assert bodies.animate(folder, tracks, range(FRAMES), body).people == (1,)
+    assert bodies.animate(folder, tracks, range(FRAMES), body, True).people == (1,)
+
+
+@pytest.fixture(scope="module")
+def walked():
+    """A walk of two seconds before a camera that looks down, in the world, and its track."""
+    made = made_walks.walk(2.0, 0.6, (-1, -7))
+    person = made_walks.filmed(made, *made_walks.looking(15, 0, 2.0))
+    camera = still_camera(person.frame)
+    (person,) = place_in_world([person], [None], made_walks.body(), camera, WorldOptions())
+    count = len(person.frame)
+    box = np.tile([0.0, 0, 100, 200], (count, 1))
+    guessed, kp2d = np.zeros(count, bool), np.zeros((count, 17, 3))
+    track = Track(1, person.frame, person.time, box, person.score, guessed, kp2d)
+    return made, person, track
+
+
+def test_bodies_stand_on_the_ground_where_it_is_known(walked, tmp_path):
+    _, person, track = walked
+    person_npz.save(person_npz.path_of(tmp_path, 1), person)
+    frames = range(len(person.frame))
+    shown = bodies.animate(tmp_path, [track], frames, made_walks.body(), True)
+    assert (shown.world, shown.floor) == (True, 0)
+    low, high = person.world_joints3d.reshape(-1, 3).min(0), person.world_joints3d.max((0, 1))
+    assert (low < shown.middle).all() and (shown.middle < high).all()
+    camera = next(node for node in gltf_of(shown.glb)["nodes"] if node["name"] == "camera")
+    assert camera["translation"] == pytest.approx(person.world_camera[0, :, 3], abs=1e-4)
+    unplaced = replace(person, **dict.fromkeys(WORLD_KEYS))
+    person_npz.save(person_npz.path_of(tmp_path, 1), unplaced)
+    shown = bodies.animate(tmp_path, [track], frames, made_walks.body(), True)
+    assert not shown.world
+    assert shown.floor < -0.3  # m, below the camera
+
+
+def test_feet_and_angles_are_measured(walked):
+    made, person, track = walked
+    measured = measure(
+        track, [select_rows(person, slice(0, 25)), select_rows(person, slice(25, None))]
+    )
+    assert (measured.stands == made.stands).mean() > 0.85
+    wanted = clinical_angles(motion_of(in_level_camera(person), Y_UP))
+    for column, name in enumerate(ANGLES):
+        np.testing.assert_allclose(measured.angles[:, column], wanted[name], atol=1e-3)
+    unplaced = measure(track, [replace(person, **dict.fromkeys(WORLD_KEYS))])
+    assert not unplaced.stands.any()
+    arms = [k for k, name in enumerate(ANGLES) if "elbow" in name or "shoulder" in name]
+    np.testing.assert_allclose(unplaced.angles[:, arms], measured.angles[:, arms], atol=0.01)
 
 
 # ── the page ──────────────────────────────────────────────────────────────────────────────────
@@ -251,6 +324,8 @@ def test_report_agrees_with_the_files(folder, tracks, body):
     assert first["there"] == [[0, pytest.approx(FRAMES / RATE, abs=1e-3)]]
     assert len(second["there"]) == 2
     assert first["bridged"] == [[pytest.approx(1 / 30, abs=1e-3), pytest.approx(2 / 30, abs=1e-3)]]
+    assert first["stands"] == [[], []]  # no world is known
+    assert len(first["angles"]["time"]) == len(first["angles"]["left_knee_flexion"]) == FRAMES
     assert base64.b64decode(data["space"]["glb"])[:4] == b"glTF"
     assert 1 <= len(data["worst"]) <= WORST
     assert all(one["picture"].startswith("data:image/jpeg;base64,") for one in data["worst"])
@@ -463,6 +538,63 @@ def test_report_shows_the_people_in_3d(opened):
     opened.select_option("#person", "1")
     opened.wait_for_timeout(500)
     assert 0 < drawn(opened)[0] < both
+
+
+@pytest.mark.full
+def test_report_shows_angles_of_the_person_chosen(opened):
+    def shown():
+        return opened.evaluate("""() => [
+            document.getElementById("whose").textContent,
+            [...document.querySelectorAll("#angles path")].map((path) => path.getAttribute("d")),
+        ]""")
+
+    (first, curves_of_first), _ = shown(), opened.select_option("#person", "2")
+    second, curves_of_second = shown()
+    assert (first, second) == ("person 1", "person 2")
+    assert len(curves_of_first) == len(curves_of_second) == 8
+    assert not set(curves_of_first) & set(curves_of_second)
+    assert opened.locator("#angles output").first.text_content().startswith("left ")
+
+
+@pytest.mark.full
+def test_report_shows_where_people_went(chromium, walked, tmp_path):
+    """The floor with a path on it, feet that stand, and the camera's view through a tilted one."""
+    _, person, track = walked
+    person_npz.save(person_npz.path_of(tmp_path, 1), person)
+    count = len(person.frame)
+    clip = Clip(tmp_path / "x.mp4", *SIZE, float(RATE), Fraction(1, 600), count, False)
+    made = (Frame(k, 20 * k, k / RATE, made_clips.pattern(k, *SIZE)) for k in range(count))
+    video.write(tmp_path / "overlay.mp4", clip, made)
+    overlay, body = tmp_path / "overlay.mp4", made_walks.body()
+    path = report.write(tmp_path, [track], range(count), body, overlay, run_record())
+    page = chromium.new_page(viewport={"width": 1280, "height": 720})
+    page.goto(path.as_uri())
+    until(page, "video.readyState >= 2 && space.view === 'free'")
+    assert page.locator("#feet").is_visible()
+    assert page.locator("#original").is_hidden()  # the video is gone, or is of another shape
+    assert page.locator("#tracks rect").count() > 4
+    page.keyboard.press("t")
+    page.wait_for_timeout(500)
+    with_path, on_the_ground = drawn(page)
+    page.keyboard.press("w")
+    page.wait_for_timeout(500)
+    assert page.locator("#world").get_attribute("aria-pressed") == "false"
+    assert drawn(page)[1] != on_the_ground  # from above the camera, which looks down
+    page.keyboard.press("c")
+    page.wait_for_timeout(500)
+    filmed = drawn(page)
+    page.keyboard.press("w")
+    page.wait_for_timeout(500)
+    assert drawn(page)[0] == pytest.approx(filmed[0], rel=0.02)  # the camera sees the same
+    path.write_text(path.read_text().replace('"world":true', '"world":false'))
+    page.goto(path.as_uri())
+    until(page, "video.readyState >= 2 && space.view === 'free'")
+    page.keyboard.press("t")
+    page.wait_for_timeout(500)
+    assert with_path > 1.2 * drawn(page)[0]
+    page.keyboard.press("c")
+    page.wait_for_timeout(500)
+    assert drawn(page)[0] > 50
 
 
 @pytest.mark.full

@@ -101,6 +101,7 @@ def test_a_record_of_version_0_1_0_is_read():
     now |= {"landmarks": False, "deinterlace": True, "fit": False, "camera": "static"}
     now["exporting"] = {"root_motion": False, "rig": "smpl", "space": "world"}
     now["world"] = {"camera_height": None, "tilt": None, "lock_feet": True}
+    now["look"] = {**now["look"], "clothes": True}
     now["tracks"] = {**now["tracks"], "main": None, "min_track": 0.4}  # it counted frames
     del now["half"]
     assert json.loads(json.dumps(options.to_json())) == now

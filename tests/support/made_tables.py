@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-LSP_OF_24 = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 18]  # SPIN's J24_TO_J14
+J17_OF_24 = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 18, 14, 16, 17]  # SPIN's J24_TO_J17
 SIZE = 108, 96  # width, height px
 H36M_NAMES = [
     f"images/{clip}_{number:06d}.jpg"
@@ -27,12 +27,12 @@ def write_images(root: Path, names: list[str]) -> None:
         cv2.imwrite(str(root / name), grey)
 
 
-def entries_of(names: list[str], lsp: np.ndarray) -> dict[str, np.ndarray]:
-    """The entries of a table, of LSP joints (N, 14, 3) m; the pelvis is the origin."""
+def entries_of(names: list[str], own: np.ndarray) -> dict[str, np.ndarray]:
+    """The entries of a table, of 14 or 17 joints (N, J, 3) m; the pelvis is the origin."""
     rng = np.random.default_rng(5)
     joints = np.zeros((len(names), 24, 4))
-    joints[:, LSP_OF_24, :3] = lsp
-    joints[:, [*LSP_OF_24, 14, 16, 17], 3] = 1
+    joints[:, J17_OF_24[: own.shape[1]], :3] = own
+    joints[:, J17_OF_24, 3] = 1
     return {
         "imgname": np.array(names),
         "center": rng.uniform(40, 60, (len(names), 2)),

@@ -85,6 +85,8 @@ def _child(outcomes: Path, commands: Sequence[Sequence[str]]) -> None:
     from staf_cli.tracking.ultralytics_import import import_ultralytics
 
     import_ultralytics()
+    with contextlib.suppress(ImportError):
+        import h5py  # noqa: F401  its import asks the system for the processor's name
     events: list[str] = []
     recording = False
 

@@ -107,6 +107,19 @@ def test_people_share_the_ground_and_a_wrong_size_is_raised_or_lowered_to_it():
     assert np.array_equal(found[0].world_camera[0, :, :3], found[2].world_camera[0, :, :3])
 
 
+def test_people_on_two_levels_do_not_tilt_the_world_and_keep_their_levels():
+    """As in the demo: one on a roof, in the upper part of the picture, one on the grass."""
+    axes, place = looking(3, 0, 3.0)
+    low, high = walk(4.0, ALONG, (-2, -8)), walk(4.0, ALONG, (-1, -9.5))
+    high = replace(high, pelvis=high.pelvis + np.array([0, 1.9, 0]))
+    people = [filmed(made, axes, place, n + 1) for n, made in enumerate((low, high))]
+    found = placed([as_recovered(person, person.id) for person in people])
+    assert off_vertical(found[0], axes) < 6
+    for one, made, level in zip(found, (low, high), (0, 1.9), strict=True):
+        there = soles(one)[..., 1][np.repeat(made.stands, 2, 1)]
+        assert abs(np.median(there) - level) < (0.3 if level else 0.03)
+
+
 def test_of_a_crowd_some_show_the_ground_and_all_stand_on_it(monkeypatch):
     monkeypatch.setattr(placing, "MOST_PEOPLE", 1)
     axes, place = looking(12, 0, 1.8)

@@ -8,7 +8,14 @@ from staf_cli.body.skinning import Body
 from staf_cli.core.errors import BodyError, DatasetError, UsageError, counted
 from staf_cli.core.files import printable
 from staf_cli.evaluation import truth
-from staf_cli.evaluation.datasets import coco_json, spin_npz, threedpw, vibe_db
+from staf_cli.evaluation.datasets import (
+    coco_json,
+    eft_json,
+    mpi_inf_3dhp,
+    spin_npz,
+    threedpw,
+    vibe_db,
+)
 from staf_cli.evaluation.truth import Footage
 
 OWN = "clips and photos"  # in staf's own layout, not a benchmark
@@ -70,11 +77,13 @@ def open_dataset(folder: Path, benchmark: str, body_of: Callable[[str], Body]) -
     Raises:
         DatasetError: The layout is unknown, or something is missing, damaged or does not fit.
         BodyError: A body that the truth is of is not on this machine.
+        MissingTool: The format needs a library that is not installed.
         VideoError: Pictures cannot be read, or are damaged.
     """
     if benchmark in spin_npz.TABLES:
         table = spin_npz.find_table(folder, benchmark)
-        assert table is not None
+        if table is None:  # 3dhp
+            return mpi_inf_3dhp.open_test(mpi_inf_3dhp.test_files(folder))
         return spin_npz.open_table(table, benchmark)
     split = threedpw.find_split(folder)
     if split is not None:
@@ -103,24 +112,16 @@ def examine(folder: Path, body_of: Callable[[str], Body]) -> Contents:
     tables = spin_npz.tables_in(folder)
     if tables:
         return _examine_tables(tables, benchmarks)
+    if mpi_inf_3dhp.test_files(folder) or mpi_inf_3dhp.training_files(folder):
+        return _examine_3dhp(folder, benchmarks)
     for layout, files, describe in (
         ("arrays of people's frames by joblib, as VIBE publishes them", _databases, _database),
+        ("fits as EFT publishes them", eft_json.files_in, _fits),
         ("labels in COCO's JSON", coco_json.labels_in, _labels),
     ):
         paths = files(folder)
         if paths:
-            return _examine_files(layout, paths, describe)
-    raw = sorted(folder.glob("TS[1-6]/annot_data.mat"))
-    if raw:
-        return Contents(
-            "MPI-INF-3DHP's test set, as its authors publish it",
-            (counted(len(raw), "sequence"),),
-            (
-                f"{printable(raw[0])}: is in MATLAB's HDF5, which staf does not read; put SPIN's "
-                "mpi_inf_3dhp_test.npz beside the folders, with names that begin there",
-            ),
-            (),
-        )
+            return _examine_files(layout, folder, paths, describe)
     dataset = truth.open_dataset(folder)
     people = [person for footage in dataset for person in footage.people]
     frames = counted(sum(len(person.frame) for person in people), "frame")
@@ -134,7 +135,9 @@ def _benchmarks(folder: Path) -> list[str]:
     split = threedpw.find_split(folder)
     if split is not None:
         return ["3dpw" if split[1] == threedpw.JUDGED else f"3dpw {split[1]}"]
-    return [name for name in spin_npz.TABLES if spin_npz.find_table(folder, name)]
+    found = [name for name in spin_npz.TABLES if spin_npz.find_table(folder, name)]
+    raw = "3dhp" not in found and mpi_inf_3dhp.test_files(folder)
+    return [*found, "3dhp"] if raw else found
 
 
 def _examine_tables(tables: list[Path], benchmarks: list[str]) -> Contents:
@@ -156,12 +159,14 @@ def _examine_tables(tables: list[Path], benchmarks: list[str]) -> Contents:
     return Contents(layout, tuple(parts), tuple(problems), tuple(benchmarks))
 
 
-def _examine_files(layout: str, paths: list[Path], describe: Callable[[Path], str]) -> Contents:
+def _examine_files(
+    layout: str, folder: Path, paths: list[Path], describe: Callable[[Path], str]
+) -> Contents:
     """A line for each file that can be read, or what is wrong with it."""
     parts, problems = [], []
     for path in paths:
         try:
-            parts.append(f"{printable(path.name)}: {describe(path)}")
+            parts.append(f"{printable(path.relative_to(folder).as_posix())}: {describe(path)}")
         except DatasetError as error:
             problems.append(str(error))
     return Contents(layout, tuple(parts), tuple(problems), ())
@@ -179,10 +184,35 @@ def _database(path: Path) -> str:
     )
 
 
+def _fits(path: Path) -> str:
+    found = eft_json.read_contents(path)
+    images = counted(found.images, "image")
+    return f"{found.people} people in {images}, {found.with_keypoints} with keypoints"
+
+
 def _labels(path: Path) -> str:
     found = coco_json.read_contents(path)
     tracks = f", {counted(found.tracks, 'track')}" if found.tracks else ""
     return f"{found.people} people in {counted(len(found.images), 'image')}{tracks}"
+
+
+def _examine_3dhp(folder: Path, benchmarks: list[str]) -> Contents:
+    layout = "MPI-INF-3DHP, as its authors publish it"
+    trained = _examine_files(
+        layout, folder, mpi_inf_3dhp.training_files(folder), mpi_inf_3dhp.describe_training
+    )
+    parts, problems = list(trained.parts), list(trained.problems)
+    for path in mpi_inf_3dhp.test_files(folder):
+        try:
+            sequence = mpi_inf_3dhp.read_sequence(path)
+        except DatasetError as error:
+            problems.append(str(error))
+            continue
+        frames = counted(len(sequence.points), "frame")
+        parts.append(f"{sequence.name}: {frames}, {sequence.valid.sum()} of them valid")
+        missing = mpi_inf_3dhp.problem_of_images(sequence)
+        problems += [missing] if missing else []
+    return Contents(layout, tuple(parts), tuple(problems), tuple(benchmarks))
 
 
 def _examine_3dpw(root: Path, benchmarks: list[str], body_of: Callable[[str], Body]) -> Contents:

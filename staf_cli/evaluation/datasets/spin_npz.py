@@ -1,6 +1,6 @@
 """Tables of labelled images as SPIN, PyMAF and EFT publish them: an npz with a row for each image.
 
-    imgname  (N,)       image files, relative to the dataset's folder
+    imgname  (N,)       text or bytes, image files, relative to the dataset's folder
     center   (N, 2)     px, of the square crop
     scale    (N,)       its side over 200 px
     S        (N, 24, 4) m, 24 joints with their weights, relative to the pelvis, in the camera frame
@@ -9,7 +9,8 @@
 
 Human3.6M (protocols 1 and 2) and MPI-INF-3DHP are evaluated by S. Images whose names differ in
 their last number alone are frames of one clip, as far apart as the greatest common divisor of the
-differences says: of Human3.6M's 50 frames a second the tables have every fifth.
+differences says: of Human3.6M's 50 frames a second SPIN's tables have every fifth. Of a table that
+has them all every second counts: TCMR and those after it judge 25 a second.
 """
 
 import re
@@ -34,8 +35,10 @@ LARGEST_TABLE = 2**30  # bytes; those of Human3.6M's 312,000 training images tak
 SCALE = 200  # px
 JOINTS = 24
 LSP_OF_24 = (*range(13), 18)  # as SPIN picks them; row 18 is Human3.6M's head
+DHP_OF_24 = (*LSP_OF_24, 14, 16, 17)  # pelvis, spine and head after them
 NUMBERED = re.compile(r"(.*?)(\d{1,9})\.\w+", re.DOTALL)
 RATES = {"h36m": 50.0, "3dhp": 25.0}  # frames a second of the videos
+FASTEST = 25.0  # frames a second that are judged
 TABLES = {  # by the benchmark: names as SPIN gives them
     "h36m-p1": ("h36m_valid_protocol1.npz",),
     "h36m-p2": ("h36m_valid_protocol2.npz",),
@@ -87,9 +90,12 @@ def read_contents(path: Path) -> Contents:
         DatasetError: The file is missing or damaged, or names images outside of its folder.
     """
     names = _read(path, ("imgname",)).get("imgname")
-    if names is None or names.ndim != 1 or names.dtype.kind != "U" or not names.size:
+    if names is None or names.ndim != 1 or names.dtype.kind not in "US" or not names.size:
         raise DatasetError(f"{printable(path)}: imgname is no list of image files")
-    images = tuple(str(name) for name in names.tolist())
+    try:  # tables that were made by Python 2 have bytes
+        images = tuple(n.decode() if isinstance(n, bytes) else str(n) for n in names.tolist())
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{printable(path)}: imgname holds what is no text") from error
     for image in images:
         parts = PurePosixPath(image)
         if parts.is_absolute() or ".." in parts.parts or "\0" in image or not parts.name:
@@ -135,7 +141,8 @@ def open_table(path: Path, benchmark: str) -> list[Footage]:
     found = _read(path, ("center", "scale", "S"))
     centre = _numbers(path, found, "center", (rows, 2))
     scale = _numbers(path, found, "scale", (rows,))
-    joints = _numbers(path, found, "S", (rows, JOINTS, 4))[:, LSP_OF_24]
+    judged = DHP_OF_24 if benchmark == "3dhp" else LSP_OF_24
+    joints = _numbers(path, found, "S", (rows, JOINTS, 4))[:, judged]
     if (scale <= 0).any():
         raise DatasetError(f"{printable(path)}: a scale is not above 0")
     labelled = np.flatnonzero((joints[..., 3] > 0).all(1))
@@ -161,7 +168,7 @@ def _clips(contents: Contents, labelled: Ints) -> list[tuple[str, list[tuple[int
         if rows.setdefault(int(matched[2]), row) != row:
             raise DatasetError(f"{where}: has {image!a:.80} twice, but one person in each image")
     if not clips:
-        raise DatasetError(f"{where}: no image has all of the 14 joints that are judged")
+        raise DatasetError(f"{where}: no image has all of the joints that are judged")
     return [(name, sorted(rows.items())) for name, rows in sorted(clips.items())]
 
 
@@ -169,13 +176,16 @@ def _footage(
     contents: Contents, rate: float, name: str, numbers: Ints, rows: Ints, box: Float, joints: Float
 ) -> Footage:
     """One clip, of images with such numbers in such rows; the whole table's boxes and joints."""
+    step = gcd(*np.diff(numbers).tolist()) or 1
+    if rate / step > FASTEST:
+        even = (numbers - numbers[0]) % (2 * step) == 0
+        numbers, rows, step = numbers[even], rows[even], 2 * step
+    frame = (numbers - numbers[0]) // step
+    fps = rate / step
     pictures = tuple(contents.path.parent / contents.images[row] for row in rows.tolist())
     first = video.read_picture(pictures[0])
     if first is None:
         raise DatasetError(f"{printable(pictures[0])}: is no picture that can be read")
-    step = gcd(*np.diff(numbers).tolist()) or 1
-    frame = (numbers - numbers[0]) // step
-    fps = rate / step
     clip = Clip(
         path=pictures[0],
         width=first.shape[1],
@@ -192,7 +202,7 @@ def _footage(
 
 def _read(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[np.generic]]:
     try:
-        return read_npz(path, names, LARGEST_TABLE)
+        return read_npz(path, names, LARGEST_TABLE, "biufUS")
     except StafError as error:
         raise DatasetError(str(error)) from error
 

@@ -2,13 +2,14 @@
 
 import json
 import pickle
+import tracemalloc
 import zlib
 
 import numpy as np
 import pytest
 
 from staf_cli.core.errors import DatasetError
-from staf_cli.evaluation.datasets import coco_json, vibe_db
+from staf_cli.evaluation.datasets import coco_json, eft_json, vibe_db
 from tests.support.made_joblib import joblib_file
 from tests.support.untrusted.attacks import Canary
 
@@ -143,10 +144,92 @@ def test_labels_that_do_not_fit_are_refused(staf, tmp_path, content):
     assert (code, err.count("\n")) == (1, 1)
 
 
-def test_the_raw_test_set_of_3dhp_is_pointed_to_spin_s_table(staf, tmp_path):
-    (tmp_path / "TS1").mkdir()
-    (tmp_path / "TS1" / "annot_data.mat").write_bytes(b"")
-    code, out, err = staf("data", "check", tmp_path)
+def fits(people=3):
+    """As EFT publishes them: COCO2014-All-ver01.json."""
+    rng = np.random.default_rng(1)
+    data = [
+        {
+            "parm_pose": np.tile(np.eye(3), (24, 1, 1)).tolist(),
+            "parm_shape": rng.normal(0, 1, 10).tolist(),
+            "parm_cam": [0.9, 0.01, -0.02],
+            "bbox_scale": 1.7,
+            "bbox_center": [120.5, 200],
+            "gt_keypoint_2d": rng.uniform(0, 300, (49, 3)).tolist(),
+            "joint_validity_openpose18": [1.0] * 18,
+            "smpltype": "smpl",
+            "annotId": number,
+            "imageName": f"COCO_train2014_{number // 2:012d}.jpg",
+        }
+        for number in range(people)
+    ]
+    return {"ver": 0.1, "data": data, "meta": {"annotation_num": people}}
+
+
+@pytest.mark.parametrize("piece", [11, 1000, 2**20])
+def test_eft_s_fits_are_described(staf, tmp_path, monkeypatch, piece):
+    monkeypatch.setattr(eft_json, "PIECE", piece)
+    made = fits()
+    del made["data"][1]["gt_keypoint_2d"]
+    (tmp_path / "eft_fit").mkdir()
+    path = tmp_path / "eft_fit" / "COCO2014-All-ver01.json"
+    for content in (made, {"meta": [], "data": made["data"], "ver": 1.25e-1}):
+        path.write_text(json.dumps(content, indent=1 if piece > 100 else None))
+        code, out, err = staf("data", "check", tmp_path)
+        assert (code, err) == (0, "")
+        assert "eft_fit/COCO2014-All-ver01.json: 3 people in 2 images, 2 with keypoints" in out
+
+
+def test_eft_s_people_are_in_memory_one_by_one(tmp_path):
+    people = fits(60)["data"]
+    text = json.dumps(people)[1:-1] + ", "
+    path = tmp_path / "MPII_ver01.json"
+    with path.open("w") as stream:
+        stream.write('{"ver": 0.1, "data": [')
+        for _ in range(30):
+            stream.write(text)
+        stream.write(json.dumps(people[0]) + "]}")
+    tracemalloc.start()
+    found = eft_json.read_contents(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (found.people, found.images) == (1801, 30)
+    assert peak < 8 * 2**20 < path.stat().st_size
+
+
+def person_with(**changed):
+    made = fits()
+    made["data"][1] = {k: v for k, v in (made["data"][1] | changed).items() if v is not None}
+    return json.dumps(made)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("", "is damaged"),
+        ("[]", "is damaged"),
+        ("{", "is damaged"),
+        ('{"ver": 1', "is damaged"),
+        ('{"ver": 1}', "holds nobody"),
+        ('{"data": []}', "holds nobody"),
+        ('{"data": [1]}', "is damaged"),
+        ('{"data": {}}', "is damaged"),
+        ('{"data": [' + "[" * 100_000, "is damaged"),
+        ('{"data": ' + "1" * 10_000 + "}", "is damaged"),
+        ('{"data": "' + "a" * (5 * 2**20), "is damaged"),
+        (json.dumps(fits())[:-2000], "is damaged"),
+        (person_with(parm_pose=None), "is damaged"),
+        (person_with(parm_pose=[[0.0] * 3] * 24), "is damaged"),
+        (person_with(parm_shape=["a"] * 10), "is damaged"),
+        (person_with(parm_shape=[float("nan")] * 10), "is damaged"),
+        (person_with(bbox_center=[1, [2]]), "is damaged"),
+        (person_with(gt_keypoint_2d=[[0, 0, 0]] * 25), "is damaged"),
+        (person_with(imageName="../a.jpg"), "not an image in its folder"),
+        (person_with(imageName="/etc/passwd"), "not an image in its folder"),
+        (person_with(imageName=5), "not an image in its folder"),
+    ],
+)
+def test_fits_that_do_not_fit_are_refused(staf, tmp_path, content, complaint):
+    (tmp_path / "LSPet_ver01.json").write_text(content)
+    code, _, err = staf("data", "check", tmp_path)
     assert (code, err.count("\n")) == (1, 1)
-    assert "mpi_inf_3dhp_test.npz" in err
-    assert "1 sequence" in out
+    assert complaint in err

@@ -1,29 +1,18 @@
 """Tables of labelled images: predictors whose errors are known, and tables that do not fit."""
 
-from typing import Any
-
 import numpy as np
 import pytest
-import torch
 
-from staf_cli.body.posing import rotation_matrices
-from staf_cli.core import progress
-from staf_cli.core.crop import square_box
 from staf_cli.core.errors import DatasetError, UsageError
-from staf_cli.evaluation import evaluation
 from staf_cli.evaluation.datasets.layouts import find_benchmark, open_dataset
-from staf_cli.evaluation.evaluation import evaluate
-from staf_cli.evaluation.joints import read_regressor, use_joints
-from staf_cli.evaluation.options import EvaluationOptions
 from staf_cli.pipeline.loading import open_body
-from staf_cli.recovery import engine
-from staf_cli.recovery.placement import Estimate
+from tests.support.known_network import measure
 from tests.support.made_3dpw import make_bodies, make_regressor
 from tests.support.made_tables import DHP_NAMES, H36M_NAMES, SIZE, entries_of, write_images
 from tests.support.plain_smpl import plain_mesh
 from tests.support.untrusted.attacks import Canary
 
-H36M_OF_LSP = [6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10]
+H36M_OF_17 = [6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10, 0, 7, 9]  # SPIN's H36M_TO_J17
 
 
 @pytest.fixture(autouse=True)
@@ -42,11 +31,11 @@ def poses_of(rows):
     return np.random.default_rng(7).normal(0, 0.3, (rows, 72))
 
 
-def joints_of(bodies, regressor, poses):
-    """(N, 14, 3) of the neutral body, its mean shape, the pelvis of the regressor at the origin."""
+def joints_of(bodies, regressor, poses, count=14):
+    """(N, count, 3) of the neutral body in its mean shape, from the regressor's pelvis."""
     arrays, mix = dict(np.load(bodies / "smpl-neutral.npz")), np.load(regressor).astype(np.float32)
     regressed = [mix @ plain_mesh(arrays, pose, np.zeros(10)) for pose in poses]
-    return np.array([joints[H36M_OF_LSP] - joints[0] for joints in regressed])
+    return np.array([joints[H36M_OF_17[:count]] - joints[0] for joints in regressed])
 
 
 def write_table(root, name, names, lsp, **changed):
@@ -54,32 +43,6 @@ def write_table(root, name, names, lsp, **changed):
     entries = entries_of(names, lsp) | changed
     np.savez(root / name, **{key: value for key, value in entries.items() if value is not None})
     return root
-
-
-def measure(folder, benchmark, regressor, poses, monkeypatch):
-    """The table of a network that answers the poses of the rows in their order."""
-    body = use_joints(open_body("smpl-neutral"), read_regressor(regressor))
-    dataset = open_dataset(folder, benchmark, open_body)
-    seen: list[int] = []
-
-    def infer(frames, tracks, network, crop_scale, settings, cadence):
-        list(frames)
-        for number, track in enumerate(tracks):
-            rows = slice(len(seen), len(seen) + len(track.frame))
-            seen.extend(track.frame)
-            count = len(track.frame)
-            rotmats = rotation_matrices(poses[rows]).numpy()
-            camera = np.tile([0.9, 0, 0], (count, 1))
-            squares = square_box(track.box, crop_scale)
-            made = Estimate(rotmats, np.zeros((count, 10)), camera, squares)  # type: ignore[arg-type]
-            yield number, slice(count), made
-
-    monkeypatch.setattr(engine, "infer_tracks", infer)
-    monkeypatch.setattr(engine, "prepare", lambda network, settings: network)
-    network: Any = torch.nn.Linear(1, 1)  # is never asked
-    one = evaluation.Contender("known", "known 0", network, body, 1.1)
-    options = EvaluationOptions(("network",), "cpu")
-    return evaluate(dataset, [one], options, None, progress.silent)
 
 
 @pytest.mark.parametrize(
@@ -93,14 +56,15 @@ def test_known_errors_come_out(
     tmp_path, bodies, regressor, monkeypatch, benchmark, name, names, rows_of_clips
 ):
     poses = poses_of(len(names))
-    lsp = joints_of(bodies, regressor, poses)
+    judged = joints_of(bodies, regressor, poses, 17 if benchmark == "3dhp" else 14)
     rng = np.random.default_rng(9)
-    off = rng.normal(0, 0.02, lsp.shape)
-    folder = write_table(tmp_path / "set", name, names, lsp + off)
+    off = rng.normal(0, 0.02, judged.shape)
+    folder = write_table(tmp_path / "set", name, names, judged + off)
     # Clips come by name; the network answers what the truth was made of.
     order = [row for rows in rows_of_clips for row in rows]
     table = measure(folder, benchmark, regressor, poses[order], monkeypatch)
-    centred = off - off[:, 2:4].mean(1, keepdims=True)
+    pelvis = off[:, [14]] if benchmark == "3dhp" else off[:, 2:4].mean(1, keepdims=True)
+    centred = off - pelvis
     assert [row.clip for row in table.rows] == [
         *sorted({name.rpartition("_")[0] for name in names}),
         "all",
@@ -122,6 +86,33 @@ def test_known_errors_come_out(
     assert overall.accel == pytest.approx(1000 * np.mean(bends), 1e-5)
 
 
+@pytest.mark.parametrize("step", [1, 2])
+def test_accel_of_human36m_is_of_25_frames_a_second(
+    staf, tmp_path, bodies, regressor, monkeypatch, step
+):
+    """A table with every frame of 50 a second, and one with every second of them."""
+    numbers = [number for number in range(3, 23, step) if number not in (11, 12)]
+    names = [f"images/S9_Eating.55011271_{number:06d}.jpg" for number in numbers]
+    poses = poses_of(len(names))
+    off = np.random.default_rng(9).normal(0, 0.02, (len(names), 14, 3))
+    true = joints_of(bodies, regressor, poses) + off
+    folder = write_table(tmp_path / "set", "h36m_valid_protocol2.npz", names, true)
+    judged = [row for row, number in enumerate(numbers) if number % 2]
+    table = measure(folder, "h36m-p2", regressor, poses[judged], monkeypatch)
+    (footage,) = open_dataset(folder, "h36m-p2", open_body)
+    assert footage.clip.fps == 25
+    assert [int(path.stem[-6:]) for path in footage.pictures] == [3, 5, 7, 9, 13, 15, 17, 19, 21]
+    centred = (off - off[:, 2:4].mean(1, keepdims=True))[judged]
+    bends = [centred[k - 1] - 2 * centred[k] + centred[k + 1] for k in (1, 2, 5, 6, 7)]
+    expected = 1000 * np.linalg.norm(bends, axis=-1).mean()
+    assert table.rows[-1].frames == 9
+    assert table.rows[-1].accel == pytest.approx(expected, 1e-5)
+    chosen = ("--body", "smpl-neutral", "--device", "cpu", "--method", "mean")
+    code, out, err = staf("eval", "h36m-p2", folder, *chosen)
+    assert code == 0, err
+    assert "frames a second" not in out
+
+
 def test_the_crop_is_the_published_square(tmp_path, bodies, regressor):
     poses = poses_of(len(H36M_NAMES))
     lsp = joints_of(bodies, regressor, poses)
@@ -132,6 +123,19 @@ def test_the_crop_is_the_published_square(tmp_path, bodies, regressor):
     box = np.concatenate([directions.people[0].box[:, :2], directions.people[0].box[:, 2:]], 1)
     np.testing.assert_allclose((box[:, :2] + box[:, 2:]) / 2, entries["center"][:7])
     np.testing.assert_allclose((box[:, 2] - box[:, 0]) * 1.1, 200 * entries["scale"][:7])
+
+
+def test_names_may_be_bytes(tmp_path, bodies, regressor):
+    lsp = joints_of(bodies, regressor, poses_of(len(H36M_NAMES)))
+    names = np.array([name.encode() for name in H36M_NAMES])
+    folder = write_table(
+        tmp_path / "set", "h36m_valid_protocol2.npz", H36M_NAMES, lsp, imgname=names
+    )
+    walking, directions = open_dataset(folder, "h36m-p2", open_body)
+    assert [path.name for path in (walking.pictures[0], directions.pictures[-1])] == [
+        "S11_Walking.60457274_000001.jpg",
+        "S9_Directions_1.54138969_000031.jpg",
+    ]
 
 
 def test_images_without_all_joints_do_not_count(tmp_path, bodies, regressor):
@@ -153,6 +157,7 @@ def test_the_command_prints_the_paper_s_rows(staf, tmp_path, bodies, regressor):
     assert code == 0, err
     assert "STAF" in text
     assert "44.5" in text
+    assert "Accel is of 10 frames a second; papers give it for 25" in text
     assert "S9_Directions" in (out / "metrics.csv").read_text()
     code, _, err = staf("eval", "3dhp", folder, *chosen)
     assert (code, err.count("\n")) == (1, 1)
@@ -202,7 +207,9 @@ def test_tables_are_described(staf, tmp_path, bodies, regressor):
         ({"imgname": np.array(["../a_1.jpg"] * 14)}, "not an image in its folder"),
         ({"imgname": np.array(["/etc/a_1.jpg"] * 14)}, "not an image in its folder"),
         ({"imgname": np.array([H36M_NAMES[0]] * 14)}, "twice"),
-        ({"imgname": np.array([b"\xff.jpg"] * 14)}, "neither numbers nor text"),
+        ({"imgname": np.array([b"\xff_1.jpg"] * 14)}, "no text"),
+        ({"imgname": np.array([b"../a_1.jpg"] * 14)}, "not an image in its folder"),
+        ({"imgname": np.zeros(14, complex)}, "neither numbers nor text"),
         ({"imgname": np.array(["images/lost_1.jpg"] * 14)}, "1 of 14 images are missing"),
         ({"imgname": np.array(["plain.jpg"] * 14)}, "end in a frame's number"),
     ],

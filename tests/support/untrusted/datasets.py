@@ -1,6 +1,8 @@
 """Truth and photos to evaluate on: staf eval FOLDER."""
 
 import pickle
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -123,4 +125,30 @@ def table_of_images_with_code(folder):
 def labels_nested_without_end(folder):
     (folder / "annotations").mkdir()
     (folder / "annotations" / "a.json").write_text("[" * 10**6)
+    return ["data", "check", folder]
+
+
+@attack("is damaged or no MATLAB 5 file")
+def annotation_of_3dhp_that_inflates(folder):
+    path = folder / "S1" / "Seq1" / "annot.mat"
+    path.parent.mkdir(parents=True)
+    inflated = zlib.compress(struct.pack("<II", 14, 2**31 - 8) + bytes(2**26), 9)
+    head = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
+    path.write_bytes(head + struct.pack("<II", 15, len(inflated)) + inflated)
+    return ["data", "check", folder]
+
+
+@attack("is damaged or no HDF5|needs h5py")
+def annotation_of_3dhp_with_addresses_beyond_its_end(folder):
+    (folder / "TS1").mkdir()
+    head = b"\x89HDF\r\n\x1a\n" + bytes([0, 0, 0, 0, 0, 8, 8, 0, 4, 0, 16, 0, 0, 0, 0, 0])
+    addresses = struct.pack("<4Q", 0, 2**64 - 1, 2**62, 2**64 - 1)
+    content = head + addresses + struct.pack("<2Q2I", 0, 2**61, 1, 0) + b"\xff" * 500
+    (folder / "TS1" / "annot_data.mat").write_bytes(content)
+    return ["data", "check", folder]
+
+
+@attack("is damaged or holds no fits")
+def fits_nested_without_end(folder):
+    (folder / "MPII_ver01.json").write_text('{"ver": 0.1, "data": [' + '{"a":' * 10**6)
     return ["data", "check", folder]
