@@ -37,9 +37,7 @@ def prepare(data: Path, material: Path, makehuman: Path) -> None:
 @train.command()
 @click.argument("data", type=FOLDER)
 @click.argument("runs", type=FOLDER)
-@click.option(
-    "--plan", default="cpu", show_default=True, help="cpu, frozen, gpu: how much is trained."
-)
+@click.option("--plan", default="cpu", show_default=True, help="How much: cpu, frozen, gpu.")
 @click.option("--architecture", default="full", show_default=True, help="full, apm, fusion, base.")
 @click.option(
     "--loss", default="soft", show_default=True, help="soft; paper: Eq. 11 as it is written."
