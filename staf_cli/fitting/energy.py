@@ -87,12 +87,11 @@ def energy(
 def _off_keypoints(observed: Observations, keypoints: Tensor, width: float) -> Tensor:
     """(F,): distance of keypoints (F, 17, 3), m, from the seen ones, by Geman and McClure."""
     off = observed.project(keypoints) - observed.keypoints
-    usual = KEYPOINT_SIGMA * (KEYPOINT_DOUBT * (1 - observed.weight)).exp()
-    sigma = observed.size[:, None] * usual  # (F, 17) px
+    sigma = observed.size[:, None] * KEYPOINT_SIGMA  # (F, 17) px
     if observed.landmarks is not None:
         sigma = sigma * torch.where(observed.landmarks.seen, BESIDE_LANDMARKS, 1.0)[:, None]
     square = (off / sigma[..., None]).square().sum(-1)
-    return _robust(square, (observed.weight > 0).float(), width)
+    return _robust(square, _trusted(observed.weight, KEYPOINT_DOUBT), width)
 
 
 def _off_landmarks(observed: Observations, posed: Posed, trans: Tensor, width: float) -> Tensor:
@@ -101,13 +100,18 @@ def _off_landmarks(observed: Observations, posed: Posed, trans: Tensor, width: f
     if cue is None:
         return trans.new_zeros(len(trans))
     off = observed.project(points_of(posed) + trans[:, None]) - cue.points
-    usual = POINT_SIGMA * (POINT_DOUBT * (1 - cue.point_weight)).exp()
-    sigma = observed.size[:, None] * usual  # (F, P) px
+    sigma = observed.size[:, None] * POINT_SIGMA  # (F, P) px
     square = (off / sigma[..., None]).square().sum(-1)
-    points = _robust(square, (cue.point_weight > 0).float(), width)
+    points = _robust(square, _trusted(cue.point_weight, POINT_DOUBT), width)
     turned = (bones_of(posed) - cue.bones) / BONE_SIGMA[:, None]
     bones = _robust(turned.square().sum(-1), cue.bone_weight, width)
     return points + bones
+
+
+def _trusted(confidence: Tensor, doubt: float) -> Tensor:
+    """How much a point counts whose usual error grows with doubt; 0 where it is not used."""
+    # As a weight, not as a wider sigma: what is too far off to be true does not depend on it.
+    return (confidence > 0) * (-2 * doubt * (1 - confidence)).exp()
 
 
 def _robust(square: Tensor, weight: Tensor, width: float) -> Tensor:

@@ -117,8 +117,9 @@ def test_where_the_keypoints_are_wrong_and_unsure_landmarks_decide() -> None:
     track = detected(truth, 2)
     height = np.ptp(truth.keypoints[..., 1], 1).mean()
     upside_down = track.kp2d * [1, -1, 1] + [0, 2 * truth.keypoints[..., 1].mean(), 0]
-    wrong = replace(track, kp2d=upside_down, score=np.full(45, 0.3))
-    misled = refine.refine(mean_pose(truth), wrong, small_body())
+    sure = replace(track, kp2d=upside_down)
+    wrong = replace(sure, score=np.full(45, 0.3))
+    misled = refine.refine(mean_pose(truth), sure, small_body())
     right = refine.refine(mean_pose(truth), wrong, small_body(), looks(truth))
     assert off(misled, truth) > 0.3
     assert off(right, truth) < 0.12
