@@ -14,9 +14,9 @@ from staf_cli.model import blazepose
 from staf_cli.model.staf import Architecture
 
 NETWORK = "network."
-# How far joints move when weights are rounded, measured on the shipped checkpoint: 0.7 mm for the
+# How far joints move when weights are rounded, measured on the second release: 0.7 mm for the
 # pyramid in eight bits, 0.02 mm in sixteen; 0.8 mm for the second regressor in sixteen, whose
-# inputs are thousands of numbers that nearly cancel. For all of it together: the model card.
+# inputs are thousands of numbers that nearly cancel.
 COARSE = ("tcfm.", "safm.")
 EXACT = ("regressor.1.fc1.", *(f"regressor.{level}.dec" for level in range(3)))
 COUNTERS = "num_batches_tracked"  # of BatchNorm; unused by inference

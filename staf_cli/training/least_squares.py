@@ -3,8 +3,8 @@
 A regressor of the paper has no activation between its layers, so what it adds to Theta is a
 linear function of its inputs. For given features the best such function in the sense of least
 squares is known in closed form. The levels are solved for in order, each with the features that
-the level before leads to, as in supervised descent (Xiong and De la Torre, CVPR 2013). Thousands
-of steps of gradient descent did not get as far.
+the level before leads to, as in supervised descent (Xiong and De la Torre, CVPR 2013). It takes
+minutes; thousands of steps of gradient descent from there get farther (stored_maps.py).
 """
 
 from collections.abc import Sequence

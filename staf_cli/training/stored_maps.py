@@ -1,8 +1,8 @@
 """Stage 1 with an encoder that knows people already: it stays as it is, its maps are stored.
 
 Two networks that have seen far more people than can be rendered make the maps (model/blazepose.py).
-Pyramid, point MLPs and regressors of a checkpoint for YOLO11's maps alone are the start: to the
-trunk's channels they pay no attention yet.
+Pyramid, point MLPs and regressors of a checkpoint are the start; those of one for YOLO11's maps
+alone pay no attention to the trunk's channels yet.
 """
 
 from collections.abc import Sequence
@@ -28,25 +28,23 @@ YOLO, WIDE = "encoder.yolo.", "pyramid.deconv.0.weight"
 
 
 def start_from(network: STAF, checkpoint: Path) -> None:
-    """Give a network with both encoders what a network with YOLO11's maps alone has learned.
+    """Give a network with both encoders what another, or one of YOLO11's maps alone, has learned.
 
     Args:
         network: The base model with encoder blazepose+yolo11n; changed in place. Its encoder no
             longer requires a gradient.
-        checkpoint: Of a network with encoder yolo11n.
+        checkpoint: Of a network with encoder yolo11n or blazepose+yolo11n.
 
     Raises:
         WeightsError: The checkpoint is of another encoder, or cannot be read.
     """
-    own = network.state_dict()
-    learned = {
-        key.replace("encoder.", YOLO, 1): tensor
-        for key, tensor in load_checkpoint(checkpoint).tensors.items()
-    }
-    narrow = learned.get(WIDE)
-    if narrow is None or len(narrow) != yolo.CHANNELS:
-        raise WeightsError(f"{checkpoint}: is not of encoder yolo11n; give a checkpoint that is")
-    learned[WIDE] = torch.cat([narrow, torch.zeros_like(own[WIDE][len(narrow) :])])
+    own, start = network.state_dict(), load_checkpoint(checkpoint)
+    learned, encoder = start.tensors, start.architecture.get("encoder")
+    if encoder == "yolo11n":
+        learned = {key.replace("encoder.", YOLO, 1): tensor for key, tensor in learned.items()}
+        learned[WIDE] = torch.cat([learned[WIDE], torch.zeros_like(own[WIDE][yolo.CHANNELS :])])
+    elif encoder != blazepose.NAME:
+        raise WeightsError(f"{checkpoint}: is of encoder {encoder}; give one of yolo11n")
     learned = blazepose.with_trunk(learned)
     counters = {key for key in own if key.endswith("num_batches_tracked")}
     try:

@@ -13,7 +13,7 @@ from staf_cli.model import blazepose, yolo
 from staf_cli.model.staf import STAF, Architecture, load_network
 from staf_cli.training import stages
 from staf_cli.training.plan import PLANS
-from staf_cli.training.stored_maps import start_from
+from staf_cli.training.stored_maps import WIDE, start_from
 from tests.support.made_people import open_body
 from tests.support.made_training_data import write_data
 
@@ -77,7 +77,7 @@ def test_the_start_answers_as_the_checkpoint_does(start):
 
 def test_other_checkpoints_are_refused(tmp_path):
     other = write_start(tmp_path / "other.safetensors", "resnet50")
-    with pytest.raises(WeightsError, match=r"other\.safetensors: is not of encoder yolo11n"):
+    with pytest.raises(WeightsError, match=r"other\.safetensors: is of encoder resnet50"):
         start_from(wide_network(), other)
 
 
@@ -89,6 +89,10 @@ def test_a_whole_run_trains_all_but_the_encoder(start, tmp_path):
     options = stages.TrainingOptions(data, runs, PLAN, "base", 0, 1e9, CPU, start=start)
     path = stages.run_stages(options, BODY, lambda line: None)
     assert path is not None
+    again = wide_network()
+    start_from(again, path)  # what was trained so is a start as well
+    trained = load_network(load_checkpoint(path), BODY).state_dict()
+    assert torch.equal(again.pyramid.state_dict()["deconv.0.weight"], trained[WIDE])
     before, after = load_checkpoint(start).tensors, load_checkpoint(path).tensors
     assert not any(key.startswith(blazepose.TRUNK) for key in after)
     assert load_network(load_checkpoint(path), BODY).architecture.encoder == blazepose.NAME
