@@ -98,6 +98,21 @@ def to_frame(points: Float, regions: Float, pixels: int = CROP_PIXELS) -> Float:
     return regions[:, None, :2] + scale * turned
 
 
+def to_crop(points: Float, regions: Float, pixels: int = CROP_PIXELS) -> Float:
+    """Convert points from pixels of the frame to pixels of the crops.
+
+    Args:
+        points: (N, P, 2) px of the frame.
+        regions: (N, 4)
+        pixels: Side of the crops, px.
+
+    Returns:
+        (N, P, 2) px of the crops.
+    """
+    turned = (points - regions[:, None, :2]) @ crop_axes(regions)
+    return pixels / 2 + turned * (pixels / regions[:, None, 2:3])
+
+
 def to_camera(metres: Float, regions: Float) -> Float:
     """Turn points in metres from the crops' axes to the camera's, about z.
 

@@ -31,7 +31,12 @@ from staf_cli.fitting.energy import energy
 from staf_cli.fitting.facing import estimate_scale, estimate_stance
 from staf_cli.fitting.joint_limits import joint_limits
 from staf_cli.fitting.keypoints import correct_sides, seen_keypoints
-from staf_cli.fitting.landmark_cue import LandmarkCue, landmark_cue, points_of
+from staf_cli.fitting.landmark_cue import (
+    LandmarkCue,
+    landmark_cue,
+    points_of,
+    without_contradicted,
+)
 from staf_cli.fitting.motion import Motion, motion_of
 from staf_cli.fitting.observations import Observations, observe
 from staf_cli.fitting.prior import Prior, continued, near_start, relaxed_at, turned_to
@@ -96,6 +101,7 @@ def refine_stretches(
     coming = (replace(one, joint_sigma=network_sigma(len(one.frame))) for one in stretches)
     now, first, before = next(coming, None), 0, None
     if now is not None and landmarks is not None:
+        track = without_contradicted(track, landmarks)
         cue = landmark_cue(landmarks, track, now)
     while now is not None:
         after = next(coming, None)

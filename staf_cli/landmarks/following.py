@@ -1,22 +1,21 @@
 """People's landmarks through a clip: where the network looks next, and what is kept.
 
 As in MediaPipe, the landmarks of one look say where the next one shall be. A look that does not
-fit what the detector saw is not believed: then all four turns of the box are looked at. So somebody
-who stands on their hands is followed where a detector of upright people reads nothing.
+fit what the detector saw is believed only if a look from a turned region sees the same, or the best
+of eight does. So somebody who stands on their hands is followed where a detector of upright people
+reads nothing, or the wrong thing.
 
 Looks are made in turns at the picture and at its mirror image, and the first of a run of frames
 both ways (`read` says why).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
-from staf_cli.core.geometry import box_area, box_iou
+from staf_cli.core.geometry import box_area
 from staf_cli.core.records import (
-    COCO_KEYPOINTS,
-    LANDMARKS,
     MASK_PIXELS,
     Bools,
     Float,
@@ -30,23 +29,24 @@ from staf_cli.core.records import (
     run_of,
 )
 from staf_cli.core.regions import around_boxes
+from staf_cli.landmarks.agreement import (
+    BELIEVED,
+    CLEAR,
+    in_box,
+    with_detector,
+    with_each_other,
+)
 from staf_cli.landmarks.network import PoseLandmarkNetwork
 from staf_cli.landmarks.reading import BODY, Landmarks, read
 
 # The fit of 12 synthetic clips is as good with 10 looks a second as with 30; with 5 it is worse.
 LOOKS_A_SECOND = 10
-BELIEVED = 0.35  # agreement (`_agreement`) from which a look is the person of the box
-MOST_LOST = 2  # people in a frame, the largest, who are looked at in all turns
-LONGEST_PAUSE = 16  # looks between two searches in all turns
+MOST_LOST = 2  # people in a frame, the largest, who are looked at more than once
+LONGEST_PAUSE = 8  # looks between two searches in all turns
 MOST_MASKS = 64  # that are kept of a person
 FAST_TURN = 0.25  # rad beside the region that was looked at: the next frame is looked at too
-TURNS = np.arange(4) * np.pi / 2  # rad
-VISIBLE = 0.3  # visibility of a landmark that counts
-CLEAR = 0.5  # score of a person and confidence of keypoints, from which these are taken for right
-FEWEST_COMPARED = 6  # clear keypoints, for their places to decide
-NEAR = 0.15  # sides of the box: a landmark that is nearer to a keypoint shows the same
-COCO = np.array([LANDMARKS.index(name) for name in COCO_KEYPOINTS])  # the landmark of each
-COCO_MIRRORED = COCO[[0, *(k + (1 if k % 2 else -1) for k in range(1, len(COCO)))]]
+EIGHTH = np.pi / 4  # rad, of a circle
+PROMISING = 4  # of eight turned looks: these are improved
 SHOULDERS, HIPS = (5, 6), (11, 12)  # COCO's
 
 
@@ -73,14 +73,15 @@ def follow(
     looks = [_Looks(step, len(track.frame)) for track in tracks]
     runs = [track.runs for track in tracks]
     for frame, places in frames_with_people(frames, tracks):
-        due = []
+        due: list[TrackRow] = []
+        rest: list[TrackRow] = []
         for number, row in places:
             run = run_of(runs[number], row)
             regular = (row - run.start) % step == 0 or row == run.stop - 1
-            if regular or looks[number].hurried:
-                due.append((number, row))
+            (due if regular or looks[number].hurried else rest).append((number, row))
         if due:
-            _look_at(frame.image, due, tracks, looks, network)
+            boxes = np.stack([tracks[number].box[row] for number, row in (*due, *rest)])
+            _look_at(frame.image, due, boxes, tracks, looks, network)
         yield frame
     found += [own.finished(track) for own, track in zip(looks, tracks, strict=True)]
 
@@ -90,7 +91,7 @@ class _Look:
     """One look at one person: N = 1."""
 
     seen: Landmarks
-    agreement: float  # with what the detector saw
+    agreement: float  # with what the detector or another look saw
 
 
 class _Looks:
@@ -158,25 +159,21 @@ class _Looks:
 def _look_at(
     image: Image,
     due: Sequence[TrackRow],
+    boxes: Float,
     tracks: Sequence[Track],
     looks: Sequence[_Looks],
     network: PoseLandmarkNetwork,
 ) -> None:
-    """Look at some people in a frame, and add what is seen to their looks."""
+    """Look at some people in a frame, and add what is seen to their looks.
 
-    def box_of(n: int) -> Float:
-        number, row = due[n]
-        box: Float = tracks[number].box[row]
-        return box
-
-    def look(people: Sequence[int], regions: Float, across: Bools) -> list[_Look]:
-        seen = read(network, [image] * len(people), regions, across[people])
-        return [
-            _Look(one, _agreement(one, tracks[due[n][0]], due[n][1]))
-            for n, one in zip(people, _one_by_one(seen), strict=True)
-        ]
-
-    best: dict[int, _Look] = {}  # by the index in `due`
+    Args:
+        image: the frame.
+        due: the people.
+        boxes: (M, 4) of everybody in the frame, in which those of `due` come first.
+        tracks: the people's.
+        looks: so far.
+        network: on its device.
+    """
     before = [looks[number].last(tracks[number], row) for number, row in due]
     mirrored = np.array(
         [
@@ -185,77 +182,94 @@ def _look_at(
         ]
     )
 
-    def keep_better(people: Sequence[int], new: Sequence[_Look]) -> None:
-        for n, one in zip(people, new, strict=True):
-            if n not in best or one.agreement > best[n].agreement:
-                best[n] = one
+    def look(people: Sequence[int], regions: Float, across: Bools) -> list[_Look]:
+        seen = read(network, [image] * len(people), regions, across[people])
+        return [
+            _Look(one, with_detector(one, tracks[due[n][0]], due[n][1]))
+            for n, one in zip(people, _one_by_one(seen), strict=True)
+        ]
 
-    def next_regions(people: Sequence[int]) -> Float:
-        return np.stack([best[n].seen.next_region[0] for n in people])
+    def look_again(n: int, regions: Float) -> Landmarks:
+        across = np.full(len(regions), mirrored[n])
+        return read(network, [image] * len(regions), regions, across)
 
-    first: dict[int, Float] = {}  # regions
-    followed = set()
+    best: dict[int, _Look] = {}  # by the index in `due`
+
+    def keep_better(n: int, one: _Look) -> None:
+        if n not in best or one.agreement > best[n].agreement:
+            best[n] = one
+
+    def lost(n: int) -> bool:
+        return n in unclear or best[n].agreement < BELIEVED
+
+    def worth_searching(n: int) -> bool:
+        return len(looks[due[n][0]].rows) >= looks[due[n][0]].search_again
+
+    first: list[Float] = []  # regions
+    unclear = set()  # people whose turn nothing shows
     for n, (number, row) in enumerate(due):
         last, turn = before[n], _trunk_turn(tracks[number], row)
         if last is not None:
-            first[n] = last.seen.next_region[0]
-            followed.add(n)
-        elif turn is not None:
-            first[n] = around_boxes(box_of(n)[None], turn)[0]
-    if first:
-        keep_better(list(first), look(list(first), np.stack(list(first.values())), mirrored))
-    lost = [n for n in range(len(due)) if n not in best or best[n].agreement < BELIEVED]
-    lost.sort(key=lambda n: -float(box_area(box_of(n))))
-    worth = [n for n in lost if len(looks[due[n][0]].rows) >= looks[due[n][0]].search_again]
-    unseen = [n for n in lost if n not in best and n not in worth[:MOST_LOST]]
-    if unseen:
-        regions = around_boxes(np.stack([box_of(n) for n in unseen]))
-        keep_better(unseen, look(unseen, regions, mirrored))
-    lost = worth[:MOST_LOST]
-    if lost:
-        again = np.repeat(lost, len(TURNS)).tolist()
-        boxes = np.stack([box_of(n) for n in again])
-        regions = around_boxes(boxes, np.tile(TURNS, len(lost)))
-        keep_better(again, look(again, regions, mirrored))
+            first.append(last.seen.next_region[0])
+        else:
+            first.append(around_boxes(boxes[n : n + 1], turn or 0.0)[0])
+            if turn is None:
+                unclear.add(n)
+    everybody = range(len(due))
+    for n, one in zip(everybody, look(everybody, np.stack(first), mirrored), strict=True):
+        keep_better(n, one)
     # A box is a rough guide, the landmarks know better where to look.
-    new = sorted({*lost, *(n for n in first if n not in followed)})
+    new = [n for n in everybody if before[n] is None]
     if new:
-        keep_better(new, look(new, next_regions(new), mirrored))
-    for n in lost:
-        looks[due[n][0]].note_search(best[n].agreement >= BELIEVED)
+        regions = np.stack([best[n].seen.next_region[0] for n in new])
+        for n, one in zip(new, look(new, regions, mirrored), strict=True):
+            keep_better(n, one)
+    by_size = sorted(everybody, key=lambda n: -float(box_area(boxes[n])))
+    for n in [n for n in by_size if lost(n) and before[n] is not None][:MOST_LOST]:
+        here = best[n].seen
+        turned = look_again(n, here.next_region + np.array([0, 0, 0, EIGHTH]))
+        keep_better(n, _agreed(_joined([here, turned]), boxes, n))
+    for n in [n for n in by_size if lost(n) and worth_searching(n)][:MOST_LOST]:
+        one = _agreed(_all_turns(n, boxes[n], look_again), boxes, n)
+        looks[due[n][0]].note_search(one.agreement >= BELIEVED)
+        if one.agreement >= BELIEVED:
+            best[n] = one
+        keep_better(n, one)
     for n, (number, row) in enumerate(due):
         looks[number].add(row, best[n], bool(mirrored[n]))
-    both = [n for n, last in enumerate(before) if last is None and best[n].agreement >= BELIEVED]
+    both = [n for n in new if best[n].agreement >= BELIEVED]
     if both:
-        for n, one in zip(both, look(both, next_regions(both), ~mirrored), strict=True):
+        regions = np.stack([best[n].seen.next_region[0] for n in both])
+        for n, one in zip(both, look(both, regions, ~mirrored), strict=True):
             looks[due[n][0]].add(due[n][1], one, not mirrored[n])
 
 
+def _all_turns(n: int, box: Float, look_again: Callable[[int, Float], Landmarks]) -> Landmarks:
+    """Look at person n's box (4,) in eight turns; the most promising looks, improved."""
+    angles: Float = EIGHTH * np.arange(8.0)
+    rough = look_again(n, around_boxes(np.repeat(box[None], len(angles), 0), angles))
+    promising = np.argsort(-in_box(rough, box), kind="stable")[:PROMISING]
+    return look_again(n, rough.next_region[promising])
+
+
+def _agreed(seen: Landmarks, boxes: Float, person: int) -> _Look:
+    """The look that fits the other looks at one of the people with these boxes (M, 4) best."""
+    agreement = with_each_other(seen, boxes[person], np.delete(boxes, person, 0))
+    n = int(agreement.argmax())
+    return _Look(_selected(seen, n), float(agreement[n]))
+
+
+def _selected(seen: Landmarks, n: int) -> Landmarks:
+    return Landmarks(**{f.name: getattr(seen, f.name)[n : n + 1] for f in fields(Landmarks)})
+
+
+def _joined(seen: Sequence[Landmarks]) -> Landmarks:
+    columns = {f.name: [getattr(one, f.name) for one in seen] for f in fields(Landmarks)}
+    return Landmarks(**{name: np.concatenate(column) for name, column in columns.items()})
+
+
 def _one_by_one(seen: Landmarks) -> Iterator[Landmarks]:
-    for n in range(len(seen.score)):
-        own = {field.name: getattr(seen, field.name)[n : n + 1] for field in fields(Landmarks)}
-        yield Landmarks(**own)
-
-
-def _agreement(one: Landmarks, track: Track, row: int) -> float:
-    """How well a look (N = 1) fits what the detector saw of the person, in [0, 1]."""
-    # The network's score, times the IoU of what it saw with the box, times the share of clear
-    # keypoints that are where it saw them. Left and right do not count: both mix them up.
-    box, kp2d = track.box[row], track.kp2d[row]
-    points, visible = one.kp2d[0, :, :2], one.kp2d[0, :, 2] > VISIBLE
-    if visible.sum() < len(points) // 4:
-        visible[:] = True
-    ends = np.concatenate([points[visible].min(0), points[visible].max(0)])
-    fits = float(one.score[0] * box_iou(ends[None], box[None])[0, 0])
-    clear = (kp2d[:, 2] >= CLEAR) & (track.score[row] >= CLEAR)
-    if clear.sum() < FEWEST_COMPARED:
-        return fits
-    near = NEAR * (box[2:] - box[:2]).max()
-    shares = [
-        (np.linalg.norm(points[order] - kp2d[:, :2], axis=1)[clear] < near).mean()
-        for order in (COCO, COCO_MIRRORED)
-    ]
-    return float(fits * max(shares))
+    return (_selected(seen, n) for n in range(len(seen.score)))
 
 
 def _angle_between(one: Float, other: Float) -> float:

@@ -19,6 +19,7 @@ from staf_cli.core.records import (
 )
 from staf_cli.fitting import landmark_cue as cues
 from staf_cli.fitting import refine
+from staf_cli.fitting.keypoints import OTHER_SIDE
 from staf_cli.fitting.landmark_cue import landmark_cue
 from staf_cli.fitting.skeleton import Posed, reduce_body
 from tests.support.simple_walk import FPS, Truth, detected, mean_pose, small_body, walk
@@ -251,3 +252,20 @@ def test_what_the_network_sees_on_one_side_only_is_averaged_with_the_mirror() ->
     off = (freed.bones - wanted.bones)[inner].norm(dim=-1)
     assert off.max() < 0.02
     assert (as_seen.bones - wanted.bones)[inner].norm(dim=-1).mean() > 5 * off.mean()
+
+
+def test_keypoints_that_are_not_where_the_landmarks_are_do_not_count() -> None:
+    truth = walk(np.zeros(12))
+    seen, track = looks(truth), detected(truth, 0)
+    size = (track.box[:, 2:] - track.box[:, :2]).max(-1)
+    off = np.linalg.norm(track.kp2d[..., :2] - truth.seen, axis=-1) / size[:, None]
+    off[seen.frame[-1] + 1 :] = 0  # nothing is known after the last look
+    wrong = track.kp2d.copy()
+    wrong[8] = wrong[8, OTHER_SIDE]
+    kept = cues.without_contradicted(replace(track, kp2d=wrong), seen)
+    dropped = (wrong[..., 2] > 0) & (kept.kp2d[..., 2] == 0)
+    dropped[8] = dropped[8, OTHER_SIDE]
+    assert dropped[(off > 0.2) & (track.kp2d[..., 2] > 0.2)].all() and dropped.sum() > 2
+    assert not dropped[off < 0.1].any()  # whichever side is left
+    nowhere = replace(seen, score=np.zeros(len(seen.frame)))
+    assert cues.without_contradicted(track, nowhere) is track
