@@ -524,7 +524,7 @@ def export(
     people = result_folder.load_people(log.folder, tracks)
     camera = passes.camera_of(log.folder, log.frames)
     if options.space == "world" and any(one.world_poses is None for one in people):
-        people = place_in_world(people, [None] * len(people), body, camera, WorldOptions())
+        people = place_in_world(people, [None] * len(people), body, camera, WorldOptions(), tracks)
     scene = Scene(
         tracks,
         people,

@@ -261,7 +261,7 @@ def place_people(
         seen = landmarks_npz.load(looks) if looks.exists() else None
         spool = DiskSpool(1, folder)
         stretches = person_npz.stretches(path, STRETCH_FRAMES)
-        for stretch in place_stretches(stretches, seen, body, camera, axes, options):
+        for stretch in place_stretches(stretches, seen, track, body, camera, axes, options):
             spool.add(0, stretch)
         yield spool, path
 
