@@ -89,9 +89,11 @@ def levels_of(
     lowest = max(own for own, stay in zip(heights, stays, strict=True) if stay.standing)
     unsure = 3 * SIZE_SIGMA * height
     camera = lowest if height - lowest <= unsure else height
+    if max(heights) - camera > 2 * unsure:  # a fall so deep is none that an error explains
+        camera = max(heights)
     levels = []
     for own, stay in zip(heights, stays, strict=True):
-        lies = not stay.standing and -unsure <= own - camera <= 2 * unsure
+        lies = not stay.standing and own >= camera - unsure
         falls = not stay.standing and own < camera
         levels.append(
             Level(

@@ -54,7 +54,8 @@ def eased(strength: Float, before: Float, after: Float, time: Float) -> Float | 
         time: (F,) s.
 
     Returns:
-        (F,) less, smooth in time; None: it costs no more than it may.
+        (F,) less, smooth in time, or the same where less would not help; None: it costs no more
+        than it may.
     """
     known = np.isfinite(before) & np.isfinite(after)
     excess = np.where(known, after - WORSE * before, 0.0)
@@ -62,10 +63,12 @@ def eased(strength: Float, before: Float, after: Float, time: Float) -> Float | 
     if step <= 0:
         return None if excess.sum() <= 0 else 0 * strength
     costly = _mean(excess, WINDOW / step) > 0
-    if not (costly & (strength > 0)).any():
+    if not costly.any():
         return None
     cost = np.where(costly & (strength > 0), _mean(excess, AT_ONCE / step), 0)
-    less = np.where(cost > MOST * max(cost.max(), 0.0), EASED * strength, strength)
+    if cost.max() <= 0:
+        return strength
+    less = np.where(cost > MOST * cost.max(), EASED * strength, strength)
     less[less < EASED**3] = 0
     size = 2 * round(CHANGE / step) + 1
     smooth = gaussian_filter1d(minimum_filter1d(less, size), CHANGE / step / 2, mode="nearest")

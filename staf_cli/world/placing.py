@@ -50,6 +50,8 @@ ROUNDS = 8
 LEAST_DROP = 0.004  # m, above its ground where a foot may be
 DROP_SECONDS = 0.1  # before and after a stretched leg, in which the pelvis comes down
 SUNK = 0.003  # m
+DEEP = 0.15  # m, below the ground, of a body that is not there
+DEEP_SECONDS = 0.5  # in which it is raised
 DEEPEST = 0.008  # m, below the ground, of a sole after all
 TRIES = 12  # of feet that stand, each with less strength where the picture fits worse than it may
 SETTLING = 3  # times that contacts and the height over the ground are found from each other
@@ -187,7 +189,7 @@ def place_stretches(
     for window, rows in with_surroundings(stretches, REACH):
         placed = _placed(window, seen, soles, camera, axes)
         if options.lock_feet:
-            placed = _locked(placed, track, body, soles, camera)
+            placed = locked(placed, track, body, soles, camera)
         level = levels_at(window.id, window.frame, camera, axes)
         yield select_rows(raised(placed, level), rows)
 
@@ -204,7 +206,7 @@ def _placed(
     to_world = camera_to_world(person.id, person.frame, camera, axes)
     sigma = np.stack([axes[shot].sigma for shot in feet.shot.tolist()])
     level = levels_at(person.id, person.frame, camera, axes)
-    placed = raised(in_world(person, to_world, sigma), -level)
+    placed = _not_below(raised(in_world(person, to_world, sigma), -level), DEEP, soles, feet.runs)
     assert placed.world_poses is not None and placed.world_trans is not None
     points = sole_points(placed.world_poses, person.betas, placed.world_trans, soles)
     speed = None if seen is None else seen_speed(seen, person, camera)
@@ -212,10 +214,37 @@ def _placed(
     return replace(placed, world_contacts=contacts.astype(np.float32))
 
 
-def _locked(
+def _not_below(person: Person, depth: float, soles: BodyPoints, runs: Sequence[slice]) -> Person:
+    """The person raised where they are deeper (m) below what they are on."""
+    # With their camera, so that the picture stays: ground or distance are off for them.
+    assert person.world_poses is not None and person.world_trans is not None
+    assert person.world_joints3d is not None
+    points = sole_points(person.world_poses, person.betas, person.world_trans, soles)
+    lowest = np.minimum(points[..., 1].min(1), person.world_joints3d[..., 1].min(1))
+    deep = np.maximum(-depth - lowest, 0)
+    if not deep.any():
+        return person
+    lift = np.zeros_like(deep)
+    for run in runs:
+        lift[run] = _envelope(deep[run], person.time[run], DEEP_SECONDS)
+    return raised(person, lift)
+
+
+def locked(
     person: Person, track: Track | None, body: Body, soles: BodyPoints, camera: CameraMotion
 ) -> Person:
-    """The person with feet that stand, as far as the picture allows, and do not sink."""
+    """Let feet stand, as far as the picture allows, and not sink.
+
+    Args:
+        person: F frames, placed in the world, what they are on at 0.
+        track: what the detector saw; None: nothing.
+        body: theirs.
+        soles: of it.
+        camera: its motion over the clip.
+
+    Returns:
+        The person with other legs and another place.
+    """
     assert person.world_poses is not None and person.world_trans is not None
     assert person.world_camera is not None and person.world_contacts is not None
     runs = feet_of(person, soles, camera).runs
@@ -236,9 +265,11 @@ def _locked(
         fits = [distance_from_keypoints(one, track) for one in (person, moved)]
         weaker = eased(strength, fits[0], fits[1], person.time)
         if weaker is None:
+            return moved
+        if np.array_equal(weaker, strength):
             break
         strength, moved = weaker, standing(weaker)
-    return moved
+    return moved if track is None else _not_below(person, DEEPEST, soles, runs)
 
 
 def _standing(
@@ -294,7 +325,7 @@ def above_ground(person: Person, soles: BodyPoints, runs: Sequence[slice]) -> Pe
     sunk = np.maximum(-DEEPEST - points[..., 1].min(1), 0)
     lift = np.zeros_like(points[:, 0])
     for run in runs:
-        lift[run, 1] = _envelope(sunk[run], person.time[run])
+        lift[run, 1] = _envelope(sunk[run], person.time[run], DROP_SECONDS)
     return replace(
         person,
         world_trans=person.world_trans + lift,
@@ -302,12 +333,12 @@ def above_ground(person: Person, soles: BodyPoints, runs: Sequence[slice]) -> Pe
     )
 
 
-def _envelope(values: Float, time: Float) -> Float:
-    """A smooth curve (F,) that is nowhere below values (F,)."""
+def _envelope(values: Float, time: Float, seconds: float) -> Float:
+    """A curve (F,), smooth over so many seconds, that is nowhere below values (F,)."""
     if len(values) < 2:
         return values
     step = max(float(np.median(np.diff(time))), SHORTEST_STEP)
-    frames = round(DROP_SECONDS / step)
+    frames = round(seconds / step)
     highest = maximum_filter1d(values, 2 * frames + 1, mode="nearest")
     smooth: Float = gaussian_filter1d(highest, frames / 2, mode="nearest", radius=frames)
     return smooth
@@ -322,7 +353,7 @@ def _drop(
     drop = np.zeros_like(short)
     for run in runs:
         if len(short[run]) > 1:
-            drop[run] = _envelope(short[run], time[run])
+            drop[run] = _envelope(short[run], time[run], DROP_SECONDS)
     return drop
 
 

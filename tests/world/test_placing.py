@@ -18,7 +18,7 @@ from staf_cli.world import placing
 from staf_cli.world.axes import raised
 from staf_cli.world.options import WorldOptions
 from staf_cli.world.picture import distance_from_keypoints, eased
-from staf_cli.world.placing import above_ground, place_in_world
+from staf_cli.world.placing import above_ground, locked, place_in_world
 from staf_cli.world.seen_feet import seen_speed
 from staf_cli.world.soles import sole_points, soles_of
 from staf_cli.world.standing import plan_stand
@@ -34,6 +34,7 @@ from tests.support.made_walks import (
 )
 
 PLAIN = WorldOptions(lock_feet=False)
+CAMERA = still_camera(np.arange(30))
 TOWARDS, ALONG = 0.0, np.pi / 2  # headings: towards the camera, to its right
 
 
@@ -294,7 +295,32 @@ def test_only_where_feet_that_stand_cost_most_they_stand_less():
     assert np.allclose(less[:45], 1, atol=1e-3)
     assert less[65] == pytest.approx(0.5, abs=0.01)
     assert np.abs(np.diff(less)).max() < 0.2
-    assert eased(np.zeros(100), before, after, time) is None
+    nothing = eased(np.zeros(100), before, after, time)
+    assert nothing is not None
+    assert not nothing.any()
+
+
+def test_where_nothing_helps_the_picture_stays_as_it_is_and_nothing_sinks():
+    """A body that is below the ground, and that lies on its keypoints."""
+    axes, place = looking(5, 0, 1.6)
+    true = filmed(walk(0.5, ALONG, (-1, -6)), axes, place)
+    (person,) = placed([true])
+    low = raised(person, np.full(len(person.frame), -0.1))
+    found = locked(low, detected(true), body(), soles_of(body()), CAMERA)
+    assert soles(found)[..., 1].min() > -0.01
+    off = [distance_from_keypoints(one, detected(true)).mean() for one in (low, found)]
+    assert off[1] <= 1.05 * off[0]
+
+
+def test_a_body_far_below_the_ground_is_raised_with_its_camera():
+    """As if the camera had risen unseen by 2 m."""
+    made = walk(2.0, TOWARDS, (0, -8))
+    axes, place = looking(5, 0, 1.6)
+    places = place + np.outer(2.0 * (np.arange(len(made.poses)) > 40), [0, 1, 0])
+    true = filmed(made, axes, places)
+    (found,) = placed([true])
+    assert soles(found)[..., 1].min() > -0.16
+    assert np.allclose(_pixels(found), true.joints2d, atol=1e-2)
 
 
 def test_sinking_bodies_are_lifted_smoothly_and_by_enough():
