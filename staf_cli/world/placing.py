@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d, maximum_filter1d
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 from torch import Tensor
 
 from staf_cli.body.posing import CHUNK, rotation_matrices
@@ -50,7 +50,7 @@ ROUNDS = 8
 LEAST_DROP = 0.004  # m, above its ground where a foot may be
 DROP_SECONDS = 0.1  # before and after a stretched leg, in which the pelvis comes down
 SUNK = 0.003  # m
-DEEP = 0.15  # m, below the ground, of a body that is not there
+DEEP, DEEP_LASTING = 0.15, 0.2  # m below the ground, and s, of a body that is not there
 DEEP_SECONDS = 0.5  # in which it is raised
 DEEPEST = 0.008  # m, below the ground, of a sole after all
 TRIES = 12  # of feet that stand, each with less strength where the picture fits worse than it may
@@ -206,7 +206,8 @@ def _placed(
     to_world = camera_to_world(person.id, person.frame, camera, axes)
     sigma = np.stack([axes[shot].sigma for shot in feet.shot.tolist()])
     level = levels_at(person.id, person.frame, camera, axes)
-    placed = _not_below(raised(in_world(person, to_world, sigma), -level), DEEP, soles, feet.runs)
+    placed = raised(in_world(person, to_world, sigma), -level)
+    placed = _not_below(placed, DEEP, DEEP_LASTING, soles, feet.runs)
     assert placed.world_poses is not None and placed.world_trans is not None
     points = sole_points(placed.world_poses, person.betas, placed.world_trans, soles)
     speed = None if seen is None else seen_speed(seen, person, camera)
@@ -214,8 +215,10 @@ def _placed(
     return replace(placed, world_contacts=contacts.astype(np.float32))
 
 
-def _not_below(person: Person, depth: float, soles: BodyPoints, runs: Sequence[slice]) -> Person:
-    """The person raised where they are deeper (m) below what they are on."""
+def _not_below(
+    person: Person, depth: float, lasting: float, soles: BodyPoints, runs: Sequence[slice]
+) -> Person:
+    """The person raised where they are deeper (m) below what they are on, for so long (s)."""
     # With their camera, so that the picture stays: ground or distance are off for them.
     assert person.world_poses is not None and person.world_trans is not None
     assert person.world_joints3d is not None
@@ -226,7 +229,10 @@ def _not_below(person: Person, depth: float, soles: BodyPoints, runs: Sequence[s
         return person
     lift = np.zeros_like(deep)
     for run in runs:
-        lift[run] = _envelope(deep[run], person.time[run], DEEP_SECONDS)
+        steps = np.maximum(np.diff(person.time[run]), SHORTEST_STEP)
+        frames = round(lasting / 2 / float(np.median(steps))) if len(steps) else 0
+        lasts = minimum_filter1d(deep[run], 2 * frames + 1, mode="nearest")
+        lift[run] = _envelope(lasts, person.time[run], DEEP_SECONDS)
     return raised(person, lift)
 
 
@@ -269,7 +275,7 @@ def locked(
         if np.array_equal(weaker, strength):
             break
         strength, moved = weaker, standing(weaker)
-    return moved if track is None else _not_below(person, DEEPEST, soles, runs)
+    return moved if track is None else _not_below(person, DEEPEST, 0.0, soles, runs)
 
 
 def _standing(
