@@ -298,7 +298,8 @@ class Result:
         body = self.people[0].body
         if options.space == "world" and any(one.world_poses is None for one in people):
             camera = still_camera(np.array(self.frames))
-            people = place_in_world(people, [None] * len(people), body, camera, WorldOptions())
+            nobody = [None] * len(people)
+            people = place_in_world(people, nobody, body, camera, WorldOptions(), tracks)
         how = (options.root_motion, options.rig, options.space)
         scene = Scene(tracks, people, body, self.frames, *how, clothes=self.record.clothes)
         return list(exports.write(target, name, scene))
@@ -567,7 +568,7 @@ def recover(
     )
     still = still_camera(np.arange(count))
     looks: Sequence[LandmarkTrack | None] = seen or [None] * len(tracks)
-    placed = place_in_world(spool.people(), looks, tools.body, still, WorldOptions())
+    placed = place_in_world(spool.people(), looks, tools.body, still, WorldOptions(), tracks)
     together = zip(placed, tracks, strict=True)
     people = tuple(Human(person, track, tools.body) for person, track in together)
     detector = DetectorRecord("none, boxes were given", "")

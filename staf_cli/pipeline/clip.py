@@ -474,7 +474,8 @@ def show(
     """
     path = (log.folder / "overlay").with_suffix(video.suffix_for(look.codec, source.clip.still))
     names = [one.name for one in tracks]
-    key = key_of("show", __version__, log.passes["recover"].key, names, asdict(look), path.name)
+    people_key = _people_key(log) if look.side_view else log.passes["recover"].key
+    key = key_of("show", __version__, people_key, names, asdict(look), path.name)
     if log.up_to_date("show", key):
         return path, []
     start = time.perf_counter()
@@ -523,7 +524,7 @@ def export(
     people = result_folder.load_people(log.folder, tracks)
     camera = passes.camera_of(log.folder, log.frames)
     if options.space == "world" and any(one.world_poses is None for one in people):
-        people = place_in_world(people, [None] * len(people), body, camera, WorldOptions())
+        people = place_in_world(people, [None] * len(people), body, camera, WorldOptions(), tracks)
     scene = Scene(
         tracks,
         people,

@@ -3,9 +3,10 @@
 Each is a chain of generators over the clip's frames, so memory does not grow with the clip.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from staf_cli.core.records import (
     Track,
 )
 from staf_cli.core.threads import in_thread
+from staf_cli.export.motion import in_level_camera
 from staf_cli.landmarks.following import follow
 from staf_cli.landmarks.network import PoseLandmarkNetwork
 from staf_cli.pipeline.loading import Tools
@@ -57,6 +59,9 @@ from staf_cli.world.options import WorldOptions
 from staf_cli.world.placing import find_axes, place_stretches, survey
 
 SKINNED_TOGETHER = 16  # frames of a person: a sixth of the time of single ones, 1.3 MB
+
+# A mesh (V, 3), m: in the camera frame, and, for a side view of the world, of a level camera.
+Meshes = tuple[Float32, Float32 | None]
 
 
 @dataclass(frozen=True)
@@ -256,7 +261,7 @@ def place_people(
         seen = landmarks_npz.load(looks) if looks.exists() else None
         spool = DiskSpool(1, folder)
         stretches = person_npz.stretches(path, STRETCH_FRAMES)
-        for stretch in place_stretches(stretches, seen, body, camera, axes, options):
+        for stretch in place_stretches(stretches, seen, track, body, camera, axes, options):
             spool.add(0, stretch)
         yield spool, path
 
@@ -307,10 +312,12 @@ def draw_overlay(
         MissingTool: renderer or encoder are not there.
         OutputError: the overlay cannot be written.
     """
-    side = None
+    side, in_world = None, False
     if look.side_view:
-        side = side_view(result_folder.sample_joints(folder, tracks), source.clip.image_size)
-    drawn = _drawn(source.decode(), folder, tracks, body, look, side)
+        joints, in_world = result_folder.sample_joints(folder, tracks)
+        side = side_view(joints, source.clip.image_size, 0.0 if in_world else None)
+    skin = partial(_meshes, body, in_world)
+    drawn = _drawn(source.decode(), folder, tracks, body, look, side, skin)
     shown = watch("show", in_thread(drawn), source.clip.frames)
     if source.clip.still and look.codec is None:
         video.write_picture(path, source.clip, shown)
@@ -326,12 +333,12 @@ def _drawn(
     body: Body,
     look: Look,
     side: SideView | None,
+    skin: Callable[[Person], Iterator[Meshes]],
 ) -> Iterator[Frame]:
     """Each frame with all people in it drawn over it."""
     faces, style = body.faces.astype(np.int32), look.style(body.arrays, side)
     one = result_folder.first_frame_of(folder, tracks[0])
     camera = Camera.centred(one.focal_length, one.image_size)
-    skin = partial(_meshes, body)
     with open_rasterizer(look.renderer) as rasterizer:  # GL draws in the thread that opened it
         for frame, here in result_folder.frames_with_saved_people(frames, folder, tracks, skin):
             figures = [
@@ -341,14 +348,18 @@ def _drawn(
                     tracks[number].box[row],
                     tracks[number].kp2d[row],
                     tracks[number].name,
+                    placed,
                 )
-                for (number, row), mesh in here
+                for (number, row), (mesh, placed) in here
             ]
             image = overlay(frame.image, figures, faces, camera, rasterizer, style)
             yield Frame(frame.index, frame.pts, frame.time, image)
 
 
-def _meshes(body: Body, person: Person) -> Iterator[Float32]:
-    """A person's mesh (V, 3) in each frame, m, camera frame; skinned several frames at a time."""
+def _meshes(body: Body, in_world: bool, person: Person) -> Iterator[Meshes]:
+    """A person's meshes in each frame; skinned several frames at a time."""
+    placed = in_level_camera(person) if in_world else None
     for first in range(0, len(person.frame), SKINNED_TOGETHER):
-        yield from vertices(person, body, slice(first, first + SKINNED_TOGETHER))
+        rows = slice(first, first + SKINNED_TOGETHER)
+        beside = vertices(placed, body, rows) if placed else repeat(None)
+        yield from zip(vertices(person, body, rows), beside, strict=False)

@@ -144,6 +144,7 @@ class Camera:
 
 PANEL_WIDTH = 0.8  # of the side panel, over the frame's shorter side
 PANEL_FOCAL = 2.0  # over the panel's height: a long lens, so that depth hardly changes sizes
+LARGEST_RATIO = 2.0  # of the sizes of the nearest and the farthest person: a longer lens yet
 BODY_MARGIN = 0.3  # m around joints: skin, hands, feet and some space
 SOLE = 0.06  # m from the foot's joint down to the ground
 
@@ -152,42 +153,48 @@ SOLE = 0.06  # m from the foot's joint down to the ground
 class SideView:
     """A camera to the right of the people, fixed for a clip, that looks to the left.
 
-    What is farther from the video camera is farther to the right in its image.
+    It stands on the ground where people are placed in the world, and then takes points as a level
+    camera at the world's origin has them; else in the video camera's frame. What is farther from
+    the video camera is farther to the right.
     """
 
-    centre: tuple[float, float, float]  # m, video camera's frame: what the side camera looks at
+    centre: tuple[float, float, float]  # m: what the side camera looks at
     distance: float  # m from the side camera to the centre
-    floor: float  # m, y of the ground grid in the video camera's frame
+    floor: float  # m, y of the ground grid
     camera: Camera
 
     def transform(self, points: Points) -> Points:
-        """Transform points (N, 3), m, from the video camera's frame to the side camera's."""
+        """Transform points (N, 3), m, to the side camera's frame."""
         x, y, z = (points - np.asarray(self.centre, points.dtype)).T
         return np.stack([z, y, self.distance - x], -1).astype(np.float32)
 
 
-def side_view(joints3d: Float, image_size: tuple[int, int]) -> SideView:
+def side_view(joints3d: Float, image_size: tuple[int, int], floor: float | None = None) -> SideView:
     """Place the side camera so that the people of a whole clip stay in its image.
 
     The lowest and highest percent of the joints' coordinates are ignored, so that a single bad
     frame does not make all people small.
 
     Args:
-        joints3d: (N, 3) m, video camera's frame: the joints of all people and frames.
+        joints3d: (N, 3) m: the joints of all people and frames.
         image_size: (width, height) px of the video; the panel beside it has the same height.
+        floor: m, y of the ground; None: it lies under the lowest joints.
 
     Returns:
         The view, with the camera of the panel.
     """
     low, high = np.percentile(joints3d, [1, 99], axis=0)
+    floor = float(high[1]) + SOLE if floor is None else floor
+    high[1] = max(high[1], floor - SOLE)
     centre = (low + high) / 2
     half = (high - low) / 2 + BODY_MARGIN
     width, height = 2 * round(PANEL_WIDTH * min(image_size) / 2), image_size[1]
     focal = PANEL_FOCAL * height
-    distance = half[0] + max(half[2] * focal / (width / 2), half[1] * focal / (height / 2))
+    near = max(half[2] * focal / (width / 2), half[1] * focal / (height / 2))
+    longer = max(1.0, 2 * half[0] / (LARGEST_RATIO - 1) / near)
     return SideView(
         centre=(float(centre[0]), float(centre[1]), float(centre[2])),
-        distance=float(distance),
-        floor=float(high[1]) + SOLE,
-        camera=Camera.centred(focal, (width, height)),
+        distance=float(half[0] + longer * near),
+        floor=floor,
+        camera=Camera.centred(longer * focal, (width, height)),
     )

@@ -30,6 +30,7 @@ class Figure:
     box: Float | None = None  # (4,) x1, y1, x2, y2 px, for Style.boxes
     kp2d: Float | None = None  # (17, 3) COCO keypoints x, y px, confidence, for Style.boxes
     name: str = ""  # shown instead of the id
+    placed: Points | None = None  # (V, 3) m, for Style.side where it is not in the camera frame
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,10 @@ def overlay(
     if style.side is None:
         return frame
     side = style.side
-    turned = [replace(figure, vertices=side.transform(figure.vertices)) for figure in figures]
+    turned = [
+        replace(one, vertices=side.transform(one.vertices if one.placed is None else one.placed))
+        for one in figures
+    ]
     panel = _draw_people(side_panel(side), turned, faces, side.camera, rasterizer, opaque)
     return np.hstack([frame, panel])
 

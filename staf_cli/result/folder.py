@@ -24,6 +24,7 @@ from staf_cli.core.records import (
     frames_with_people,
     select_rows,
 )
+from staf_cli.export.motion import Y_UP
 from staf_cli.result import camera_npz, person_npz, tracks_csv
 from staf_cli.result.journal import RUN
 from staf_cli.result.run_record import RunRecord
@@ -179,7 +180,7 @@ def first_frame_of(folder: Path, track: Track) -> Person:
     return select_rows(next(_stretches(folder, track)), slice(1))
 
 
-def sample_joints(folder: Path, tracks: Sequence[Track]) -> Float:
+def sample_joints(folder: Path, tracks: Sequence[Track]) -> tuple[Float, bool]:
     """Read the joints of all people together, of a long clip in evenly chosen frames.
 
     Args:
@@ -187,18 +188,21 @@ def sample_joints(folder: Path, tracks: Sequence[Track]) -> Float:
         tracks: of the people.
 
     Returns:
-        (N, 3) m, camera frame.
+        (N, 3) m, as a level camera at the world's origin would see them, and True; in the camera
+        frame, and False, where people are not placed in the world.
 
     Raises:
         TracksError: a file is missing or damaged, or was made from another track.
     """
     step = 1 + sum(len(track.frame) for track in tracks) // MOST_JOINTS
-    chosen = [
-        stretch.joints3d[::step].reshape(-1, 3)
-        for track in tracks
-        for stretch in _stretches(folder, track)
-    ]
-    return np.concatenate(chosen)
+    filmed, placed = [], []
+    for track in tracks:
+        for stretch in _stretches(folder, track):
+            filmed.append(stretch.joints3d[::step].reshape(-1, 3))
+            if stretch.world_joints3d is not None:
+                placed.append(stretch.world_joints3d[::step].reshape(-1, 3) @ Y_UP)
+    in_world = len(placed) == len(filmed)
+    return np.concatenate(placed if in_world else filmed), in_world
 
 
 def _rows(

@@ -7,9 +7,10 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from staf_cli.core.camera_motion import CameraMotion
-from staf_cli.core.records import Float, Person
+from staf_cli.core.records import Float, Ints, Person
 from staf_cli.world.feet import Feet, camera_rows
-from staf_cli.world.ground import SIZE_SIGMA, Ground
+from staf_cli.world.ground import Ground
+from staf_cli.world.levels import Level
 
 
 @dataclass(frozen=True)
@@ -18,31 +19,33 @@ class ShotAxes:
 
     rotation: Float  # (3, 3)
     origin: Float  # (3,) m, of that camera in the world, for a person whose size is right
-    heights: Mapping[int, float]  # m, of that camera, by person
+    levels: Mapping[int, Sequence[Level]]  # by person, in order of time
     sigma: Float  # (2,) rad and m: of tilt and height of the camera
 
-    def level(self, person: int) -> float:
-        """Tell on which level a person stands: a roof, stairs, a table.
+    def level(self, person: int, frame: Ints) -> Float:
+        """Tell on which level a person is, (F,) m above the ground, at frames (F,)."""
+        own = self.levels[person]
+        begin, height = [one.begin for one in own], np.array([one.height for one in own])
+        there: Float = height[np.maximum(np.searchsorted(begin, frame, side="right") - 1, 0)]
+        return there
 
-        A child, whose size is unknown, seems to stand below the ground, so nobody is put there.
-
-        Args:
-            person: whose.
-
-        Returns:
-            m above the ground; 0 where a size that is off explains as much.
-        """
-        height = float(self.origin[1])
-        above = height - self.heights[person]
-        return above if above > 3 * SIZE_SIGMA * height else 0.0
+    def camera_height(self, person: int, frame: Ints) -> Float:
+        """Tell how high (F,) m the first camera is if a person stands on their levels."""
+        own = self.levels[person]
+        touched = [end for one in own for end in (one.first, one.last)]
+        height: Float = np.interp(frame, touched, [one.camera for one in own for _ in range(2)])
+        return height
 
 
-def shot_axes(ground: Ground, people: Sequence[Feet]) -> ShotAxes:
+def shot_axes(
+    ground: Ground, people: Sequence[Feet], levels: Mapping[int, Sequence[Level]]
+) -> ShotAxes:
     """Choose the world's axes of a shot: the origin is on the ground under who comes first.
 
     Args:
         ground: of the shot.
         people: who is in the shot, in its frames only.
+        levels: on which they are, by person.
 
     Returns:
         The axes: x to the right of the shot's first camera, z towards it.
@@ -58,7 +61,7 @@ def shot_axes(ground: Ground, people: Sequence[Feet]) -> ShotAxes:
     return ShotAxes(
         rotation=rotation,
         origin=np.array([-under[0], ground.height, -under[2]]),
-        heights=ground.heights,
+        levels=levels,
         sigma=np.array([ground.tilt_sigma, ground.height_sigma]),
     )
 
@@ -85,10 +88,32 @@ def camera_to_world(
     for shot in np.unique(camera.shot[rows]).tolist():
         here = camera.shot[rows] == shot
         own = axes[shot]
-        origin = np.array([own.origin[0], own.heights[person], own.origin[2]])
         moved[here, :, :3] = own.rotation @ camera.rotation[rows[here]]
-        moved[here, :, 3] = camera.position[rows[here]] @ own.rotation.T + origin
+        moved[here, :, 3] = camera.position[rows[here]] @ own.rotation.T + own.origin
+        moved[here, 1, 3] += own.camera_height(person, frame[here]) - own.origin[1]
     return moved
+
+
+def levels_at(
+    person: int, frame: Ints, camera: CameraMotion, axes: Mapping[int, ShotAxes]
+) -> Float:
+    """Tell on which level a person is: the ground, a roof, stairs, a table.
+
+    Args:
+        person: whose.
+        frame: (F,) indices in the video.
+        camera: its motion.
+        axes: by shot.
+
+    Returns:
+        (F,) m above the ground.
+    """
+    shots = camera.shot[camera_rows(camera, frame)]
+    level = np.zeros(len(frame))
+    for shot in np.unique(shots).tolist():
+        here = shots == shot
+        level[here] = axes[shot].level(person, frame[here])
+    return level
 
 
 def in_world(person: Person, to_world: Float, sigma: Float) -> Person:
@@ -119,11 +144,11 @@ def in_world(person: Person, to_world: Float, sigma: Float) -> Person:
 
 
 def raised(person: Person, level: Float) -> Person:
-    """Put a person who is placed in the world on another level.
+    """Raise a person who is placed in the world.
 
     Args:
         person: F frames, with the keys of the world.
-        level: (F,) m, above the ground.
+        level: (F,) m.
 
     Returns:
         The person there.

@@ -9,7 +9,7 @@ import numpy as np
 
 from staf_cli.body.skinning import BodyPoints
 from staf_cli.core.camera_motion import CameraMotion
-from staf_cli.core.records import Float, Ints, Person
+from staf_cli.core.records import Bools, Float, Ints, Person
 from staf_cli.world.soles import sole_points
 
 BLUR = 0.1  # s, on either side, over which a speed is the mean
@@ -38,7 +38,10 @@ class Feet:
 
     def in_shot(self, shot: int) -> "Feet":
         """Select the frames of one shot."""
-        rows = self.shot == shot
+        return self.rows(self.shot == shot)
+
+    def rows(self, rows: slice | Bools) -> "Feet":
+        """Select some of the frames."""
         columns: dict[str, Any] = {
             one.name: getattr(self, one.name)[rows] for one in fields(self)[1:]
         }

@@ -27,6 +27,7 @@ LOW = 0.07  # m above the lowest point of a person, below which their sole may s
 SAME_PLACE = 0.4  # m: stands of a sole that are closer count once
 STEP = 0.5  # s, for which a person who is upright counts once
 SHORTEST = 0.1  # s, of a stand
+LOWEST = 0.1  # of the frames of somebody who never stands: in these something is lower
 SOLE_SIGMA = 0.03  # m, of a sole over the ground
 DEPTH_SIGMA = 0.03  # of the camera's height, by the errors of distances
 EACH_SOLE = 0.01  # m, of each of a person's soles: shoes, and the body's own
@@ -43,9 +44,11 @@ STRAIGHT = 0.85  # of its length: a leg from hip to ankle on which a person stan
 
 PITCHES = tuple(np.radians([-10.0, 5, 20, 40]))  # from which the search begins
 FIRST = 4  # unknowns that all people share
+STEPS = 100  # of a search; one that takes more is not on the way to the likeliest answer
 ROUNDS = 4  # what stands depends on what is down
 OWN_NOISE = 3  # stands from which on their noise is that which is seen, not the usual one
 LEAST_NOISE = 0.15  # times the usual
+ANYWHERE = 50.0  # times the usual: stands that say nothing of the ground
 EXACT = 1e-4  # sigma of what the user knows
 SMALL = 1e-9
 
@@ -55,7 +58,7 @@ class Ground:
     """Gravity and ground of one shot, in the frame of its first camera."""
 
     up: Float  # (3,) unit vector
-    heights: dict[int, float]  # m, of the camera over the ground, by person: their size may be off
+    heights: list[float]  # m, of the camera over the ground, of each person: their size may be off
     height: float  # m, the same for all together
     tilt_sigma: float  # rad: within that the direction lies in two of three cases
     height_sigma: float  # m
@@ -99,23 +102,39 @@ def find_ground(people: Sequence[Feet], options: WorldOptions) -> Ground:
     Returns:
         The likeliest, and how sure it is.
     """
+    return _likeliest(people, options, None)
+
+
+def find_vertical(people: Sequence[Feet], options: WorldOptions) -> Float:
+    """Find what is up of a shot from how people are upright, wherever their feet stand.
+
+    Args:
+        people: who is in the shot, in its frames only; one at least.
+        options: the camera's height and tilt, where they are known.
+
+    Returns:
+        (3,) unit vector.
+    """
+    return _likeliest(people, options, ANYWHERE).up
+
+
+def _likeliest(people: Sequence[Feet], options: WorldOptions, known: float | None) -> Ground:
+    """The likeliest world with that noise of stands, in its usual size; None: as it is seen."""
     level = np.concatenate([one.level for one in people]).mean(0)
     basis = _basis(level / max(float(np.linalg.norm(level)), SMALL))
-    speeds = [np.linalg.norm(sole_velocity(one), axis=-1) for one in people]
-    noise, starts = (
-        1.0,
-        [np.array([pitch, 0, 0, *[0] * (1 + 5 * len(people))]) for pitch in PITCHES],
-    )
+    speeds = [_speed(one) for one in people]
+    starts = [np.array([pitch, 0, 0, *[0] * (1 + 5 * len(people))]) for pitch in PITCHES]
+    noise = known or 1.0
     for _ in range(ROUNDS):
         tried = [_solve(people, speeds, basis, start, noise, options) for start in starts]
         found, seen = min(tried, key=lambda one: float(one[0].cost))
         x = found.x
-        starts, noise = [x], _scale(_off_ground(x, seen))
+        starts, noise = [x], known or _scale(_off_ground(x, seen))
     covariance = np.linalg.inv(found.jac.T @ found.jac + SMALL * np.eye(len(x)))
     sigma = np.sqrt(np.diag(covariance))
     return Ground(
         up=_up(x, basis),
-        heights={one.id: float(x[2] * (1 + x[FIRST + n])) for n, one in enumerate(people)},
+        heights=[float(x[2] * (1 + x[FIRST + n])) for n in range(len(people))],
         height=float(x[2]),
         tilt_sigma=float(np.hypot(sigma[0], sigma[1])),
         height_sigma=float(sigma[2]),
@@ -132,11 +151,12 @@ def _solve(
 ) -> tuple[OptimizeResult, _Seen]:
     """The likeliest unknowns, with what seems to stand where the search begins."""
     up = _up(start, basis)
-    standing = [_standing(one, speed, up) for one, speed in zip(people, speeds, strict=True)]
-    seen = _Seen(_stands(people, standing, up), _axes(people, standing), basis)
+    there = [_standing(one, speed, up) for one, speed in zip(people, speeds, strict=True)]
+    seen = _Seen(_stands(people, there, up), _axes(people, there), basis)
     x = start.copy()
     x[2] = max(LEAST_HEIGHT, float(np.median(-seen.stands.point @ up)))
-    return least_squares(_residuals, x, x_scale="jac", args=(seen, noise, options)), seen
+    args = (seen, noise, options)
+    return least_squares(_residuals, x, x_scale="jac", max_nfev=STEPS, args=args), seen
 
 
 def _scale(off: Float) -> float:
@@ -163,6 +183,24 @@ def _up(x: Float, basis: Float) -> Float:
     return up
 
 
+def standing(feet: Feet, up: Float) -> Bools:
+    """Find soles that seem to stand, on whatever level.
+
+    Args:
+        feet: F frames.
+        up: (3,) unit vector.
+
+    Returns:
+        (F, 4)
+    """
+    return _standing(feet, _speed(feet), up)
+
+
+def _speed(feet: Feet) -> Float:
+    speed: Float = np.linalg.norm(sole_velocity(feet), axis=-1)
+    return speed
+
+
 def _standing(one: Feet, speed: Float, up: Float) -> Bools:
     """Which soles (F, 4) are slow, and as low as anything of the person."""
     height = one.soles @ up
@@ -176,23 +214,23 @@ def _stands(people: Sequence[Feet], standing: Sequence[Bools], up: Float) -> _St
     points, owners, soles = [], [], []
     for number, (one, own) in enumerate(zip(people, standing, strict=True)):
         for sole in range(own.shape[1]):
-            places = _places(one.soles[:, sole], _spells(own[:, sole], one, STEP))
+            places = _places(one.soles[:, sole], spells(own[:, sole], one, STEP))
             points += places
             owners += [number] * len(places)
             soles += [sole] * len(places)
-        if number not in owners:  # nothing stands: the lowest sole, in the median over time
+        if number not in owners:  # nothing stands: the lowest sole when it is low, not in flight
             lowest = one.soles[np.arange(len(one.time)), (one.soles @ up).argmin(1)]
-            points.append(lowest[np.argsort(lowest @ up)[len(lowest) // 2]])
+            points.append(lowest[np.argsort(lowest @ up)[int(LOWEST * len(lowest))]])
             owners.append(number)
             soles.append(0)
     return _Stands(np.array(points), np.array(owners), np.array(soles))
 
 
-def _places(sole: Float, spells: Sequence[slice]) -> list[Float]:
-    """Where a sole (F, 3) stands, (3,) each: spells that are close to those before count once."""
+def _places(sole: Float, stands: Sequence[slice]) -> list[Float]:
+    """Where a sole (F, 3) stands, (3,) each: those that are close to those before count once."""
     # A foot that stays where it is shows how noisy it is, but not how the ground slopes.
     places: list[list[int]] = []
-    for spell in spells:
+    for spell in stands:
         rows = list(range(spell.start, spell.stop))
         if places and np.linalg.norm(sole[places[-1]].mean(0) - sole[rows].mean(0)) < SAME_PLACE:
             places[-1] += rows
@@ -201,8 +239,17 @@ def _places(sole: Float, spells: Sequence[slice]) -> list[Float]:
     return [sole[rows].mean(0) for rows in places]
 
 
-def _spells(there: Bools, one: Feet, longest: float) -> list[slice]:
-    """Slices of frames in which something is the case, without gaps, of at most `longest` s."""
+def spells(there: Bools, one: Feet, longest: float) -> list[slice]:
+    """Find the spells in which something is the case.
+
+    Args:
+        there: (F,) whether it is.
+        one: whose frames these are.
+        longest: s; what lasts longer is cut.
+
+    Returns:
+        Slices of frames without gaps, none too short to be sure.
+    """
     found = []
     for run in one.runs:
         edges = np.flatnonzero(np.diff(np.concatenate([[False], there[run], [False]]))) + run.start
@@ -224,9 +271,9 @@ def _axes(people: Sequence[Feet], standing: Sequence[Bools]) -> _Axes:
         straight = np.linalg.norm(hips - ankles, axis=-1) > STRAIGHT * legs
         middle = (one.joints[:, 0] + one.joints[:, 12]) / 2
         lines = np.stack([middle - one.soles.mean(1), one.ray, hips[:, 0] - hips[:, 1]], 1)
-        spells = _spells(straight.any(1) & own.any(1), one, STEP)
-        found += [lines[rows].mean(0) for rows in spells]
-        owners += [number] * len(spells)
+        upright = spells(straight.any(1) & own.any(1), one, STEP)
+        found += [lines[rows].mean(0) for rows in upright]
+        owners += [number] * len(upright)
     directions = np.array(found).reshape(-1, 3, 3)
     directions /= np.maximum(np.linalg.norm(directions, axis=-1, keepdims=True), SMALL)
     axis, along, left = directions.swapaxes(0, 1)

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d, maximum_filter1d
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 from torch import Tensor
 
 from staf_cli.body.posing import CHUNK, rotation_matrices
@@ -18,17 +19,27 @@ from staf_cli.core.records import (
     Float,
     LandmarkTrack,
     Person,
+    Track,
     join_rows,
     select_rows,
 )
 from staf_cli.fitting.smoothing import with_surroundings
-from staf_cli.world.axes import ShotAxes, camera_to_world, in_world, raised, shot_axes
+from staf_cli.world.axes import (
+    ShotAxes,
+    camera_to_world,
+    in_world,
+    levels_at,
+    raised,
+    shot_axes,
+)
 from staf_cli.world.camera_path import with_path
 from staf_cli.world.contacts import contact_probability
 from staf_cli.world.feet import Feet, feet_of, join_feet
-from staf_cli.world.ground import Ground, find_ground
+from staf_cli.world.ground import Ground, find_ground, find_vertical
 from staf_cli.world.legs import LEGS, Leg, reach
+from staf_cli.world.levels import LYING, Stay, levels_of, lowest_points, stays_of
 from staf_cli.world.options import WorldOptions
+from staf_cli.world.picture import distance_from_keypoints, eased
 from staf_cli.world.seen_feet import seen_speed
 from staf_cli.world.soles import sole_points, soles_of
 from staf_cli.world.standing import CONTACT, SHORTEST_STEP, Stand, plan_stand
@@ -39,6 +50,10 @@ ROUNDS = 8
 LEAST_DROP = 0.004  # m, above its ground where a foot may be
 DROP_SECONDS = 0.1  # before and after a stretched leg, in which the pelvis comes down
 SUNK = 0.003  # m
+DEEP, DEEP_LASTING = 0.15, 0.2  # m below the ground, and s, of a body that is not there
+DEEP_SECONDS = 0.5  # in which it is raised
+DEEPEST = 0.008  # m, below the ground, of a sole after all
+TRIES = 12  # of feet that stand, each with less strength where the picture fits worse than it may
 SETTLING = 3  # times that contacts and the height over the ground are found from each other
 MOST_PEOPLE = 20  # of a shot, those in the most frames: from these gravity and ground are found
 SURVEYED = 10_000  # frames of a person that ground and gravity are found from, at most
@@ -51,6 +66,7 @@ def place_in_world(
     body: Body,
     camera: CameraMotion,
     options: WorldOptions,
+    tracks: Sequence[Track] | None = None,
 ) -> list[Person]:
     """Place people in the world.
 
@@ -60,6 +76,7 @@ def place_in_world(
         body: theirs.
         camera: its motion over the clip.
         options: what the user knows and wants.
+        tracks: what the detector saw of each, so that feet that stand fit it; None: nothing.
 
     Returns:
         The people, with the keys of the world.
@@ -67,9 +84,11 @@ def place_in_world(
     camera = with_path(camera, [in_stretches(person) for person in people], body)
     surveyed = [survey([person], len(person.frame), body, camera) for person in people]
     axes = find_axes(surveyed, options)
+    place = partial(place_stretches, body=body, camera=camera, axes=axes, options=options)
+    known: Sequence[Track | None] = [None] * len(people) if tracks is None else tracks
     return [
-        join_rows(list(place_stretches(in_stretches(person), own, body, camera, axes, options)))
-        for person, own in zip(people, seen, strict=True)
+        join_rows(list(place(in_stretches(person), own, track)))
+        for person, own, track in zip(people, seen, known, strict=True)
     ]
 
 
@@ -108,16 +127,34 @@ def find_axes(feet: Sequence[Feet], options: WorldOptions) -> dict[int, ShotAxes
     axes = {}
     for shot in sorted({number for one in feet for number in np.unique(one.shot).tolist()}):
         here = [one.in_shot(shot) for one in feet if (one.shot == shot).any()]
-        longest = sorted(here, key=lambda one: -len(one.frame))[:MOST_PEOPLE]
+        here.sort(key=lambda one: -len(one.frame))
+        longest = here[:MOST_PEOPLE]
         ground = find_ground(longest, options)
-        heights = {one.id: _settled(one, ground) for one in here}
-        axes[shot] = shot_axes(replace(ground, heights=heights), here)
+        up = find_vertical(longest, options)
+        stays = [stays_of(one, up, ground.height) for one in here]
+        if any(len(own) > 1 for own in stays[: len(longest)]):
+            parts = zip(longest, stays, strict=False)
+            standing = [one.rows(stay.rows) for one, own in parts for stay in own if stay.standing]
+            ground = find_ground(standing, options)
+        starts = iter(ground.heights)
+        levels = {}
+        for one, own in zip(here, stays, strict=True):
+            heights = [_height(one, stay, ground, starts) for stay in own]
+            levels[one.id] = levels_of(one, own, heights, ground.height)
+        axes[shot] = shot_axes(ground, here, levels)
     return axes
 
 
-def _settled(feet: Feet, ground: Ground) -> float:
+def _height(feet: Feet, stay: Stay, ground: Ground, starts: Iterator[float]) -> float:
+    """The height (m) of a person's camera over the level of one of their stays."""
+    if stay.standing:
+        return _settled(feet.rows(stay.rows), ground.up, next(starts, ground.height))
+    return -float(np.percentile(lowest_points(feet.rows(stay.touched), ground.up), LYING))
+
+
+def _settled(feet: Feet, up: Float, height: float) -> float:
     """The height of a person's camera at which what is in contact is on the ground, mostly."""
-    height, over = ground.heights.get(feet.id, ground.height), feet.soles @ ground.up
+    over = feet.soles @ up
     for _ in range(SETTLING):
         standing = over[contact_probability(feet, over + height, None) > CONTACT]
         if len(standing):
@@ -128,6 +165,7 @@ def _settled(feet: Feet, ground: Ground) -> float:
 def place_stretches(
     stretches: Iterable[Person],
     seen: LandmarkTrack | None,
+    track: Track | None,
     body: Body,
     camera: CameraMotion,
     axes: Mapping[int, ShotAxes],
@@ -138,6 +176,7 @@ def place_stretches(
     Args:
         stretches: of the person, in order.
         seen: what the landmark network saw of all of them; None: it did not look.
+        track: what the detector saw; None: nothing.
         body: theirs.
         camera: its motion over the clip.
         axes: by shot.
@@ -148,35 +187,95 @@ def place_stretches(
     """
     soles = soles_of(body)
     for window, rows in with_surroundings(stretches, REACH):
-        yield select_rows(_placed(window, seen, body, soles, camera, axes, options), rows)
+        placed = _placed(window, seen, soles, camera, axes)
+        if options.lock_feet:
+            placed = locked(placed, track, body, soles, camera)
+        level = levels_at(window.id, window.frame, camera, axes)
+        yield select_rows(raised(placed, level), rows)
 
 
 def _placed(
     person: Person,
     seen: LandmarkTrack | None,
-    body: Body,
     soles: BodyPoints,
     camera: CameraMotion,
     axes: Mapping[int, ShotAxes],
-    options: WorldOptions,
 ) -> Person:
-    """The person with the keys of the world."""
+    """The person with the keys of the world, but with the level that they are on at 0."""
     feet = feet_of(person, soles, camera)
     to_world = camera_to_world(person.id, person.frame, camera, axes)
     sigma = np.stack([axes[shot].sigma for shot in feet.shot.tolist()])
-    placed = in_world(person, to_world, sigma)
+    level = levels_at(person.id, person.frame, camera, axes)
+    placed = raised(in_world(person, to_world, sigma), -level)
+    placed = _not_below(placed, DEEP, DEEP_LASTING, soles, feet.runs)
     assert placed.world_poses is not None and placed.world_trans is not None
     points = sole_points(placed.world_poses, person.betas, placed.world_trans, soles)
     speed = None if seen is None else seen_speed(seen, person, camera)
     contacts = contact_probability(feet, points[..., 1], speed)
-    placed = replace(placed, world_contacts=contacts.astype(np.float32))
-    level = np.array([axes[shot].level(person.id) for shot in feet.shot.tolist()])
-    if not options.lock_feet:
-        return raised(placed, level)
-    ray = np.einsum("fij,fj->fi", to_world[..., :3], person.joints3d[:, 0])
+    return replace(placed, world_contacts=contacts.astype(np.float32))
+
+
+def _not_below(
+    person: Person, depth: float, lasting: float, soles: BodyPoints, runs: Sequence[slice]
+) -> Person:
+    """The person raised where they are deeper (m) below what they are on, for so long (s)."""
+    # With their camera, so that the picture stays: ground or distance are off for them.
+    assert person.world_poses is not None and person.world_trans is not None
+    assert person.world_joints3d is not None
+    points = sole_points(person.world_poses, person.betas, person.world_trans, soles)
+    lowest = np.minimum(points[..., 1].min(1), person.world_joints3d[..., 1].min(1))
+    deep = np.maximum(-depth - lowest, 0)
+    if not deep.any():
+        return person
+    lift = np.zeros_like(deep)
+    for run in runs:
+        steps = np.maximum(np.diff(person.time[run]), SHORTEST_STEP)
+        frames = round(lasting / 2 / float(np.median(steps))) if len(steps) else 0
+        lasts = minimum_filter1d(deep[run], 2 * frames + 1, mode="nearest")
+        lift[run] = _envelope(lasts, person.time[run], DEEP_SECONDS)
+    return raised(person, lift)
+
+
+def locked(
+    person: Person, track: Track | None, body: Body, soles: BodyPoints, camera: CameraMotion
+) -> Person:
+    """Let feet stand, as far as the picture allows, and not sink.
+
+    Args:
+        person: F frames, placed in the world, what they are on at 0.
+        track: what the detector saw; None: nothing.
+        body: theirs.
+        soles: of it.
+        camera: its motion over the clip.
+
+    Returns:
+        The person with other legs and another place.
+    """
+    assert person.world_poses is not None and person.world_trans is not None
+    assert person.world_camera is not None and person.world_contacts is not None
+    runs = feet_of(person, soles, camera).runs
+    points = sole_points(person.world_poses, person.betas, person.world_trans, soles)
+    ray = np.einsum("fij,fj->fi", person.world_camera[..., :3], person.joints3d[:, 0])
     ray /= np.linalg.norm(ray, axis=-1, keepdims=True)
-    stand = plan_stand(points, contacts, ray, person.time, feet.runs)
-    return raised(_standing(placed, body, soles, stand, feet.runs), level)
+    contacts = person.world_contacts.astype(np.float64)
+    whole = plan_stand(points, contacts, ray, person.time, runs)
+
+    def standing(strength: Float) -> Person:
+        stand = whole.eased(points, strength)
+        return above_ground(_standing(person, body, soles, stand, runs), soles, runs)
+
+    strength = np.ones(len(person.frame))
+    moved = standing(strength)
+    for _ in range(TRIES - 1 if track is not None else 0):
+        assert track is not None
+        fits = [distance_from_keypoints(one, track) for one in (person, moved)]
+        weaker = eased(strength, fits[0], fits[1], person.time)
+        if weaker is None:
+            return moved
+        if np.array_equal(weaker, strength):
+            break
+        strength, moved = weaker, standing(weaker)
+    return moved if track is None else _not_below(person, DEEPEST, 0.0, soles, runs)
 
 
 def _standing(
@@ -215,6 +314,42 @@ def _standing(
     return _posed(person, body, rotmats, pelvis)
 
 
+def above_ground(person: Person, soles: BodyPoints, runs: Sequence[slice]) -> Person:
+    """Lift a person, smoothly in time, where a sole is below the ground.
+
+    Args:
+        person: F frames, placed in the world, what they are on at 0.
+        soles: of their body.
+        runs: slices of frames without a gap.
+
+    Returns:
+        The person with no sole deeper than DEEPEST.
+    """
+    assert person.world_poses is not None and person.world_trans is not None
+    assert person.world_joints3d is not None
+    points = sole_points(person.world_poses, person.betas, person.world_trans, soles)
+    sunk = np.maximum(-DEEPEST - points[..., 1].min(1), 0)
+    lift = np.zeros_like(points[:, 0])
+    for run in runs:
+        lift[run, 1] = _envelope(sunk[run], person.time[run], DROP_SECONDS)
+    return replace(
+        person,
+        world_trans=person.world_trans + lift,
+        world_joints3d=person.world_joints3d + lift[:, None],
+    )
+
+
+def _envelope(values: Float, time: Float, seconds: float) -> Float:
+    """A curve (F,), smooth over so many seconds, that is nowhere below values (F,)."""
+    if len(values) < 2:
+        return values
+    step = max(float(np.median(np.diff(time))), SHORTEST_STEP)
+    frames = round(seconds / step)
+    highest = maximum_filter1d(values, 2 * frames + 1, mode="nearest")
+    smooth: Float = gaussian_filter1d(highest, frames / 2, mode="nearest", radius=frames)
+    return smooth
+
+
 def _drop(
     reached: Tensor, wanted: Tensor, held: Tensor, time: Float, runs: Sequence[slice]
 ) -> Float:
@@ -224,10 +359,7 @@ def _drop(
     drop = np.zeros_like(short)
     for run in runs:
         if len(short[run]) > 1:
-            step = max(float(np.median(np.diff(time[run]))), SHORTEST_STEP)
-            frames = DROP_SECONDS / step
-            widest = maximum_filter1d(short[run], 2 * round(frames) + 1, mode="nearest")
-            drop[run] = gaussian_filter1d(widest, frames / 2, mode="nearest")
+            drop[run] = _envelope(short[run], time[run], DROP_SECONDS)
     return drop
 
 

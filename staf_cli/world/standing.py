@@ -35,6 +35,20 @@ class Stand:
     soles: Float  # (F, 4, 3)
     held: Float  # (F, 4) probability of the contact that is held; 0 between contacts
 
+    def eased(self, soles: Float, strength: Float) -> "Stand":
+        """Go only a part of the way to where feet stand; nothing goes below the ground.
+
+        Args:
+            soles: (F, 4, 3) m, as planned from.
+            strength: (F,) from 0: as they were, to 1: as planned.
+
+        Returns:
+            The plan.
+        """
+        part = soles + strength[:, None, None] * (self.soles - soles)
+        part[..., 1] = np.maximum(part[..., 1], 0)
+        return Stand(strength[:, None] * self.shift, part, self.held)
+
 
 @dataclass(frozen=True)
 class _Contact:

@@ -21,6 +21,7 @@ from staf_cli.tracking.detection import detect
 from staf_cli.tracking.edits import apply_edits, parse_edits
 from staf_cli.tracking.options import TrackOptions
 from staf_cli.video import Damage
+from staf_cli.world.options import WorldOptions
 from tests.support.made_records import make_record
 
 ARRAYS = ("tracks.csv", "person_1.npz")
@@ -142,6 +143,14 @@ def test_clothes_are_put_on_and_taken_off(again):
     assert again(export=("glb", "csv"))[1] == ["show", "export glb"]
     assert glb.read_bytes() == clothed
     assert report.stat().st_size == pytest.approx(size, abs=1000)
+
+
+def test_a_side_view_is_drawn_again_where_the_ground_is_elsewhere(again):
+    again()
+    assert again(world=WorldOptions(tilt=5))[1] == ["world"]
+    beside = {"look": Look(side_view=True)}
+    assert again(**beside, world=WorldOptions(tilt=5))[1] == ["show"]
+    assert again(**beside, world=WorldOptions(tilt=9))[1] == ["world", "show"]
 
 
 def test_exports_with_bones_are_written_again_for_a_rig(again):

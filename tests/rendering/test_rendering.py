@@ -451,10 +451,43 @@ def test_side_view_stands_beside_the_people_and_stays():
         assert not (drawn[0].any() or drawn[-1].any() or drawn[:, 0].any() or drawn[:, -1].any())
 
 
+def test_side_view_stands_on_the_ground_that_is_known():
+    """People are drawn in it where they are for a level camera, and elsewhere over the photo."""
+    joints = np.array([[0, -1.6, -3.0], [0, -0.1, -3], [0, -0.9, -5]])
+    side = side_view(joints, SIZE, 0.0)
+    assert side.floor == 0
+    assert side.camera.project(side.transform(np.array([[0, 0, -4.0]])))[0, 1] < SIZE[1]
+    filmed, level = ball([0, 0, 4.0], 0.1), ball([0, -0.9, -4.0], 0.1)
+    image, style = photo(), Style(side=side)
+    one, other, wanted = (
+        overlay(image, [Figure(1, *vertices)], FACES, CAMERA, CPU, style)
+        for vertices in ((filmed,), (filmed, None, None, "", level), (level,))
+    )
+    np.testing.assert_array_equal(one[:, : SIZE[0]], other[:, : SIZE[0]])
+    np.testing.assert_array_equal(other[:, SIZE[0] :], wanted[:, SIZE[0] :])
+
+
 def test_side_view_ignores_a_single_bad_frame():
     good = np.random.default_rng(0).normal([0, 0, 4], 0.3, (2000, 3))
     bad = np.concatenate([good, [[0, 0, 80.0], [30, 0, 4]]])
     assert side_view(bad, SIZE).distance == pytest.approx(side_view(good, SIZE).distance, rel=0.02)
+
+
+def test_side_view_shows_who_runs_past_the_camera_at_most_twice_as_large():
+    """A runner crosses the picture: towards the side camera, or away from it."""
+    view = side_view(runner_at(np.linspace(-8, 8, 99)), SIZE, 0.0)
+    near, far = (
+        np.ptp(view.camera.project(view.transform(runner_at(np.array([x]))))[:, 1])
+        for x in (8.0, -8.0)
+    )
+    assert 1.5 * far < near < 2.1 * far
+
+
+def runner_at(places):
+    """Feet, hips and head (3 * N, 3) m of a runner, in the axes of a level camera."""
+    heights = np.array([-0.06, -0.9, -1.6])
+    grid = np.stack(np.meshgrid(places, heights, [-5.0], indexing="ij"), -1)
+    return grid.reshape(-1, 3).astype(np.float32)
 
 
 @pytest.mark.parametrize("absent", ["pyrender", "OpenGL.error"])

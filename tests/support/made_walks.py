@@ -10,7 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from staf_cli.body.posing import rotation_matrices, with_parameters
 from staf_cli.core.camera_motion import CameraMotion, still_camera
-from staf_cli.core.records import Float, Person
+from staf_cli.core.records import Float, Person, Track
+from staf_cli.world.picture import JOINTS, KEYPOINTS
 from staf_cli.world.soles import soles_of
 from tests.support.made_people import open_body
 
@@ -138,6 +139,18 @@ def as_recovered(person: Person, seed: int) -> Person:
     )
     pelvis = person.joints3d[:, 0] * (1 + 0.03 * drift(0.8, 1))
     return _person(poses.as_rotvec().reshape(frames, 72), pelvis, person.id)
+
+
+def detected(person: Person) -> Track:
+    """What a detector sees of a person: keypoints that are off by 3 px."""
+    frames = len(person.frame)
+    kp2d = np.zeros((frames, 17, 3))
+    noise = np.random.default_rng(0).normal(0, 3, (frames, len(JOINTS), 2))
+    kp2d[:, KEYPOINTS, :2] = person.joints2d[:, JOINTS] + noise
+    kp2d[:, KEYPOINTS, 2] = 0.9
+    low, high = person.joints2d.min(1), person.joints2d.max(1)
+    box, score = np.concatenate([low, high], 1), np.ones(frames)
+    return Track(person.id, person.frame, person.time, box, score, np.zeros(frames, bool), kp2d)
 
 
 def moving_camera(axes: Float, places: Float) -> CameraMotion:

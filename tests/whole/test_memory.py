@@ -182,7 +182,9 @@ def test_results_are_read_back_frame_by_frame(tmp_path, whole, monkeypatch):
             seen.append((number, row))
     assert sorted(seen) == [(0, row) for row in range(50)] + [(1, row) for row in range(11)]
     joints = np.concatenate([one.joints3d.reshape(-1, 3) for one in people])
-    assert np.array_equal(result_folder.sample_joints(tmp_path, [track, other]), joints)
+    sampled, in_world = result_folder.sample_joints(tmp_path, [track, other])
+    assert np.array_equal(sampled, joints)
+    assert not in_world
     for foreign in (replace(track, frame=track.frame + 1), select_rows(track, slice(40))):
         with pytest.raises(TracksError, match="no longer fits"):
             result_folder.check_people(tmp_path, [foreign])

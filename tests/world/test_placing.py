@@ -1,6 +1,7 @@
 """People of a known world, filmed: is the world found again, and do their feet stand in it?"""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,14 +15,26 @@ from staf_cli.core.records import LandmarkTrack, select_rows
 from staf_cli.fitting.joint_limits import joint_limits
 from staf_cli.report.measures import motion
 from staf_cli.world import placing
+from staf_cli.world.axes import raised
 from staf_cli.world.options import WorldOptions
-from staf_cli.world.placing import place_in_world
+from staf_cli.world.picture import distance_from_keypoints, eased
+from staf_cli.world.placing import above_ground, locked, place_in_world
 from staf_cli.world.seen_feet import seen_speed
 from staf_cli.world.soles import sole_points, soles_of
 from staf_cli.world.standing import plan_stand
-from tests.support.made_walks import FPS, as_recovered, body, filmed, looking, moving_camera, walk
+from tests.support.made_walks import (
+    FPS,
+    as_recovered,
+    body,
+    detected,
+    filmed,
+    looking,
+    moving_camera,
+    walk,
+)
 
 PLAIN = WorldOptions(lock_feet=False)
+CAMERA = still_camera(np.arange(30))
 TOWARDS, ALONG = 0.0, np.pi / 2  # headings: towards the camera, to its right
 
 
@@ -231,7 +244,7 @@ def test_landmarks_say_how_fast_feet_are():
 
 
 @pytest.mark.parametrize(
-    ("heading", "pitch", "seed"), [(TOWARDS, 5, 0), (ALONG, 12, 0), (2.2, 0, 2)]
+    ("heading", "pitch", "seed"), [(TOWARDS, 20, 3), (ALONG, 12, 0), (2.2, 0, 2)]
 )
 def test_standing_feet_neither_slide_nor_sink(heading, pitch, seed):
     axes, place = looking(pitch, 0, 1.6)
@@ -251,6 +264,73 @@ def test_standing_feet_neither_slide_nor_sink(heading, pitch, seed):
     ]
     assert off[1] < 1.05 * off[0]
     assert np.array_equal(before.world_contacts, after.world_contacts)
+
+
+def test_feet_stand_no_firmer_than_the_picture_allows_and_do_not_sink_either():
+    axes, place = looking(20, 0, 1.6)
+    true = filmed(walk(4.0, ALONG, (-2, -6)), axes, place)
+    noisy, track = as_recovered(true, 3), detected(true)
+    camera = still_camera(np.arange(len(true.frame)))
+    place_with = partial(place_in_world, [noisy], [None], body(), camera)
+    (before,), (firm,), (after,) = (
+        place_with(PLAIN),
+        place_with(WorldOptions()),
+        place_with(WorldOptions(), [track]),
+    )
+    off = [distance_from_keypoints(one, track).mean() for one in (before, firm, after)]
+    assert off[1] > 1.05 * off[0]
+    assert off[2] <= 1.05 * off[0]
+    assert skate(after) < 0.5 * skate(before)
+    assert soles(after)[..., 1].min() > -0.01
+
+
+def test_only_where_feet_that_stand_cost_most_they_stand_less():
+    time = np.arange(100) / FPS
+    before, after = np.full(100, 0.03), np.full(100, 0.03)
+    assert eased(np.ones(100), before, after, time) is None
+    assert eased(np.ones(100), np.full(100, np.nan), after, time) is None
+    after[60:70] = 0.06
+    less = eased(np.ones(100), before, after, time)
+    assert less is not None
+    assert np.allclose(less[:45], 1, atol=1e-3)
+    assert less[65] == pytest.approx(0.5, abs=0.01)
+    assert np.abs(np.diff(less)).max() < 0.2
+    nothing = eased(np.zeros(100), before, after, time)
+    assert nothing is not None
+    assert not nothing.any()
+
+
+def test_where_nothing_helps_the_picture_stays_as_it_is_and_nothing_sinks():
+    """A body that is below the ground, and that lies on its keypoints."""
+    axes, place = looking(5, 0, 1.6)
+    true = filmed(walk(0.5, ALONG, (-1, -6)), axes, place)
+    (person,) = placed([true])
+    low = raised(person, np.full(len(person.frame), -0.1))
+    found = locked(low, detected(true), body(), soles_of(body()), CAMERA)
+    assert soles(found)[..., 1].min() > -0.01
+    off = [distance_from_keypoints(one, detected(true)).mean() for one in (low, found)]
+    assert off[1] <= 1.05 * off[0]
+
+
+def test_a_body_far_below_the_ground_is_raised_with_its_camera():
+    """As if the camera had risen unseen by 2 m."""
+    made = walk(2.0, TOWARDS, (0, -8))
+    axes, place = looking(5, 0, 1.6)
+    places = place + np.outer(2.0 * (np.arange(len(made.poses)) > 40), [0, 1, 0])
+    true = filmed(made, axes, places)
+    (found,) = placed([true])
+    assert soles(found)[..., 1].min() > -0.16
+    assert np.allclose(_pixels(found), true.joints2d, atol=1e-2)
+
+
+def test_sinking_bodies_are_lifted_smoothly_and_by_enough():
+    axes, place = looking(5, 0, 1.6)
+    (person,) = placed([filmed(walk(1.0, ALONG, (-1, -6)), axes, place)])
+    sunk = raised(person, -0.05 * np.sin(np.linspace(0, np.pi, len(person.frame))) ** 2)
+    lifted = above_ground(sunk, soles_of(body()), [slice(0, len(person.frame))])
+    assert soles(lifted)[..., 1].min() > -0.01
+    path = soles(lifted)[:, 0, 1] - soles(sunk)[:, 0, 1]
+    assert np.abs(np.diff(path, 2)).max() < 0.004
 
 
 def _pixels(person):
