@@ -44,27 +44,53 @@ def write_checkpoint(
         BodyError: The body has no sampled vertices.
         OutputError: The file cannot be written.
     """
-    encoder = {k: v for k, v in load_network_state(base).items() if k.startswith("encoder.")}
-    tensors = encoder | load_network_state(run)  # stage 2 trains and saves all but the encoder
-    index, weight = body.arrays.sample_index, body.arrays.sample_weight
-    if index is None or weight is None:
-        raise BodyError(f"body {body.name} has no sampled vertices; train on the open body")
     elsewhere = blazepose.TRUNK  # in the landmark network's file
-    tensors = {
-        k: v for k, v in tensors.items() if not (k.endswith(COUNTERS) or k.startswith(elsewhere))
-    }
-    tensors = compact(tensors, COARSE, EXACT)
-    tensors["samples.index"] = torch.from_numpy(index)
-    tensors["samples.weight"] = torch.from_numpy(weight)
+    tensors = {k: v for k, v in trained_tensors(base, run).items() if not k.startswith(elsewhere)}
     save_checkpoint(
         output,
-        tensors,
+        compact(tensors, COARSE, EXACT) | sampled_vertices(body),
         name=name,
         architecture=asdict(architecture),
         body=body.identity,
         crop_scale=CROP_SCALE,
         licence=LICENCE,
     )
+
+
+def trained_tensors(base: Path, run: Path) -> dict[str, Tensor]:
+    """Put together what both stages trained: stage 2 saves all but the encoder.
+
+    Args:
+        base: Folder of a run of stage 1.
+        run: Folder of a run of stage 2 that started from it.
+
+    Returns:
+        The network's tensors.
+
+    Raises:
+        WeightsError: A run is missing.
+    """
+    encoder = {k: v for k, v in load_network_state(base).items() if k.startswith("encoder.")}
+    tensors = encoder | load_network_state(run)
+    return {k: v for k, v in tensors.items() if not k.endswith(COUNTERS)}
+
+
+def sampled_vertices(body: Body) -> dict[str, Tensor]:
+    """Make the tensors that tell a checkpoint's 431 points.
+
+    Args:
+        body: The body that the network was trained for.
+
+    Returns:
+        The points' vertices and their shares.
+
+    Raises:
+        BodyError: The body has no such points.
+    """
+    index, weight = body.arrays.sample_index, body.arrays.sample_weight
+    if index is None or weight is None:
+        raise BodyError(f"body {body.name} has no sampled vertices; train on the open body")
+    return {"samples.index": torch.from_numpy(index), "samples.weight": torch.from_numpy(weight)}
 
 
 def load_network_state(run: Path) -> dict[str, Tensor]:

@@ -174,15 +174,23 @@ def _pretraining_task(options: TrainingOptions, body: Body, say: Say) -> Pretrai
     if options.start is None:
         load_encoder(network, data / f"{plan.encoder}.safetensors")
     else:
-        _load_start(network, options.start)
+        load_start(network, options.start)
     set_mean_pose(network, torch.from_numpy(read_motions(data / "motions.npz").training.rotvec))
     convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
     batches, steps = _batches(options, body), plan.pretraining_steps
     return PretrainingTask(network, batches, _held_out(data), steps, plan.pretraining_phases)
 
 
-def _load_start(network: STAF, path: Path) -> None:
-    """Load encoder and pyramid of a checkpoint; raise WeightsError where they do not fit."""
+def load_start(network: STAF, path: Path) -> None:
+    """Load encoder and pyramid of a checkpoint.
+
+    Args:
+        network: It is changed in place.
+        path: The checkpoint.
+
+    Raises:
+        WeightsError: They do not fit.
+    """
     tensors = load_checkpoint(path).tensors
     shared = {k: v for k, v in tensors.items() if k.startswith(("encoder.", "pyramid."))}
     try:
