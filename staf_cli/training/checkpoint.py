@@ -11,6 +11,7 @@ from staf_cli.checkpoints.format import compact, save_checkpoint
 from staf_cli.core.errors import BodyError, WeightsError
 from staf_cli.core.geometry import CROP_SCALE
 from staf_cli.model import blazepose
+from staf_cli.model.hmr import PooledArchitecture
 from staf_cli.model.staf import Architecture
 
 NETWORK = "network."
@@ -18,7 +19,12 @@ NETWORK = "network."
 # pyramid in eight bits, 0.02 mm in sixteen; 0.8 mm for the second regressor in sixteen, whose
 # inputs are thousands of numbers that nearly cancel.
 COARSE = ("tcfm.", "safm.")
-EXACT = ("regressor.1.fc1.", *(f"regressor.{level}.dec" for level in range(3)))
+EXACT = (
+    "regressor.fc1.",
+    "regressor.dec",
+    "regressor.1.fc1.",
+    *(f"regressor.{level}.dec" for level in range(3)),
+)
 COUNTERS = "num_batches_tracked"  # of BatchNorm; unused by inference
 LICENCE = (
     "AGPL-3.0-or-later; trained on synthetic people made of CC0 and CMU motion data, and on photos "
@@ -27,7 +33,12 @@ LICENCE = (
 
 
 def write_checkpoint(
-    base: Path, run: Path, architecture: Architecture, body: Body, output: Path, name: str
+    base: Path,
+    run: Path,
+    architecture: Architecture | PooledArchitecture,
+    body: Body,
+    output: Path,
+    name: str,
 ) -> None:
     """Write a trained network as a checkpoint, its large matrices in sixteen and eight bits.
 

@@ -42,9 +42,14 @@ def prepare(data: Path, material: Path, makehuman: Path) -> None:
     "--plan",
     default="cpu",
     show_default=True,
-    help="cpu, frozen, gpu; paper: the paper's, on your sets.",
+    help="cpu, frozen, table5, gpu; paper: the paper's, on your sets.",
 )
-@click.option("--architecture", default="full", show_default=True, help="full, apm, fusion, base.")
+@click.option(
+    "--architecture",
+    default="full",
+    show_default=True,
+    help="full, apm, fusion, base; hmr, mps-net, and each with -hafi or -apm.",
+)
 @click.option(
     "--loss",
     help="soft; paper: Eq. 11 as it is written.  [default: soft; of the plan paper: paper]",

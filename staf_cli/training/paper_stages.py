@@ -22,9 +22,10 @@ from staf_cli.core import metrics
 from staf_cli.core.errors import DatasetError, UsageError, WeightsError
 from staf_cli.core.geometry import CROP_SCALE
 from staf_cli.evaluation.datasets.people import Floats, Ints, People
+from staf_cli.model.network import WindowNetwork, separate_windows
 from staf_cli.model.normalisation import normalise
 from staf_cli.model.regressor import Theta
-from staf_cli.model.staf import STAF, separate_windows
+from staf_cli.model.staf import STAF, build_network
 from staf_cli.model.temporal import TARGET, WINDOW
 from staf_cli.training import loop
 from staf_cli.training.checkpoint import load_network_state, sampled_vertices, trained_tensors
@@ -34,7 +35,7 @@ from staf_cli.training.mix import Mix, Rows, begin_reading, make_group, truth_of
 from staf_cli.training.paper_plan import PAPER, PaperPlan, PaperStage
 from staf_cli.training.published_sets import choose_sets, open_set, split_held_out
 from staf_cli.training.stage1 import initialise_samplers, load_encoder, set_mean_pose
-from staf_cli.training.stages import ARCHITECTURES, load_start, network_for_stage2
+from staf_cli.training.stages import ARCHITECTURES, base_of, load_start, network_for_stage2
 
 ENCODER = "resnet50"
 NAME = "staf-paper"
@@ -109,9 +110,10 @@ def run_paper(options: PaperOptions, body: Body, say: Say) -> Path | None:
     body = with_samples(body, options.start)
     work = _Work(options, body, labelled_points(body).to(options.device), sets, held_out, end, say)
     before = None
+    base = base_of(options.architecture)
     for stage in single:
-        network = _base_network(work, before)
-        run = options.folder / stage.name
+        network = _base_network(work, base, before)
+        run = options.folder / (stage.name if base == "base" else f"{base}-{stage.name}")
         if not _train(work, stage, run, network, network, single_frames(network)):
             return None
         before = run
@@ -185,7 +187,7 @@ def spread_vertices(vertices: Floats, count: int) -> Ints:
     return np.array(chosen)
 
 
-def single_frames(network: STAF) -> Recover:
+def single_frames(network: WindowNetwork) -> Recover:
     """The base model on single frames; its encoder is trained with the rest."""
 
     def recover(crops: Tensor) -> Sequence[Theta]:
@@ -196,13 +198,13 @@ def single_frames(network: STAF) -> Recover:
     return recover
 
 
-def whole_windows(network: STAF) -> Recover:
+def whole_windows(network: WindowNetwork) -> Recover:
     """The whole network on windows of nine; its encoder stays as it is."""
 
     def recover(crops: Tensor) -> Sequence[Theta]:
-        network.encoder.eval()
-        for norm in network.pyramid.norm:
-            norm.eval()  # raw and averaged maps share its statistics, which stage 1 has measured
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):  # raw and averaged maps share its statistics,
+                module.eval()  # which stage 1 has measured
         with torch.no_grad(), torch.autocast(crops.device.type, torch.bfloat16):
             phi_0 = network.encoder(crops)
         return network.recover(network.frame_maps(phi_0.float()), separate_windows(len(phi_0)))
@@ -215,7 +217,7 @@ class MixTask:
 
     def __init__(
         self,
-        network: STAF,
+        network: WindowNetwork,
         trained: nn.Module,
         recover: Recover,
         mix: Mix,
@@ -302,7 +304,12 @@ class _Work:
 
 
 def _train(
-    work: _Work, stage: PaperStage, run: Path, network: STAF, trained: nn.Module, recover: Recover
+    work: _Work,
+    stage: PaperStage,
+    run: Path,
+    network: WindowNetwork,
+    trained: nn.Module,
+    recover: Recover,
 ) -> bool:
     """Start or resume a run until the time is over; return whether it is finished."""
     options, plan = work.options, work.options.plan
@@ -326,16 +333,17 @@ def _train(
     return progress.step >= schedule.steps
 
 
-def _base_network(work: _Work, before: Path | None) -> STAF:
+def _base_network(work: _Work, base: str, before: Path | None) -> WindowNetwork:
     """The base model as a run of stage 1 starts: after another run, or from ImageNet."""
     options = work.options
     torch.manual_seed(options.seed)
-    architecture = replace(ARCHITECTURES["base"], encoder=options.encoder)
-    network = STAF(architecture, work.body.sample_points())
+    architecture = replace(ARCHITECTURES[base], encoder=options.encoder)
+    network = build_network(architecture, work.body.sample_points())
     if before is not None:
         network.load_state_dict(load_network_state(before))
     else:
-        initialise_samplers(network)
+        if isinstance(network, STAF):
+            initialise_samplers(network)
         if options.start is None:
             load_encoder(network, options.data / f"{options.encoder}.safetensors")
         else:

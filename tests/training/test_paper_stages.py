@@ -19,7 +19,7 @@ from staf_cli.checkpoints.format import load_checkpoint
 from staf_cli.core.crop import crop_image
 from staf_cli.core.errors import DatasetError, UsageError, WeightsError
 from staf_cli.evaluation.datasets.people import People, make_people
-from staf_cli.model import pyramid, staf
+from staf_cli.model import hmr, pyramid, staf
 from staf_cli.model.regressor import POSE, MeanParameters, Regressor
 from staf_cli.model.staf import load_network
 from staf_cli.training import loop, mix
@@ -57,8 +57,9 @@ def small_encoder(_: str) -> nn.Module:
 @pytest.fixture(autouse=True)
 def small_network(monkeypatch):
     monkeypatch.setattr(pyramid, "WIDTH", 8)
-    monkeypatch.setattr(staf, "Regressor", SmallRegressor)
-    monkeypatch.setattr(staf, "build_encoder", small_encoder)
+    for module in (staf, hmr):
+        monkeypatch.setattr(module, "Regressor", SmallRegressor)
+        monkeypatch.setattr(module, "build_encoder", small_encoder)
     monkeypatch.setattr(mix, "crop_image", partial(crop_image, size=CROP))
     monkeypatch.setattr(loop, "plot_curves", lambda *_: None)
     threads = torch.get_num_threads()
@@ -151,6 +152,23 @@ def test_the_encoder_learns_in_stage_1_alone(data, body, tmp_path):
     assert not torch.equal(first, base)
     assert torch.equal(base, load_checkpoint(output).tensors[f"encoder.{name}"])
     assert not any("encoder" in key for key in state_of(tmp_path / "temporal-apm")["modules"])
+
+
+@pytest.mark.parametrize("architecture", ["hmr-hafi", "mps-net-apm"])
+def test_rows_of_table_5_are_trained_as_the_others(data, body, tmp_path, architecture):
+    lines: list[str] = []
+    longer = plan(1)
+    temporal = replace(longer.temporal, epochs=2, epoch=12)
+    single = tuple(replace(stage, epoch=12) for stage in longer.single)
+    longer = replace(longer, single=single, temporal=temporal, rate=1e-3)
+    chosen = options(data, tmp_path, architecture=architecture, plan=longer, loss="soft")
+    output = run_paper(chosen, body, lines.append)
+    assert output is not None and output.name == f"staf-paper-{architecture}.safetensors"
+    network = load_network(load_checkpoint(output), body)
+    assert network.architecture == replace(ARCHITECTURES[architecture], encoder=ENCODER)
+    first, last = json.loads(state_of(tmp_path / f"temporal-{architecture}")["progress"])["losses"]
+    assert sum(last.values()) - last["step"] < sum(first.values()) - first["step"]
+    assert (tmp_path / "hmr-base" / "state.pt").exists()
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import torch
 
 from staf_cli.checkpoints.format import load_checkpoint
 from staf_cli.core.errors import UsageError, WeightsError
-from staf_cli.model.staf import Architecture, load_network
+from staf_cli.model.staf import STAF, Architecture, load_network
 from staf_cli.training import stages
 from staf_cli.training.batches import Phase
 from staf_cli.training.checkpoint import load_network_state
@@ -228,7 +228,7 @@ def test_a_plan_may_end_with_what_was_solved_for(data, runs, tmp_path, monkeypat
     with torch.no_grad():
         theta = network(torch.randn(1, 9, 3, 224, 224))[-1]
     assert theta.pose6d.isfinite().all()
-    assert network.tcfm is not None
+    assert isinstance(network, STAF) and network.tcfm is not None
     assert torch.equal(network.tcfm.mask.weight, torch.zeros_like(network.tcfm.mask.weight))
 
 
