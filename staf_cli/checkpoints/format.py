@@ -47,7 +47,7 @@ class Checkpoint:
 
     tensors: dict[str, Tensor]
     name: str
-    architecture: dict[str, str | bool | int | None]  # encoder, apm, tcfm, safm
+    architecture: dict[str, str | bool | int | None]  # STAF's encoder, apm, tcfm, safm; Table 5's
     body: str  # name and hash of the body it was trained for: "smpl-neutral 0123456789abcdef"
     crop_scale: float  # side of the square crop over the longer side of the person's box
     licence: str  # what may be done with the weights, and where they come from
@@ -75,7 +75,7 @@ def save_checkpoint(
         path: The .safetensors file to write.
         tensors: The network's state, float32 or as `compact` returned it.
         name: Of the checkpoint.
-        architecture: Encoder, apm, tcfm, safm.
+        architecture: Encoder, apm, tcfm, safm; of Table 5 network, encoder, integration.
         body: Name and hash of the body it was trained for.
         crop_scale: Side of the square crop over the longer side of the person's box.
         licence: What may be done with the weights, and where they come from.
@@ -230,16 +230,25 @@ def _about(path: Path, text: str) -> dict[str, Any]:
     for field, pattern in (("name", NAME), ("body", BODY)):
         if not pattern.fullmatch(about[field]):
             raise WeightsError(f"{path}: has no usable {field}; import it again")
-    architecture = about["architecture"]
-    levels = [architecture.get("tcfm", ""), architecture.get("safm", "")]
-    if (
-        set(architecture) != {"encoder", "apm", "tcfm", "safm"}
-        or not isinstance(architecture["encoder"], str)
-        or not NAME.fullmatch(architecture["encoder"])
-        or not isinstance(architecture["apm"], bool)
-        or not all(level is None or type(level) is int for level in levels)
-    ):
+    if not _is_known(about["architecture"]):
         raise WeightsError(f"{path}: describes an unknown architecture; it needs a newer staf")
     if not CROP_SCALES[0] <= about["crop_scale"] <= CROP_SCALES[1]:
         raise WeightsError(f"{path}: has crop scale {about['crop_scale']}; import it again")
     return about
+
+
+def _is_known(architecture: dict[str, Any]) -> bool:
+    """Whether a description has the entries of STAF, or of a network of Table 5."""
+    if "network" in architecture:
+        names = list(architecture.values())
+        return set(architecture) == {"network", "encoder", "integration"} and all(
+            isinstance(name, str) and NAME.fullmatch(name) for name in names
+        )
+    levels = [architecture.get("tcfm", ""), architecture.get("safm", "")]
+    return (
+        set(architecture) == {"encoder", "apm", "tcfm", "safm"}
+        and isinstance(architecture["encoder"], str)
+        and NAME.fullmatch(architecture["encoder"]) is not None
+        and isinstance(architecture["apm"], bool)
+        and all(level is None or type(level) is int for level in levels)
+    )

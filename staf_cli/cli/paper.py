@@ -40,10 +40,10 @@ def tables(
     output: Path | None,
     quiet: bool,
 ) -> None:
-    """Print Table 2, and with a DATASET the rows of Tables 4 and 6.
+    """Print Table 2, and with a DATASET the rows of Tables 4, 5 and 6.
 
     Table 2: parameters and multiplications of every checkpoint by module; without --weights of the
-    paper's network. Tables 4 and 6: the errors of every checkpoint on DATASET, as `staf eval`
+    paper's network. Tables 4, 5 and 6: the errors of every checkpoint on DATASET, as `staf eval`
     measures them, each below the paper's row of the same architecture.
     """
     from staf_cli.core.files import check_writable
@@ -54,7 +54,7 @@ def tables(
     from staf_cli.pipeline.loading import open_body
 
     if dataset is not None and not weights:
-        raise UsageError("tables 4 and 6 need trained networks; give them with --weights")
+        raise UsageError("tables 4, 5 and 6 need trained networks; give them with --weights")
     if dataset is None and output is not None:
         raise UsageError("--output gets what is measured on a DATASET; give one")
     if output is not None:
@@ -147,6 +147,7 @@ def _save(figure: "Figure", path: Path, quiet: bool) -> None:
 def _print_costs(one: "Contender") -> None:
     """Table 2 of one network."""
     from staf_cli.evaluation.published import PARAMETERS
+    from staf_cli.model.staf import STAF
     from staf_cli.paper.costs import costs
 
     title = f"{one.name} ({one.network.architecture.encoder})"
@@ -158,12 +159,13 @@ def _print_costs(one: "Contender") -> None:
     for row in costs(one.network):
         numbers = (f"{row.parameters / 1e6:.2f}", f"{row.window:.2f}", f"{row.frame:.2f}")
         printed.add_row(row.module, *numbers)
-    printed.add_row("the paper's Table 2", f"{PARAMETERS:.2f}")
+    if isinstance(one.network, STAF):
+        printed.add_row("the paper's Table 2", f"{PARAMETERS:.2f}")
     OUT.print(printed)
 
 
 def _print_ablation(contenders: list["Contender"], measured: dict[str, tuple[str, ...]]) -> None:
-    """Tables 4 and 6: every network below the paper's row of its architecture."""
+    """Tables 4, 5 and 6: every network below the paper's row of its architecture."""
     from staf_cli.evaluation.published import row_of
 
     printed = Printed("model", "on", "PA-MPJPE", "MPJPE", "PVE", "Accel", box=None)

@@ -47,6 +47,7 @@ from staf_cli.evaluation.truth import LSP, Footage, Pose, Truth
 from staf_cli.landmarks.following import follow
 from staf_cli.landmarks.network import PoseLandmarkNetwork
 from staf_cli.landmarks.weights import load_landmarks
+from staf_cli.model.hmr import HMR
 from staf_cli.model.staf import STAF, load_network, mean_pose_network
 from staf_cli.recovery import engine
 from staf_cli.recovery.cadence import choose_cadence
@@ -83,7 +84,7 @@ class Contender:
 
     name: str  # as the user calls it
     identity: str  # name and hash of its checkpoint
-    network: STAF
+    network: STAF | HMR
     body: Body
     crop_scale: float
     regressor: Floats | None = None  # (17, 24 + V): MPI-INF-3DHP's joints, if it brings them

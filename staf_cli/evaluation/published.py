@@ -1,12 +1,13 @@
 """The numbers in the paper's tables, to be printed beside one's own.
 
 Tables 1 and 3 compare networks, on 3DPW, MPI-INF-3DHP and Human3.6M; Table 2 counts parameters;
-Tables 4 and 6 are ablations, on 3DPW.
+Tables 4, 5 and 6 are ablations, on 3DPW.
 """
 
 from types import MappingProxyType
 from typing import NamedTuple
 
+from staf_cli.model.hmr import INTEGRATIONS, NETWORKS, PooledArchitecture
 from staf_cli.model.staf import Architecture
 
 
@@ -64,6 +65,15 @@ TABLE_4 = (
     Published("base+APM+STAF", 48.0, 80.6, 95.3, 8.2),
 )
 
+TABLE_5 = (
+    Published("HMR", 54.3, 91.4, 107.2, 29.1),
+    Published("HMR+HAFI", 54.2, 90.9, 107.3, 29.1),
+    Published("HMR+APM", 53.1, 87.9, 103.3, 7.7),
+    Published("MPS-Net w/o HAFI", 53.0, 86.7, 102.2, 23.5),
+    Published("MPS-Net w/ HAFI", 53.2, 87.7, 102.9, 8.0),
+    Published("MPS-Net w/ APM", 52.8, 87.5, 102.7, 7.8),
+)
+
 TABLE_6 = (  # all with APM
     Published("TCFM1", 48.5, 81.8, 97.1, 8.1),
     Published("TCFM1+SAFM1", 49.4, 83.2, 98.4, 8.5),
@@ -80,8 +90,8 @@ TABLE_6 = (  # all with APM
 )
 
 
-def row_of(architecture: Architecture) -> tuple[str, Published | None]:
-    """Name an architecture as Tables 4 and 6 do.
+def row_of(architecture: Architecture | PooledArchitecture) -> tuple[str, Published | None]:
+    """Name an architecture as Tables 4, 5 and 6 do.
 
     Args:
         architecture: Of a network; its encoder is not regarded.
@@ -89,6 +99,10 @@ def row_of(architecture: Architecture) -> tuple[str, Published | None]:
     Returns:
         The row's name, and what the paper prints there; None where it has no such row.
     """
+    if isinstance(architecture, PooledArchitecture):
+        first = NETWORKS.index(architecture.network) * len(INTEGRATIONS)
+        row = TABLE_5[first + INTEGRATIONS.index(architecture.integration)]
+        return row.model, row
     levels = (("TCFM", architecture.tcfm), ("SAFM", architecture.safm))
     fusion = "+".join(f"{module}{level}" for module, level in levels if level)
     if fusion in ("", "TCFM1+SAFM2"):

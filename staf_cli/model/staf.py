@@ -22,6 +22,7 @@ rest for every window (`recover`); the values are the same.
 Shapes: B windows, N frames, P points, S = 5 P numbers in a feature, H = 7 * 2^k.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -37,6 +38,9 @@ from staf_cli.core.errors import WeightsError
 from staf_cli.core.geometry import axis_angle_to_matrix, matrix_to_rot6d, project_to_crop
 from staf_cli.model import blazepose
 from staf_cli.model.backbone import CHANNELS, build_encoder
+from staf_cli.model.hmr import HMR, PooledArchitecture
+from staf_cli.model.mpsnet import MPSNet
+from staf_cli.model.network import WindowNetwork
 from staf_cli.model.pyramid import (
     GRID_POINTS,
     MESH_POINTS,
@@ -100,7 +104,7 @@ class FrameMaps:
         return FrameMaps(self.deconv1[rows], grid, tuple(level[rows] for level in self.products))
 
 
-def stack_frames(frames: list[FrameMaps]) -> FrameMaps:
+def stack_frames(frames: Sequence[FrameMaps]) -> FrameMaps:
     """Join the maps of several frames into one batch, in their order."""
     grids = [frame.grid for frame in frames if frame.grid is not None]
     levels = zip(*(frame.products for frame in frames), strict=True)
@@ -111,19 +115,7 @@ def stack_frames(frames: list[FrameMaps]) -> FrameMaps:
     )
 
 
-def separate_windows(frames: int) -> Tensor:
-    """The windows of frames that lie window by window.
-
-    Args:
-        frames: 9 B.
-
-    Returns:
-        (B, 9) int64 rows of the frames, for `STAF.recover`.
-    """
-    return torch.arange(frames).reshape(-1, WINDOW)
-
-
-class STAF(nn.Module):
+class STAF(WindowNetwork):
     """Nine frames of one person's crops -> the target frame's SMPL parameters.
 
     Encoder and pyramid may be in float16 or bfloat16, and the maps' products with the point MLPs
@@ -149,18 +141,20 @@ class STAF(nn.Module):
         self.mean = MeanParameters()
         self.samples = samples
 
-    def forward(self, crops: Tensor) -> tuple[Theta, Theta, Theta]:
-        """Recover the target frames of whole windows.
+    @property
+    def convolutions(self) -> tuple[nn.Module, ...]:
+        """The parts that may be in float16 or bfloat16."""
+        return (self.encoder, self.pyramid)
 
-        Args:
-            crops: (B, 9, 3, 224, 224) normalised RGB.
+    @property
+    def coherence(self) -> TCFM | None:
+        """TCFM."""
+        return self.tcfm
 
-        Returns:
-            Theta_1, Theta_2, Theta_3. Theta_3 is the result, B rows. Theta_k has 9 B rows (a
-            window's frames together) below the last fusion module, and B rows from there on.
-        """
-        maps = self.frame_maps(self.encoder(crops.flatten(0, 1)))
-        return self.recover(maps, separate_windows(len(maps.deconv1)))
+    @property
+    def integration(self) -> SAFM | None:
+        """SAFM."""
+        return self.safm
 
     def base_model(self, phi_0: Tensor, levels: int = 3) -> tuple[list[Theta], Tensor]:
         """Run the base model (paper 4.2), every frame alone, up to a level of the pyramid.
@@ -217,6 +211,10 @@ class STAF(nn.Module):
             products.append(self._products(level, phi))
         return FrameMaps(deconv1, grid, tuple(products))
 
+    def stack(self, frames: Sequence[FrameMaps]) -> FrameMaps:
+        """Join the maps of several frames into one batch, in their order."""
+        return stack_frames(frames)
+
     def recover(self, maps: FrameMaps, windows: Tensor) -> tuple[Theta, Theta, Theta]:
         """Recover the target frames of whole windows from the maps of their frames.
 
@@ -225,7 +223,8 @@ class STAF(nn.Module):
             windows: (B, 9) int64 rows of the maps.
 
         Returns:
-            As `forward`.
+            Theta_1, Theta_2, Theta_3. Theta_3 is the result, B rows. Theta_k has 9 B rows (a
+            window's frames together) below the last fusion module, and B rows from there on.
         """
         last_fusion = self.architecture.last_fusion
         windows = windows.to(maps.deconv1.device)
@@ -315,7 +314,24 @@ def _replace_target(frames: Tensor, target: Tensor) -> Tensor:
     return torch.cat([frames[:, :TARGET], target[:, None], frames[:, TARGET + 1 :]], 1)
 
 
-def load_network(checkpoint: Checkpoint, body: Body) -> STAF:
+def build_network(
+    architecture: Architecture | PooledArchitecture, samples: BodyPoints
+) -> STAF | HMR:
+    """Build a network with random weights.
+
+    Args:
+        architecture: STAF's, or one of Table 5.
+        samples: STAF's 431 points; the others do not sample.
+
+    Returns:
+        The network.
+    """
+    if isinstance(architecture, Architecture):
+        return STAF(architecture, samples)
+    return (MPSNet if architecture.network == "mps-net" else HMR)(architecture)
+
+
+def load_network(checkpoint: Checkpoint, body: Body) -> STAF | HMR:
     """Build the network of a checkpoint, ready to infer.
 
     Args:
@@ -351,8 +367,10 @@ def load_network(checkpoint: Checkpoint, body: Body) -> STAF:
             f"checkpoint {checkpoint.name} samples other points than the body has; import it again"
         )
     samples = body.points(dense_regressor(index.numpy(), weight.numpy(), vertices))
+    kind = PooledArchitecture if "network" in checkpoint.architecture else Architecture
+    architecture = kind(**checkpoint.architecture)  # type: ignore[arg-type]
     with torch.device("meta"):  # random weights would be replaced at once
-        network = STAF(Architecture(**checkpoint.architecture), samples)  # type: ignore[arg-type]
+        network = build_network(architecture, samples)
     try:
         network.load_state_dict(tensors, assign=True)
     except RuntimeError as error:

@@ -7,15 +7,17 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from staf_cli.core.geometry import CROP_PIXELS
-from staf_cli.model.staf import STAF, FrameMaps, separate_windows
+from staf_cli.model.network import Frames, WindowNetwork, separate_windows
 from staf_cli.model.temporal import WINDOW
 
-MODULES = {  # of STAF: what the table calls them
+MODULES = {  # of the networks: what the table calls them
     "encoder": "encoder",
     "pyramid": "deconvolutions",
     "sampler": "point MLPs",
     "tcfm": "TCFM",
     "safm": "SAFM",
+    "moca": "MoCA",
+    "hafi": "HAFI",
     "regressor": "regressors",
 }
 SAMPLING = "sampler"  # the multiplications that no module's call contains are on behalf of it
@@ -31,7 +33,7 @@ class Cost:
     frame: float  # GMACs of one more frame of a video: what windows share is computed once
 
 
-def costs(network: STAF) -> list[Cost]:
+def costs(network: WindowNetwork) -> list[Cost]:
     """Count a network's parameters and multiplications.
 
     Convolutions and matrix products count; norms, activations and bilinear sampling do not. Of
@@ -45,12 +47,12 @@ def costs(network: STAF) -> list[Cost]:
     """
     crops = torch.zeros(WINDOW, 3, CROP_PIXELS, CROP_PIXELS)
     with torch.inference_mode():
-        maps = network.frame_maps(network.encoder(crops))
+        maps: Frames = network.frame_maps(network.encoder(crops))
         window = _multiplications(_Frames(network), crops, None)
         frame = _multiplications(_Frames(network), crops[:1], maps)
     rows = []
     for name, title in MODULES.items():
-        module = getattr(network, name)
+        module = getattr(network, name, None)
         if module is not None:
             parameters = sum(parameter.numel() for parameter in module.parameters())
             rows.append(Cost(title, parameters, window[name] / 1e9, frame[name] / 1e9))
@@ -61,26 +63,28 @@ def costs(network: STAF) -> list[Cost]:
 class _Frames(nn.Module):
     """One call that computes a window, so that the counter sees every module below one root."""
 
-    def __init__(self, network: STAF) -> None:
+    def __init__(self, network: WindowNetwork) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, crops: Tensor, maps: FrameMaps | None) -> None:
+    def forward(self, crops: Tensor, maps: Frames | None) -> None:
         """Encode crops, and recover one window: of them, or of maps that are there already."""
         own = self.network.frame_maps(self.network.encoder(crops))
-        self.network.recover(maps or own, separate_windows(WINDOW))
+        self.network.recover(own if maps is None else maps, separate_windows(WINDOW))
 
 
-def _multiplications(frames: _Frames, crops: Tensor, maps: FrameMaps | None) -> dict[str, int]:
-    """Multiplications by the name of STAF's module."""
+def _multiplications(frames: _Frames, crops: Tensor, maps: Frames | None) -> dict[str, int]:
+    """Multiplications by the name of the network's module."""
     counter = FlopCounterMode(display=False)
     with counter:
         frames(crops, maps)
     found = dict.fromkeys(MODULES, 0)
     for path, operations in counter.get_flop_counts().items():
         parts = path.split(".")[2:]  # _Frames.network.<name>...
-        # Of encoder, TCFM and SAFM the module itself is called, of the others only its parts.
-        depth = {"pyramid": 3, "regressor": 2}.get(parts[0], 1) if parts else 0
+        # Of pyramid and of a list of regressors only the parts are called, of the others the
+        # module itself.
+        lists = isinstance(getattr(frames.network, parts[0], None), nn.ModuleList) if parts else 0
+        depth = 3 if parts[:1] == ["pyramid"] else 1 + bool(lists)
         if parts and parts[0] in found and parts[0] != SAMPLING and len(parts) == depth:
             found[parts[0]] += sum(operations.values()) // 2  # the counter counts additions too
     found[SAMPLING] = counter.get_total_flops() // 2 - sum(found.values())

@@ -14,9 +14,9 @@ from staf_cli.core.crop import crop_image, square_box
 from staf_cli.core.errors import TracksError, UsageError
 from staf_cli.core.progress import Watch
 from staf_cli.core.records import Clip, Float, Frame, Image, Ints, Track, run_of, select_rows
+from staf_cli.model.network import WindowNetwork
 from staf_cli.model.normalisation import normalise
 from staf_cli.model.regressor import Theta
-from staf_cli.model.staf import STAF
 from staf_cli.model.temporal import SAFM, TARGET, TCFM, WINDOW
 from staf_cli.recovery.cadence import Cadence, choose_cadence
 from staf_cli.recovery.engine import Settings, infer_tracks
@@ -114,7 +114,7 @@ def read_window(clip: Clip, track: Track, row: int, crop_scale: float, watch: Wa
 
 
 @torch.inference_mode()
-def look_inside(network: STAF, window: Window, settings: Settings) -> Inside:
+def look_inside(network: WindowNetwork, window: Window, settings: Settings) -> Inside:
     """Run the network on one window and keep what its modules compute.
 
     Args:
@@ -123,15 +123,16 @@ def look_inside(network: STAF, window: Window, settings: Settings) -> Inside:
         settings: Device and precision.
 
     Returns:
-        The target's parameters after every regressor, and the weights of TCFM and SAFM.
+        The target's parameters after every regressor, and the weights of TCFM and SAFM
+            (of MPS-Net and HMR: MoCA and HAFI).
     """
     images = normalise(torch.from_numpy(window.crops).to(settings.device))
     with _inputs_of(network) as seen:
         thetas = network(images.to(settings.dtype)[None])
     return Inside(
         thetas=(network.mean(1), *(_target(theta) for theta in thetas)),
-        correlations=_correlations(network.tcfm, seen),
-        attention=_attention(network.safm, seen),
+        correlations=_correlations(network.coherence, seen),
+        attention=_attention(network.integration, seen),
     )
 
 
@@ -139,7 +140,7 @@ def accelerations(
     clip: Clip,
     track: Track,
     row: int,
-    network: STAF,
+    network: WindowNetwork,
     body: Body,
     crop_scale: float,
     settings: Settings,
@@ -196,12 +197,11 @@ def _until(clip: Clip, last: int, what: str, watch: Watch) -> Iterator[Frame]:
 
 
 @contextmanager
-def _inputs_of(network: STAF) -> Iterator[dict[str, Tensor]]:
-    """Note what TCFM and SAFM get while the network runs."""
+def _inputs_of(network: WindowNetwork) -> Iterator[dict[str, Tensor]]:
+    """Note what TCFM and SAFM, or MoCA and HAFI, get while the network runs."""
     seen: dict[str, Tensor] = {}
     hooks = []
-    for name in ("tcfm", "safm"):
-        module = getattr(network, name)
+    for name, module in (("tcfm", network.coherence), ("safm", network.integration)):
         if module is not None:
 
             def note(_: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:

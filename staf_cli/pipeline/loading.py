@@ -14,6 +14,7 @@ from staf_cli.core.devices import choose_device, choose_dtype
 from staf_cli.core.errors import BodyError
 from staf_cli.core.geometry import CROP_SCALE
 from staf_cli.landmarks.weights import load_landmarks
+from staf_cli.model.network import WindowNetwork
 from staf_cli.model.staf import load_network, mean_pose_network
 from staf_cli.pipeline.options import Options
 from staf_cli.recovery import engine
@@ -70,6 +71,7 @@ def prepare_recovery(options: RecoveryOptions) -> tuple[Recovery, list[str]]:
     dtype = choose_dtype(device, options.precision)
     settings = engine.Settings(device, dtype, options.batch)
     notes = []
+    network: WindowNetwork
     chosen = options.weights or default_weights(options.body)
     if chosen is None:
         body = open_body(options.body or OPEN_BODY)

@@ -28,14 +28,15 @@ from staf_cli.core.records import (
     frames_with_people,
     run_of,
 )
+from staf_cli.model.network import Frames, WindowNetwork
 from staf_cli.model.normalisation import normalise
 from staf_cli.model.regressor import Theta
-from staf_cli.model.staf import STAF, FrameMaps, stack_frames
 from staf_cli.recovery.cadence import EVERY_FRAME, Cadence, fill_between
 from staf_cli.recovery.placement import Estimate
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+Network = TypeVar("Network", bound=WindowNetwork)
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,18 @@ class Settings:
         return str(self.dtype).removeprefix("torch.")
 
 
-def prepare(network: STAF, settings: Settings) -> STAF:
+def prepare(network: Network, settings: Settings) -> Network:
     """Put a network on its device, in place.
 
     Args:
-        network: whose encoder and pyramid get the number format of the settings.
+        network: whose convolutions get the number format of the settings.
         settings: device and precision.
 
     Returns:
         The same network.
     """
     network.to(settings.device)
-    for part in (network.encoder, network.pyramid):
+    for part in network.convolutions:
         part.to(settings.dtype)
         # Convolutions on the CPU are a quarter faster with the channels last.
         convert_conv2d_weight_memory_format(part, torch.channels_last)
@@ -73,7 +74,7 @@ def prepare(network: STAF, settings: Settings) -> STAF:
 def infer_tracks(
     frames: Iterable[Frame],
     tracks: Sequence[Track],
-    network: STAF,
+    network: WindowNetwork,
     crop_scale: float,
     settings: Settings,
     cadence: Cadence = EVERY_FRAME,
@@ -174,11 +175,11 @@ def _crops(
 
 
 def _windows(
-    maps: Iterable[tuple[TrackRow, FrameMaps]], tracks: Sequence[Track], cadence: Cadence
-) -> Iterator[tuple[TrackRow, list[FrameMaps]]]:
+    maps: Iterable[tuple[TrackRow, Frames]], tracks: Sequence[Track], cadence: Cadence
+) -> Iterator[tuple[TrackRow, list[Frames]]]:
     """Give out each window as soon as its last frame is there, and forget what none needs."""
     runs, reach = [track.runs for track in tracks], cadence.reach
-    kept: dict[TrackRow, FrameMaps] = {}
+    kept: dict[TrackRow, Frames] = {}
     for (number, row), frame_maps in maps:
         kept[number, row] = frame_maps
         run = run_of(runs[number], row)
@@ -196,7 +197,7 @@ def _windows(
 
 
 @torch.inference_mode()
-def _encode(network: STAF, settings: Settings, crops: list[Image]) -> list[FrameMaps]:
+def _encode(network: WindowNetwork, settings: Settings, crops: list[Image]) -> list[Frames]:
     images = normalise(torch.from_numpy(np.stack(crops)).to(settings.device))
     features: Tensor = network.encoder(images.to(settings.dtype))
     maps = network.frame_maps(features)
@@ -204,11 +205,11 @@ def _encode(network: STAF, settings: Settings, crops: list[Image]) -> list[Frame
 
 
 @torch.inference_mode()
-def _infer_windows(network: STAF, windows: list[list[FrameMaps]]) -> list[Theta]:
+def _infer_windows(network: WindowNetwork, windows: list[list[Frames]]) -> list[Theta]:
     frames = list(dict.fromkeys(frame for window in windows for frame in window))
     row = {frame: n for n, frame in enumerate(frames)}
     rows = torch.tensor([[row[frame] for frame in window] for window in windows])  # (B, 9)
-    theta = network.recover(stack_frames(frames), rows)[-1]
+    theta = network.recover(network.stack(frames), rows)[-1]
     return [theta[n : n + 1] for n in range(len(windows))]
 
 

@@ -29,7 +29,7 @@ from staf_cli.fitting.smoothing import (
     with_shape,
 )
 from staf_cli.landmarks.network import PoseLandmarkNetwork
-from staf_cli.model.staf import STAF
+from staf_cli.model.network import WindowNetwork
 from staf_cli.recovery import engine
 from staf_cli.recovery.cadence import Cadence, choose_cadence
 from staf_cli.recovery.options import RecoveryOptions
@@ -45,7 +45,7 @@ class Recovery:
     """What makes bodies of people whose boxes are known; loaded once."""
 
     body: Body
-    network: STAF
+    network: WindowNetwork
     weights: str  # identity of the checkpoint, for the records
     crop_scale: float  # side of the crop over the longer side of the box
     settings: engine.Settings

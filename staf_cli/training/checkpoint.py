@@ -11,6 +11,7 @@ from staf_cli.checkpoints.format import compact, save_checkpoint
 from staf_cli.core.errors import BodyError, WeightsError
 from staf_cli.core.geometry import CROP_SCALE
 from staf_cli.model import blazepose
+from staf_cli.model.hmr import PooledArchitecture
 from staf_cli.model.staf import Architecture
 
 NETWORK = "network."
@@ -18,7 +19,12 @@ NETWORK = "network."
 # pyramid in eight bits, 0.02 mm in sixteen; 0.8 mm for the second regressor in sixteen, whose
 # inputs are thousands of numbers that nearly cancel.
 COARSE = ("tcfm.", "safm.")
-EXACT = ("regressor.1.fc1.", *(f"regressor.{level}.dec" for level in range(3)))
+EXACT = (
+    "regressor.fc1.",
+    "regressor.dec",
+    "regressor.1.fc1.",
+    *(f"regressor.{level}.dec" for level in range(3)),
+)
 COUNTERS = "num_batches_tracked"  # of BatchNorm; unused by inference
 LICENCE = (
     "AGPL-3.0-or-later; trained on synthetic people made of CC0 and CMU motion data, and on photos "
@@ -27,7 +33,12 @@ LICENCE = (
 
 
 def write_checkpoint(
-    base: Path, run: Path, architecture: Architecture, body: Body, output: Path, name: str
+    base: Path,
+    run: Path,
+    architecture: Architecture | PooledArchitecture,
+    body: Body,
+    output: Path,
+    name: str,
 ) -> None:
     """Write a trained network as a checkpoint, its large matrices in sixteen and eight bits.
 
@@ -44,27 +55,53 @@ def write_checkpoint(
         BodyError: The body has no sampled vertices.
         OutputError: The file cannot be written.
     """
-    encoder = {k: v for k, v in load_network_state(base).items() if k.startswith("encoder.")}
-    tensors = encoder | load_network_state(run)  # stage 2 trains and saves all but the encoder
-    index, weight = body.arrays.sample_index, body.arrays.sample_weight
-    if index is None or weight is None:
-        raise BodyError(f"body {body.name} has no sampled vertices; train on the open body")
     elsewhere = blazepose.TRUNK  # in the landmark network's file
-    tensors = {
-        k: v for k, v in tensors.items() if not (k.endswith(COUNTERS) or k.startswith(elsewhere))
-    }
-    tensors = compact(tensors, COARSE, EXACT)
-    tensors["samples.index"] = torch.from_numpy(index)
-    tensors["samples.weight"] = torch.from_numpy(weight)
+    tensors = {k: v for k, v in trained_tensors(base, run).items() if not k.startswith(elsewhere)}
     save_checkpoint(
         output,
-        tensors,
+        compact(tensors, COARSE, EXACT) | sampled_vertices(body),
         name=name,
         architecture=asdict(architecture),
         body=body.identity,
         crop_scale=CROP_SCALE,
         licence=LICENCE,
     )
+
+
+def trained_tensors(base: Path, run: Path) -> dict[str, Tensor]:
+    """Put together what both stages trained: stage 2 saves all but the encoder.
+
+    Args:
+        base: Folder of a run of stage 1.
+        run: Folder of a run of stage 2 that started from it.
+
+    Returns:
+        The network's tensors.
+
+    Raises:
+        WeightsError: A run is missing.
+    """
+    encoder = {k: v for k, v in load_network_state(base).items() if k.startswith("encoder.")}
+    tensors = encoder | load_network_state(run)
+    return {k: v for k, v in tensors.items() if not k.endswith(COUNTERS)}
+
+
+def sampled_vertices(body: Body) -> dict[str, Tensor]:
+    """Make the tensors that tell a checkpoint's 431 points.
+
+    Args:
+        body: The body that the network was trained for.
+
+    Returns:
+        The points' vertices and their shares.
+
+    Raises:
+        BodyError: The body has no such points.
+    """
+    index, weight = body.arrays.sample_index, body.arrays.sample_weight
+    if index is None or weight is None:
+        raise BodyError(f"body {body.name} has no sampled vertices; train on the open body")
+    return {"samples.index": torch.from_numpy(index), "samples.weight": torch.from_numpy(weight)}
 
 
 def load_network_state(run: Path) -> dict[str, Tensor]:

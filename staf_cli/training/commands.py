@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from staf_cli.body.skinning import Body
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
+PAPER = "paper"  # a plan with a program of its own
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -37,10 +38,28 @@ def prepare(data: Path, material: Path, makehuman: Path) -> None:
 @train.command()
 @click.argument("data", type=FOLDER)
 @click.argument("runs", type=FOLDER)
-@click.option("--plan", default="cpu", show_default=True, help="How much: cpu, frozen, gpu.")
-@click.option("--architecture", default="full", show_default=True, help="full, apm, fusion, base.")
 @click.option(
-    "--loss", default="soft", show_default=True, help="soft; paper: Eq. 11 as it is written."
+    "--plan",
+    default="cpu",
+    show_default=True,
+    help="cpu, frozen, table5, gpu; paper: the paper's, on your sets.",
+)
+@click.option(
+    "--architecture",
+    default="full",
+    show_default=True,
+    help="full, apm, fusion, base; hmr, mps-net, and each with -hafi or -apm.",
+)
+@click.option(
+    "--loss",
+    help="soft; paper: Eq. 11 as it is written.  [default: soft; of the plan paper: paper]",
+)
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="NAME[=PATH]",
+    help="Of the plan paper: a dataset to train on. Give it again for each; without it all.",
 )
 @click.option("--start", type=FILE, help="A checkpoint: encoder and pyramid to begin with.")
 @click.option("--time-limit", type=float, metavar="MINUTES", help="Stop in time; save; say how on.")
@@ -51,7 +70,8 @@ def run(
     runs: Path,
     plan: str,
     architecture: str,
-    loss: str,
+    loss: str | None,
+    sets: tuple[str, ...],
     start: Path | None,
     time_limit: float | None,
     seed: int,
@@ -59,24 +79,44 @@ def run(
 ) -> int:
     """Render, train both stages and write the checkpoint into RUNS; again to go on."""
     from staf_cli.core.devices import choose_device
-    from staf_cli.training import stages
-    from staf_cli.training.plan import find_plan
 
     if time_limit is not None and not time_limit > 0:
         raise UsageError(f"--time-limit {time_limit}: give more than 0 minutes")
-    options = stages.TrainingOptions(
-        data=data,
-        folder=runs,
-        plan=find_plan(plan),
-        architecture=architecture,
-        seed=seed,
-        time_limit=60 * time_limit if time_limit else math.inf,
-        device=choose_device(device),
-        start=start,
-        loss=loss,
-    )
+    seconds = 60 * time_limit if time_limit else math.inf
+    if plan != PAPER and sets:
+        raise UsageError(f"--set is of the plan {PAPER}; leave it out, or add --plan {PAPER}")
     with no_forced_exit():  # the state is saved on the way out
-        stages.run_stages(options, _body(), click.echo)
+        if plan == PAPER:
+            from staf_cli.training import paper_stages
+
+            paper = paper_stages.PaperOptions(
+                data=data,
+                folder=runs,
+                sets=sets,
+                architecture=architecture,
+                seed=seed,
+                time_limit=seconds,
+                device=choose_device(device),
+                start=start,
+                loss=loss or "paper",
+            )
+            paper_stages.run_paper(paper, _smpl(), click.echo)
+        else:
+            from staf_cli.training import stages
+            from staf_cli.training.plan import find_plan
+
+            options = stages.TrainingOptions(
+                data=data,
+                folder=runs,
+                plan=find_plan(plan),
+                architecture=architecture,
+                seed=seed,
+                time_limit=seconds,
+                device=choose_device(device),
+                start=start,
+                loss=loss or "soft",
+            )
+            stages.run_stages(options, _body(), click.echo)
     return DONE
 
 
@@ -133,3 +173,19 @@ def _body() -> "Body":
     from staf_cli.checkpoints.registry import locate
 
     return Body("open-body", load_body(locate("open-body")))
+
+
+def _smpl() -> "Body":
+    """SMPL's neutral body, which the fits of published datasets are of."""
+    from staf_cli.body.format import load_body
+    from staf_cli.body.skinning import Body
+    from staf_cli.core.errors import BodyError
+    from staf_cli.core.files import data_folder
+
+    path = data_folder() / "bodies" / "smpl-neutral.npz"
+    if not path.is_file():
+        raise BodyError(
+            "the plan paper trains for SMPL, which is not on this machine; bring the neutral body "
+            "in with `staf body import FILE`"
+        )
+    return Body("smpl-neutral", load_body(path))

@@ -17,6 +17,7 @@ from staf_cli.body.skinning import BodyPoints
 from staf_cli.core.files import atomic
 from staf_cli.core.geometry import CROP_PIXELS
 from staf_cli.model.backbone import CHANNELS
+from staf_cli.model.hmr import HMR
 from staf_cli.model.normalisation import normalise
 from staf_cli.model.staf import STAF
 from staf_cli.training.augmentation import (
@@ -49,7 +50,7 @@ class EncodedSet:
 
 @torch.no_grad()
 def encode(
-    network: STAF, samples: SampleSet, path: Path, views: int, seed: int, device: torch.device
+    network: STAF | HMR, samples: SampleSet, path: Path, views: int, seed: int, device: torch.device
 ) -> EncodedSet:
     """Encode random views of every sample, or open the file of a former call.
 

@@ -7,7 +7,7 @@ resumed ends exactly like one that was not.
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -49,28 +49,65 @@ class TrainingTask(Protocol):
         """Compute errors on held-out data, by name."""
 
 
+Errors = Sequence[dict[str, float]]  # of the validations so far, by name
+
+
+class Rates(Protocol):
+    """How many steps, at which learning rates, and how often to validate."""
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run."""
+
+    @property
+    def rate(self) -> float:
+        """Adam's, the largest."""
+
+    @property
+    def validate_every(self) -> int:
+        """Steps."""
+
+    def rate_at(self, step: int, errors: Errors) -> float:
+        """Compute the rate of a step, 0 to steps - 1, for groups whose part is 1."""
+
+
 @dataclass(frozen=True)
 class Schedule:
-    """How many steps, at which learning rate, and how often to validate."""
+    """Linear warm-up, then constant, then linearly to zero.
+
+    The authors drop the rate on a plateau; where the number of steps is known, this ends better.
+    """
 
     steps: int
     rate: float = 3e-4  # Adam's
     validate_every: int = 100  # steps
 
-    def rate_at(self, step: int) -> float:
-        """Compute the rate of a step: linear warm-up, then constant, then linearly to zero.
-
-        The authors drop the rate on a plateau; where the number of steps is known, this ends
-        better.
-
-        Args:
-            step: 0 to steps - 1.
-
-        Returns:
-            The learning rate of groups whose part is 1.
-        """
+    def rate_at(self, step: int, _: Errors) -> float:
+        """Compute the rate of a step, 0 to steps - 1, for groups whose part is 1."""
         end = self.steps * COOL_DOWN
         return self.rate * min(1.0, (step + 1) / WARM_UP, (self.steps - step) / max(1.0, end))
+
+
+@dataclass(frozen=True)
+class PlateauSchedule:
+    """A rate that falls to a part of itself whenever an error has not been lower for a while."""
+
+    steps: int
+    rate: float
+    validate_every: int  # steps
+    error: str  # of the validations
+    patience: int  # validations without a lower error
+    factor: float
+
+    def rate_at(self, _: int, errors: Errors) -> float:
+        """Compute the rate of the step after these validations, for groups whose part is 1."""
+        rate, best, since = self.rate, math.inf, 0
+        for found in errors:
+            since = 0 if found[self.error] < best else since + 1
+            best = min(best, found[self.error])
+            if since == self.patience:
+                rate, since = self.factor * rate, 0
+        return rate
 
 
 @dataclass
@@ -85,7 +122,7 @@ class RunProgress:
 
 def train(
     task: TrainingTask,
-    schedule: Schedule,
+    schedule: Rates,
     folder: Path,
     time_limit: float,
     device: torch.device,
@@ -132,7 +169,8 @@ def train(
     recent: dict[str, list[Tensor]] = {}
     try:
         while progress.step < schedule.steps:
-            terms = _step(task, schedule, optimizer, progress.step)
+            rate = schedule.rate_at(progress.step, progress.errors)
+            terms = _step(task, rate, optimizer, progress.step)
             progress.step += 1
             progress.seconds = before + time.monotonic() - started
             for name, term in terms.items():
@@ -159,11 +197,11 @@ def train(
 
 
 def _step(
-    task: TrainingTask, schedule: Schedule, optimizer: torch.optim.Adam, step: int
+    task: TrainingTask, rate: float, optimizer: torch.optim.Adam, step: int
 ) -> dict[str, Tensor]:
     """Do one step of Adam; return its loss terms, still on the device to not wait for a GPU."""
     for group in optimizer.param_groups:
-        group["lr"] = group["part"] * schedule.rate_at(step)
+        group["lr"] = group["part"] * rate
     terms = task.losses(step)
     total = torch.stack(list(terms.values())).sum()
     if not math.isfinite(total.item()):
@@ -176,7 +214,7 @@ def _step(
     return {name: term.detach() for name, term in terms.items()}
 
 
-def _line(progress: RunProgress, schedule: Schedule) -> str:
+def _line(progress: RunProgress, schedule: Rates) -> str:
     parts = [f"step {progress.step}/{schedule.steps}  {progress.seconds / 60:.0f} min"]
     for what, values in (("loss", progress.losses), ("held out", progress.errors)):
         if values:

@@ -43,7 +43,8 @@ class GroundTruth:
     kp3d: Tensor  # (N, 31, 3) m, camera frame, from the middle of the hips
     rotmats: Tensor  # (N, 24, 3, 3)
     betas: Tensor  # (N, 10)
-    smpl_weight: Tensor  # (N,) confidence of kp3d, rotmats and betas
+    smpl_weight: Tensor  # (N,) confidence of rotmats and betas
+    kp3d_weight: Tensor  # (N, 31) confidence of kp3d
 
     def rows(self, rows: slice) -> "GroundTruth":
         """Return some of the frames."""
@@ -53,6 +54,7 @@ class GroundTruth:
             self.rotmats[rows],
             self.betas[rows],
             self.smpl_weight[rows],
+            self.kp3d_weight[rows],
         )
 
 
@@ -96,12 +98,14 @@ def ground_truth(labels: CropLabels, points: BodyPoints) -> GroundTruth:
     rotmats, betas = labels.rotmats.flatten(0, 1), labels.betas.flatten(0, 1)
     with torch.no_grad():
         kp3d, _ = points(rotmats, betas)
+    known = labels.smpl_weight.repeat_interleave(frames)  # (N,)
     return GroundTruth(
         kp2d=labels.kp2d.flatten(0, 1),
         kp3d=from_hips(kp3d),
         rotmats=rotmats,
         betas=betas,
-        smpl_weight=labels.smpl_weight.repeat_interleave(frames),
+        smpl_weight=known,
+        kp3d_weight=known[:, None].expand(kp3d.shape[:2]),
     )
 
 
@@ -163,12 +167,12 @@ def theta_loss(
     kp2d = project_to_crop(kp3d, theta.pred_cam)  # Eq. 10
     sure, known = truth.kp2d[..., 2], truth.smpl_weight
     off2d = loss.count((kp2d - truth.kp2d[..., :2]).square().mean(-1), SOFT_2D)
-    off3d = loss.count((from_hips(kp3d) - truth.kp3d).square().mean(-1), SOFT_3D).mean(1)
+    off3d = loss.count((from_hips(kp3d) - truth.kp3d).square().mean(-1), SOFT_3D)  # (N, 31)
     off_pose = loss.count((rotmats - truth.rotmats).square().mean((2, 3)), SOFT_POSE).mean(1)
     off_shape = loss.count_shape((theta.betas - truth.betas).square().mean(1))
     return {
         "kp2d": KP2D_WEIGHT * _mean(off2d, sure),
-        "kp3d": KP3D_WEIGHT * _mean(off3d, known),
+        "kp3d": KP3D_WEIGHT * _mean(off3d, truth.kp3d_weight),
         "pose": POSE_WEIGHT * _mean(off_pose, known),
         "shape": SHAPE_WEIGHT * _mean(off_shape, known),
     }

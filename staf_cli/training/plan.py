@@ -62,6 +62,23 @@ PLANS = {
         stage2_rate=2e-4,
         validate_every=200,
     ),
+    # The plan frozen with steps of stage 2 too, for Table 5; not yet run.
+    "table5": Plan(
+        poses=13_000,
+        sequences=120,
+        held_out=48,
+        encoder=blazepose.NAME,
+        batch=64,
+        pretraining_steps=0,
+        pretraining_rate=0.0,
+        pretraining_phases=(),
+        stage1_steps=4000,
+        stage1_rate=3e-4,
+        stage2_steps=2000,
+        stage2_batch=32,
+        stage2_rate=1e-4,
+        validate_every=200,
+    ),
     # One large GPU, meant for half an hour; not yet run.
     "gpu": Plan(
         poses=60_000,

@@ -19,6 +19,7 @@ from staf_cli.core.geometry import (
     project_to_crop,
     rot6d_to_matrix,
 )
+from staf_cli.model.hmr import HMR
 from staf_cli.model.staf import STAF
 from staf_cli.training.batches import Batches, middle_frames
 from staf_cli.training.losses import LOSSES, GroundTruth, theta_loss
@@ -33,7 +34,7 @@ HEAD_RATE = 0.05
 Draw = Callable[[int], tuple[Tensor, GroundTruth]]  # step -> (B, C_0, 7, 7) phi_0 and its truth
 
 
-def draw_encoded(network: STAF, batches: Batches) -> Draw:
+def draw_encoded(network: STAF | HMR, batches: Batches) -> Draw:
     """Make the maps of augmented crops, by an encoder that is trained with the rest.
 
     Args:
@@ -55,13 +56,14 @@ def draw_encoded(network: STAF, batches: Batches) -> Draw:
 class Stage1Task:
     """The base model (paper 4.2) on single frames.
 
-    It starts from regressors that were solved for (least_squares.py) with BatchNorm's running
-    statistics, so these are kept as they are.
+    STAF's starts from regressors that were solved for (least_squares.py) with BatchNorm's running
+    statistics, so these are kept as they are. HMR's head starts at random, at the
+    schedule's rate.
     """
 
     def __init__(
         self,
-        network: STAF,
+        network: STAF | HMR,
         draw: Draw,
         points: BodyPoints,
         held_out: dict[str, SampleSet],
@@ -88,10 +90,11 @@ class Stage1Task:
     def groups(self) -> list[tuple[list[nn.Parameter], float]]:
         """Encoder, pyramid and heads, as far as they are trained; their parts of the rate."""
         parts: dict[float, list[nn.Parameter]] = {ENCODER_RATE: [], 1.0: [], HEAD_RATE: []}
+        head = HEAD_RATE if isinstance(self.network, STAF) else 1.0
         for name, parameter in self.network.named_parameters():
             if not parameter.requires_grad:
                 continue
-            part = {"encoder": ENCODER_RATE, "pyramid": 1.0}.get(name.split(".")[0], HEAD_RATE)
+            part = {"encoder": ENCODER_RATE, "pyramid": 1.0}.get(name.split(".")[0], head)
             parts[part].append(parameter)
         return [(parameters, part) for part, parameters in parts.items() if parameters]
 
@@ -135,7 +138,7 @@ class Stage1Task:
 
 @torch.no_grad()
 def base_model_errors(
-    network: STAF, points: BodyPoints, samples: SampleSet, device: torch.device
+    network: STAF | HMR, points: BodyPoints, samples: SampleSet, device: torch.device
 ) -> dict[str, float]:
     """Measure the base model on the middle frames of a held-out set.
 
@@ -185,7 +188,7 @@ def initialise_samplers(network: STAF) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def load_encoder(network: STAF, path: Path) -> None:
+def load_encoder(network: STAF | HMR, path: Path) -> None:
     """Load pretrained weights into the encoder.
 
     Args:
@@ -203,7 +206,7 @@ def load_encoder(network: STAF, path: Path) -> None:
         raise WeightsError(f"{path}: is not this encoder ({reason})") from error
 
 
-def set_mean_pose(network: STAF, rotvec: Tensor) -> None:
+def set_mean_pose(network: STAF | HMR, rotvec: Tensor) -> None:
     """Set the pose of Theta_0 to the mean of training poses, upright and facing the camera.
 
     Args:

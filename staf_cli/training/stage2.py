@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from staf_cli.body.skinning import Body, BodyPoints
 from staf_cli.core import metrics
 from staf_cli.core.geometry import project_to_crop
-from staf_cli.model.staf import STAF, separate_windows
+from staf_cli.model.network import WindowNetwork, separate_windows
+from staf_cli.model.staf import STAF
 from staf_cli.model.temporal import TARGET, WINDOW
 from staf_cli.training.encoded_sets import EncodedSet, concatenate_labels, select_frames
 from staf_cli.training.losses import (
@@ -32,7 +33,7 @@ class Stage2Task:
 
     def __init__(
         self,
-        network: STAF,
+        network: WindowNetwork,
         body: Body,
         sequences: EncodedSet,
         photos: EncodedSet,
@@ -72,11 +73,13 @@ class Stage2Task:
 
     @property
     def groups(self) -> list[tuple[list[nn.Parameter], float]]:
-        """Pyramid and heads, and their parts of the schedule's rate."""
+        """Pyramid and heads, and their parts of the schedule's rate; HMR's head has all of it."""
         parts: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
         for name, parameter in self.modules.named_parameters():
             parts["pyramid." not in name].append(parameter)
-        return [(parts[0], 1.0), (parts[1], HEAD_RATE)]
+        head = HEAD_RATE if isinstance(self.network, STAF) else 1.0
+        groups = ((parts[0], 1.0), (parts[1], head))
+        return [(parameters, part) for parameters, part in groups if parameters]
 
     @property
     def about(self) -> str:
@@ -94,8 +97,9 @@ class Stage2Task:
             Scalars by name, each times its weight.
         """
         self.modules.train()
-        for norm in self.network.pyramid.norm:
-            norm.eval()  # raw and averaged maps share its statistics, which stage 1 has measured
+        for module in self.modules.modules():
+            if isinstance(module, nn.BatchNorm2d):  # raw and averaged maps share its statistics,
+                module.eval()  # which stage 1 has measured
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         torch.manual_seed(self.seed * 1_000_003 + step)  # dropout's
         phi_0, truth = self._draw(generator)
@@ -137,7 +141,7 @@ class Stage2Task:
 
 @torch.no_grad()
 def window_errors(
-    network: STAF, points: BodyPoints, encoded: EncodedSet, batch: int = 8
+    network: WindowNetwork, points: BodyPoints, encoded: EncodedSet, batch: int = 8
 ) -> dict[str, float]:
     """Measure the network on the frames of a held-out set that have a whole window.
 

@@ -18,7 +18,8 @@ from staf_cli.checkpoints.format import load_checkpoint
 from staf_cli.core.errors import UsageError, WeightsError
 from staf_cli.core.files import sha256
 from staf_cli.model import blazepose
-from staf_cli.model.staf import STAF, Architecture
+from staf_cli.model.hmr import HMR, PooledArchitecture
+from staf_cli.model.staf import STAF, Architecture, build_network
 from staf_cli.training import loop
 from staf_cli.training.batches import Batches, SampleSource
 from staf_cli.training.checkpoint import load_network_state, write_checkpoint
@@ -41,13 +42,20 @@ from staf_cli.training.stage2 import Stage2Task
 from staf_cli.training.stored_maps import MapSource, draw_stored, start_from
 from staf_cli.training.studio.rendering import RenderJob, render_set
 
-ARCHITECTURES = {  # the rows of the paper's Table 4, with the plan's encoder
+AnyArchitecture = Architecture | PooledArchitecture
+ARCHITECTURES: dict[str, AnyArchitecture] = {  # rows of Tables 4 and 5, with the plan's encoder
     "base": Architecture(apm=False, tcfm=None, safm=None),
     "apm": Architecture(apm=True, tcfm=None, safm=None),
     "fusion": Architecture(apm=False),
     "full": Architecture(),
+    "hmr": PooledArchitecture(),
+    "hmr-hafi": PooledArchitecture(integration="hafi"),
+    "hmr-apm": PooledArchitecture(integration="apm"),
+    "mps-net": PooledArchitecture(network="mps-net"),
+    "mps-net-hafi": PooledArchitecture(network="mps-net", integration="hafi"),
+    "mps-net-apm": PooledArchitecture(network="mps-net", integration="apm"),
 }
-PRETRAINING, STAGE1 = "seeing", "base"  # the runs' folders; those of stage 2: temporal-*
+PRETRAINING = "seeing"  # its run's folder; of stage 1: base or hmr, of stage 2: temporal-*
 SHARES = {"photos": 12, "poses": 11, "synthetic": 9}  # of a batch of stage 1
 HELD_OUT = ("photos-held-out", "synthetic-held-out")
 VIEWS = {"synthetic": 2, "photos": 2}  # of every sample in stage 2
@@ -87,9 +95,21 @@ class TrainingOptions:
             names = ", ".join(ARCHITECTURES)
             raise UsageError(f"unknown architecture {self.architecture!r}; choose from {names}")
 
-    def make_architecture(self, name: str) -> Architecture:
+        steps = min(self.plan.stage1_steps, self.plan.stage2_steps)
+        if isinstance(ARCHITECTURES[self.architecture], PooledArchitecture) and not steps:
+            raise UsageError(
+                f"{self.architecture} needs steps of both stages, which this plan does not take: "
+                "choose --plan table5, gpu or paper"
+            )
+
+    def make_architecture(self, name: str) -> AnyArchitecture:
         """Return a row of ARCHITECTURES with the plan's encoder."""
         return replace(ARCHITECTURES[name], encoder=self.plan.encoder)
+
+    @property
+    def base(self) -> str:
+        """The row that stage 1 trains, and the name of its run."""
+        return base_of(self.architecture)
 
 
 _Half = tuple[str, Callable[[TrainingOptions, Body, Say], loop.TrainingTask], Schedule]
@@ -121,15 +141,15 @@ def run_stages(options: TrainingOptions, body: Body, say: Say) -> Path | None:
             return None
     seeing = Schedule(plan.pretraining_steps, plan.pretraining_rate, plan.validate_every)
     base = Schedule(plan.stage1_steps, plan.stage1_rate, plan.validate_every)
-    if plan.encoder == blazepose.NAME:
-        stage1: tuple[_Half, ...] = ((STAGE1, _frozen_task, base),)
-    else:
-        stage1 = ((PRETRAINING, _pretraining_task, seeing), (STAGE1, _stage1_task, base))
+    frozen = plan.encoder == blazepose.NAME
+    before = () if frozen else ((PRETRAINING, _pretraining_task, seeing),)
+    task = _frozen_task if frozen else _stage1_task
+    stage1: tuple[_Half, ...] = (*before, (options.base, task, base))
     for name, make_task, schedule in stage1:
-        before = _saved_at(folder / name)
+        saved = _saved_at(folder / name)
         if not _train(make_task(options, body, say), schedule, folder / name, end, options, say):
             return None
-        if _saved_at(folder / name) != before and _over(end, say):
+        if _saved_at(folder / name) != saved and _over(end, say):
             return None
     run = folder / f"temporal-{options.architecture}"
     schedule = Schedule(plan.stage2_steps, plan.stage2_rate, plan.validate_every)
@@ -137,9 +157,14 @@ def run_stages(options: TrainingOptions, body: Body, say: Say) -> Path | None:
         return None
     architecture = options.make_architecture(options.architecture)
     output = folder / f"{NAME}-{options.architecture}.safetensors"
-    write_checkpoint(folder / STAGE1, run, architecture, body, output, NAME)
+    write_checkpoint(folder / options.base, run, architecture, body, output, NAME)
     say(f"written: {output}")
     return output
+
+
+def base_of(architecture: str) -> str:
+    """The row of ARCHITECTURES that sees single frames: what stage 1 trains for another row."""
+    return "hmr" if isinstance(ARCHITECTURES[architecture], PooledArchitecture) else "base"
 
 
 def _over(end: float, say: Say) -> bool:
@@ -169,22 +194,31 @@ def _missing_sets(options: TrainingOptions) -> list[RenderJob]:
 def _pretraining_task(options: TrainingOptions, body: Body, say: Say) -> PretrainingTask:
     data, plan = options.data, options.plan
     torch.manual_seed(options.seed)
-    network = STAF(options.make_architecture("base"), body.sample_points())
+    network = _base_model(options, body)
     initialise_samplers(network)
     if options.start is None:
         load_encoder(network, data / f"{plan.encoder}.safetensors")
     else:
-        _load_start(network, options.start)
+        load_start(network, options.start)
     set_mean_pose(network, torch.from_numpy(read_motions(data / "motions.npz").training.rotvec))
     convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
     batches, steps = _batches(options, body), plan.pretraining_steps
     return PretrainingTask(network, batches, _held_out(data), steps, plan.pretraining_phases)
 
 
-def _load_start(network: STAF, path: Path) -> None:
-    """Load encoder and pyramid of a checkpoint; raise WeightsError where they do not fit."""
+def load_start(network: STAF | HMR, path: Path) -> None:
+    """Load encoder and pyramid of a checkpoint.
+
+    Args:
+        network: It is changed in place.
+        path: The checkpoint.
+
+    Raises:
+        WeightsError: They do not fit.
+    """
     tensors = load_checkpoint(path).tensors
-    shared = {k: v for k, v in tensors.items() if k.startswith(("encoder.", "pyramid."))}
+    parts = ("encoder.", "pyramid.") if isinstance(network, STAF) else ("encoder.",)
+    shared = {k: v for k, v in tensors.items() if k.startswith(parts)}
     try:
         network.load_state_dict(network.state_dict() | shared)
     except RuntimeError as error:
@@ -195,11 +229,11 @@ def _stage1_task(options: TrainingOptions, body: Body, say: Say) -> Stage1Task:
     """The base model with pretrained features; a run that starts here gets solved regressors."""
     data, device = options.data, options.device
     pretraining = options.folder / PRETRAINING
-    network = STAF(options.make_architecture("base"), body.sample_points()).to(device)
+    network = _base_model(options, body).to(device)
     network.load_state_dict(load_network_state(pretraining))
     convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
     _disable_dropout(network)
-    if not _saved_at(options.folder / STAGE1):
+    if options.base == "base" and not _saved_at(options.folder / options.base):
         state = pretraining / "state.pt"
         sets = [
             _encoded(network, sha256(state)[:8], name, views, options, say, SOLVED_FRAMES)
@@ -209,9 +243,10 @@ def _stage1_task(options: TrainingOptions, body: Body, say: Say) -> Stage1Task:
         say("solving for the regressors")
         solve_regressors(network, labelled_points(body).to(device), sets)
     batches = _batches(options, body)
+    base = _with_head(network, options)
     return Stage1Task(
-        network,
-        draw_encoded(network, batches),
+        base,
+        draw_encoded(base, batches),
         batches.points,
         _held_out(data),
         _about_batches(options),
@@ -223,7 +258,7 @@ def _frozen_task(options: TrainingOptions, body: Body, say: Say) -> Stage1Task:
     """The base model on stored maps of encoders that stay as they are."""
     assert options.start is not None
     points = labelled_points(body).to(options.device)
-    network = STAF(options.make_architecture("base"), body.sample_points())
+    network = _base_model(options, body)
     start_from(network, options.start)
     network.to(options.device)
     convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
@@ -235,13 +270,31 @@ def _frozen_task(options: TrainingOptions, body: Body, say: Say) -> Stage1Task:
     ]
     size, seed = options.plan.batch, options.seed
     return Stage1Task(
-        network,
+        _with_head(network, options),
         draw_stored(sources, points, size, seed, options.device),
         points,
         _held_out(options.data),
         f"{_about_batches(options)}, stored maps of {kept}",
         options.loss,
     )
+
+
+def _base_model(options: TrainingOptions, body: Body) -> STAF:
+    """STAF's base model, with random weights."""
+    architecture = options.make_architecture("base")
+    assert isinstance(architecture, Architecture)
+    return STAF(architecture, body.sample_points())
+
+
+def _with_head(network: STAF, options: TrainingOptions) -> STAF | HMR:
+    """The network that stage 1 trains: STAF's, or for Table 5 HMR with its encoder and Theta_0."""
+    architecture = options.make_architecture(options.base)
+    if isinstance(architecture, Architecture):
+        return network
+    torch.manual_seed(options.seed)
+    hmr = HMR(architecture)
+    hmr.encoder, hmr.mean = network.encoder, network.mean
+    return hmr.to(options.device)
 
 
 def _about_batches(options: TrainingOptions) -> str:
@@ -262,7 +315,7 @@ def _held_out(data: Path) -> dict[str, SampleSet]:
 
 
 def _encoded(
-    network: STAF,
+    network: STAF | HMR,
     key: str,
     name: str,
     views: int,
@@ -289,9 +342,11 @@ def _disable_dropout(network: STAF) -> None:
 
 
 def _stage2_task(options: TrainingOptions, body: Body, say: Say) -> Stage2Task:
-    base, architecture = options.folder / STAGE1, options.make_architecture(options.architecture)
+    base = options.folder / options.base
+    architecture = options.make_architecture(options.architecture)
     network = network_for_stage2(base, body, architecture, options.seed)
-    _disable_dropout(network)
+    if isinstance(network, STAF):
+        _disable_dropout(network)
     network.to(options.device)
     convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
 
@@ -328,11 +383,13 @@ def _train(
     return progress.step >= schedule.steps
 
 
-def network_for_stage2(base: Path, body: Body, architecture: Architecture, seed: int) -> STAF:
-    """Build the network of stage 2 from a run of stage 1, with fresh TCFM and SAFM.
+def network_for_stage2(
+    base: Path, body: Body, architecture: AnyArchitecture, seed: int
+) -> STAF | HMR:
+    """Build the network of stage 2 from a run of stage 1, with fresh TCFM and SAFM, MoCA or HAFI.
 
-    TCFM starts by adding nothing to the features and SAFM by averaging them, so that they do not
-    disturb the base model.
+    TCFM and MoCA start by adding nothing to the features and SAFM by averaging them, so that they
+    do not disturb the base model. HAFI starts at random: where its attention ends is the question.
 
     Args:
         base: Folder of the run of stage 1.
@@ -347,10 +404,10 @@ def network_for_stage2(base: Path, body: Body, architecture: Architecture, seed:
         WeightsError: The run is missing or does not fit.
     """
     torch.manual_seed(seed)
-    network = STAF(architecture, body.sample_points())
-    if network.tcfm is not None:
-        torch.nn.init.zeros_(network.tcfm.mask.weight)
-    if network.safm is not None:
+    network = build_network(architecture, body.sample_points())
+    if network.coherence is not None:
+        torch.nn.init.zeros_(network.coherence.mask.weight)
+    if isinstance(network, STAF) and network.safm is not None:
         last = cast("torch.nn.Linear", network.safm.attend[-2])
         torch.nn.init.zeros_(last.weight)
         torch.nn.init.zeros_(last.bias)

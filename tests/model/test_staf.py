@@ -7,13 +7,13 @@ import torch
 from staf_cli.body.skinning import Body
 from staf_cli.core.errors import WeightsError
 from staf_cli.core.geometry import axis_angle_to_matrix, project_to_crop
+from staf_cli.model.network import separate_windows
 from staf_cli.model.pyramid import sample, sample_rows, sampling_grid
 from staf_cli.model.staf import (
     STAF,
     Architecture,
     load_network,
     mean_pose_network,
-    separate_windows,
     stack_frames,
 )
 from staf_cli.model.temporal import SAFM, TCFM

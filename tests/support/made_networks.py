@@ -45,7 +45,9 @@ def golden_checkpoint() -> Checkpoint:
 
 def golden_network() -> STAF:
     """The network behind the golden values; its encoder's weights are random."""
-    return load_network(golden_checkpoint(), golden_body())
+    network = load_network(golden_checkpoint(), golden_body())
+    assert isinstance(network, STAF)
+    return network
 
 
 def random_network(architecture: Architecture) -> STAF:

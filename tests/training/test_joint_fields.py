@@ -1,5 +1,7 @@
 """The fields that point features are pretrained on: what they hold, and which poses count."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,7 @@ def some_people(seed: int = 0) -> GroundTruth:
     kp2d[..., 2] = 1
     kp3d = torch.randn(PEOPLE, 31, 3, generator=generator) * 0.3
     rest = torch.eye(3).expand(PEOPLE, 24, 3, 3), torch.zeros(PEOPLE, 10), torch.ones(PEOPLE)
-    return GroundTruth(kp2d, kp3d, *rest)
+    return GroundTruth(kp2d, kp3d, *rest, torch.ones(PEOPLE, 31))
 
 
 @pytest.mark.parametrize("level", [1, 2, 3])
@@ -50,7 +52,7 @@ def test_a_field_is_the_sum_of_its_spots(level):
 def test_what_is_not_seen_leaves_no_spot():
     truth = some_people()
     unseen = truth.kp2d * torch.tensor([1.0, 1, 0])
-    dark = GroundTruth(unseen, truth.kp3d, truth.rotmats, truth.betas, truth.smpl_weight)
+    dark = replace(truth, kp2d=unseen)
     assert JointFields()(1, dark, sampling_grid().expand(PEOPLE, -1, -1)).abs().max() == 0
 
 
@@ -67,9 +69,9 @@ def test_only_known_poses_count():
     answer[0] += 100
     truth = some_people()
     known = torch.tensor([0.0, 1, 0.5])
-    some = GroundTruth(truth.kp2d, truth.kp3d, truth.rotmats, truth.betas, known)
+    some = replace(truth, smpl_weight=known)
     assert field_loss(answer, goal, some).item() == pytest.approx(joint_fields.FIELD_WEIGHT)
-    nobody = GroundTruth(truth.kp2d, truth.kp3d, truth.rotmats, truth.betas, known * 0)
+    nobody = replace(truth, smpl_weight=known * 0)
     assert field_loss(answer, goal, nobody).item() == 0
 
 

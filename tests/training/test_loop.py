@@ -8,7 +8,7 @@ from torch import nn
 
 from staf_cli.core.errors import WeightsError
 from staf_cli.training import loop
-from staf_cli.training.loop import Schedule
+from staf_cli.training.loop import PlateauSchedule, Schedule
 
 CPU = torch.device("cpu")
 FOREVER = 1e9
@@ -124,8 +124,15 @@ def test_the_state_of_another_run_is_refused(tmp_path):
 
 def test_the_rate_warms_up_holds_and_falls_to_zero():
     schedule = Schedule(1000, rate=1.0)
-    rates = [schedule.rate_at(step) for step in range(1000)]
+    rates = [schedule.rate_at(step, []) for step in range(1000)]
     assert rates[0] == 1 / loop.WARM_UP
     assert rates[loop.WARM_UP : 600] == [1.0] * 500
     assert rates[800] == pytest.approx(0.5)
     assert rates[999] == pytest.approx(1 / 400)
+
+
+def test_the_rate_falls_on_every_plateau():
+    schedule = PlateauSchedule(100, 1.0, 1, "off", patience=2, factor=0.1)
+    off = [5, 4, 4, 3, 3.5, 3, 3, 3, 2, 2]  # lower at 0, 1, 3, 8
+    rates = [schedule.rate_at(0, [{"off": x} for x in off[:n]]) for n in range(len(off) + 1)]
+    assert rates == pytest.approx([1, 1, 1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01, 0.01])

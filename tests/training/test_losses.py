@@ -37,7 +37,12 @@ def truth_of(theta, points):
     ones = torch.ones(PEOPLE, 31, 1)
     hips = (kp3d[:, 2:3] + kp3d[:, 3:4]) / 2
     return GroundTruth(
-        torch.cat([kp2d, ones], -1), kp3d - hips, theta.rotmats, theta.betas, torch.ones(PEOPLE)
+        torch.cat([kp2d, ones], -1),
+        kp3d - hips,
+        theta.rotmats,
+        theta.betas,
+        torch.ones(PEOPLE),
+        torch.ones(PEOPLE, 31),
     )
 
 
@@ -100,30 +105,28 @@ def test_what_is_not_labelled_does_not_count(points):
     kp2d[0, :, 2] = 0
     kp2d[0, 5, 2] = 1
     weight = torch.tensor([0.0, 1, 1, 1])
-    lone = GroundTruth(kp2d, truth.kp3d, truth.rotmats, truth.betas, weight)
-    moved = GroundTruth(
-        torch.cat([kp2d[..., :2] + 9 * (kp2d[..., 2:] == 0), kp2d[..., 2:]], -1),
-        truth.kp3d + torch.tensor([9.0, 0, 0, 0])[:, None, None],
-        truth.rotmats,
-        truth.betas + torch.tensor([9.0, 0, 0, 0])[:, None],
-        weight,
+    weight3d = weight[:, None].repeat(1, 31)
+    weight3d[1, 6:] = 0
+    lone = replace(truth, kp2d=kp2d, smpl_weight=weight, kp3d_weight=weight3d)
+    moved = replace(
+        lone,
+        kp2d=torch.cat([kp2d[..., :2] + 9 * (kp2d[..., 2:] == 0), kp2d[..., 2:]], -1),
+        kp3d=truth.kp3d + 9 * (weight3d == 0)[..., None],
+        betas=truth.betas + torch.tensor([9.0, 0, 0, 0])[:, None],
     )
     before, after = (theta_loss(theta, t, points) for t in (lone, moved))
     assert {n: t.item() for n, t in before.items()} == {n: t.item() for n, t in after.items()}
     kp2d = kp2d.clone()
     kp2d[0, 5, :2] += 1
-    changed = theta_loss(theta, GroundTruth(kp2d, *truth_rest(lone)), points)
+    changed = theta_loss(theta, replace(lone, kp2d=kp2d), points)
     assert changed["kp2d"] != before["kp2d"]
-
-
-def truth_rest(truth):
-    return truth.kp3d, truth.rotmats, truth.betas, truth.smpl_weight
 
 
 def test_nothing_labelled_at_all_is_no_error(points):
     theta = random_theta(5)
     truth = truth_of(theta, points)
-    empty = replace(truth, kp2d=truth.kp2d * 0, smpl_weight=truth.smpl_weight * 0)
+    names = ("kp2d", "smpl_weight", "kp3d_weight")
+    empty = replace(truth, **{name: getattr(truth, name) * 0 for name in names})
     assert all(term.item() == 0 for term in theta_loss(theta, empty, points).values())
 
 

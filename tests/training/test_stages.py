@@ -15,7 +15,8 @@ import torch
 
 from staf_cli.checkpoints.format import load_checkpoint
 from staf_cli.core.errors import UsageError, WeightsError
-from staf_cli.model.staf import Architecture, load_network
+from staf_cli.model.hmr import PooledArchitecture
+from staf_cli.model.staf import STAF, Architecture, load_network
 from staf_cli.training import stages
 from staf_cli.training.batches import Phase
 from staf_cli.training.checkpoint import load_network_state
@@ -204,6 +205,19 @@ def test_another_architecture_starts_from_the_same_stage_1(data, runs, tmp_path)
     assert sorted(tmp_path.rglob("*.npy")) == before
 
 
+def test_a_row_of_table_5_starts_from_the_same_encoder(data, runs, tmp_path):
+    shutil.copytree(runs / "seeing", tmp_path / "seeing")
+    plan = replace(tiny(), stage1_steps=1, stage2_steps=1)
+    path = stages.run_stages(
+        options(data, tmp_path, architecture="hmr-apm", plan=plan), BODY, lambda line: None
+    )
+    assert path is not None
+    network = load_network(load_checkpoint(path), BODY)
+    assert network.architecture == PooledArchitecture(ENCODER, "hmr", "apm")
+    with pytest.raises(UsageError, match=r"hmr-apm needs steps of both stages.*--plan table5"):
+        options(data, tmp_path, architecture="hmr-apm", plan=PLANS["cpu"])
+
+
 def test_the_paper_s_loss_goes_through_both_stages_and_is_another_run(data, runs, tmp_path):
     shutil.copytree(runs / "seeing", tmp_path / "seeing")
     plan = replace(tiny(), stage1_steps=1, stage2_steps=1)
@@ -228,7 +242,7 @@ def test_a_plan_may_end_with_what_was_solved_for(data, runs, tmp_path, monkeypat
     with torch.no_grad():
         theta = network(torch.randn(1, 9, 3, 224, 224))[-1]
     assert theta.pose6d.isfinite().all()
-    assert network.tcfm is not None
+    assert isinstance(network, STAF) and network.tcfm is not None
     assert torch.equal(network.tcfm.mask.weight, torch.zeros_like(network.tcfm.mask.weight))
 
 

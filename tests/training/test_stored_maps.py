@@ -10,6 +10,7 @@ from staf_cli.checkpoints.format import load_checkpoint, save_checkpoint
 from staf_cli.core.errors import UsageError, WeightsError
 from staf_cli.core.geometry import CROP_SCALE
 from staf_cli.model import blazepose, yolo
+from staf_cli.model.hmr import HMR
 from staf_cli.model.staf import STAF, Architecture, load_network
 from staf_cli.training import stages
 from staf_cli.training.plan import PLANS
@@ -104,3 +105,9 @@ def test_a_whole_run_trains_all_but_the_encoder(start, tmp_path):
         if key.startswith("encoder."):
             kept = after[key.replace("encoder.", "encoder.yolo.", 1)]
             assert torch.allclose(kept, tensor, atol=1e-3, rtol=1e-3)
+    steps = replace(PLAN, stage1_steps=2, stage2_steps=2)
+    other = replace(options, architecture="mps-net-hafi", plan=steps)
+    task = stages._frozen_task(other, BODY, lambda line: None)  # Table 5, on the same stored maps
+    assert isinstance(task.network, HMR)
+    assert all(torch.isfinite(term) for term in task.losses(0).values())
+    assert [part for _, part in task.groups] == [1.0]  # the head; the encoder has no group

@@ -11,6 +11,7 @@ Such a file takes half a gigabyte, and several as Python's objects: people are r
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,9 +19,17 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import numpy as np
+import torch
 
 from staf_cli.core.errors import DatasetError
 from staf_cli.core.files import printable
+from staf_cli.core.geometry import matrix_to_axis_angle
+from staf_cli.evaluation.datasets.people import (
+    People,
+    make_people,
+    missing_pictures,
+    points_of_49,
+)
 
 PLACES = ("eft_fit", ".")  # in a folder
 NAME = "[!.]*ver[0-9][0-9].json"
@@ -32,6 +41,7 @@ SHAPES = {
     "bbox_center": (2,),
     "joint_validity_openpose18": (18,),
 }
+SCALE = 200  # px
 KEYPOINTS = (49, 3)  # of gt_keypoint_2d, which not every file has
 LARGEST_FILE = 2**31  # bytes; of COCO's 79,051 people it takes a quarter of that
 LARGEST_VALUE = 2**22  # letters; a person takes 10,000
@@ -68,22 +78,64 @@ def read_contents(path: Path) -> Contents:
     Raises:
         DatasetError: The file is damaged, too large or something else.
     """
+    images, people, with_keypoints = set[str](), 0, 0
+    for name, person in _fits(path):
+        images.add(name)
+        people += 1
+        with_keypoints += "gt_keypoint_2d" in person
+    return Contents(len(images), people, with_keypoints)
+
+
+def read_people(path: Path, folder: Path) -> People:
+    """Read a file for training.
+
+    Args:
+        path: The JSON.
+        folder: Of the dataset: its images lie in it, or in one of the folders below.
+
+    Returns:
+        The people; those without keypoints have fits alone.
+
+    Raises:
+        DatasetError: The file or images are missing, damaged or do not fit each other.
+    """
+    pictures, rows = [], []
+    for name, person in _fits(path):
+        rotations = torch.tensor(person["parm_pose"], dtype=torch.float64)
+        rows.append(
+            (
+                matrix_to_axis_angle(rotations).flatten().numpy(),
+                np.array(person["parm_shape"], float),
+                np.array([*person["bbox_center"], SCALE * person["bbox_scale"]], float),
+                np.array(person.get("gt_keypoint_2d", np.zeros(KEYPOINTS)), np.float32),
+            )
+        )
+        pictures.append(name)
+    root = next((Path(at) for at, _, files in os.walk(folder) if pictures[0] in files), folder)
+    problem = missing_pictures(root, pictures, path.name)
+    if problem is not None:
+        raise DatasetError(problem)
+    poses, betas, square, points = (np.stack(one) for one in zip(*rows, strict=True))
+    smpl = (poses, betas, np.ones(len(poses)))
+    return make_people(root, pictures, square, points_of_49(points), smpl=smpl)
+
+
+def _fits(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The people of a file and the names of their images. Raises DatasetError."""
     if path.stat().st_size > LARGEST_FILE:
         raise DatasetError(f"{printable(path)}: is larger than any of EFT's files; get it again")
-    images, people, with_keypoints = set[str](), 0, 0
+    anybody = False
     try:
         with path.open(encoding="utf-8") as stream:
             for person in _people(_Values(stream)):
-                images.add(_checked(path, person))
-                people += 1
-                with_keypoints += "gt_keypoint_2d" in person
+                yield _checked(path, person), person
+                anybody = True
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
         raise DatasetError(
             f"{printable(path)}: is damaged or holds no fits as EFT's JSON does; get it again"
         ) from error
-    if not people:
+    if not anybody:
         raise DatasetError(f"{printable(path)}: holds nobody; get it again")
-    return Contents(len(images), people, with_keypoints)
 
 
 def _checked(path: Path, person: dict[str, Any]) -> str:

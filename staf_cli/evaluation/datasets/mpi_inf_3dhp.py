@@ -10,10 +10,12 @@ The protocol is that of SPIN, VIBE and TCMR: of the frames in which all joints a
 those count that are valid; the network sees the others as well. The crop is 1.2 times the tightest
 square around the joints.
 
-S1/Seq1 to S8/Seq2 have annot.mat, in MATLAB 5: `annot2`, `annot3`, `univ_annot3` with a cell for
-each of 14 cameras, `frames` (N, 1). It is described, not read.
+S1/Seq1 to S8/Seq2 have annot.mat, in MATLAB 5: `annot2` (N, 56) px, `annot3` (N, 84) mm,
+`univ_annot3` with a cell for each of 14 cameras, 28 joints, `frames` (N, 1). The images are where
+SPIN unpacks the videos: imageFrames/video_0/frame_000001.jpg and so on.
 """
 
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +31,8 @@ from staf_cli.core.errors import DatasetError, MissingTool, counted
 from staf_cli.core.files import printable
 from staf_cli.core.geometry import CROP_SCALE, NETWORK_FOCAL
 from staf_cli.core.records import Clip, Float
+from staf_cli.evaluation.datasets import people
+from staf_cli.evaluation.datasets.people import People
 from staf_cli.evaluation.truth import Footage, Truth
 
 TEST = "mpi_inf_3dhp_test_set"  # its folder, where it is beside the training set
@@ -41,6 +45,13 @@ LARGEST_FILE = 2**28  # bytes
 LARGEST_CHUNK = 2**26  # bytes; HDF5 unpacks whole chunks
 MOST_FRAMES = 20_000  # it has 6,151
 DAMAGE = (OSError, RuntimeError, ValueError, TypeError, LookupError, OverflowError, MemoryError)
+LARGEST_UNPACKED = 2**30  # bytes of an annotation of the training set
+FRAMES = "imageFrames"
+CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # at the height of a chest: those that SPIN and VIBE train on
+TRAINING_SIZE = 2048  # px, of each side
+TRAINING_POINTS = 28
+LSP_OF_28 = (25, 24, 23, 18, 19, 20, 16, 15, 14, 9, 10, 11, 5, 7)
+BOXED = (*LSP_OF_28, 4, 3, 6)  # pelvis, spine, head: the test set's 17
 OF_TRAINING = ("annot2", "annot3", "univ_annot3")
 
 
@@ -174,6 +185,96 @@ def describe_training(path: Path) -> str:
         raise DatasetError(f"{printable(path)}: {', '.join(OF_TRAINING)} have no cell a camera")
     frames = counted(max(shapes["frames"], default=0), "frame")
     return f"{counted(cameras[0], 'camera')}, {frames}; {' '.join(OF_TRAINING)}"
+
+
+def read_people(paths: list[Path]) -> People:
+    """Read the training set: frames of the cameras in use, with all 17 joints in the image.
+
+    Args:
+        paths: From `training_files`.
+
+    Returns:
+        The people; a track for each camera of each sequence.
+
+    Raises:
+        DatasetError: An annotation or images are missing, damaged or do not fit each other.
+    """
+    root = paths[0].parents[2]
+    parts = []
+    for path in paths:
+        describe_training(path)  # a check
+        points, joints = _training_cells(path)
+        for camera in CAMERAS:
+            folder = path.parent / FRAMES / f"video_{camera}"
+            if not folder.is_dir():
+                raise DatasetError(
+                    f"{printable(folder)}: is missing; unpack the video there: ffmpeg -i "
+                    f"imageSequence/video_{camera}.avi -q:v 2 {FRAMES}/video_{camera}/"
+                    "frame_%06d.jpg"
+                )
+            parts.append(_of_camera(root, folder, points[camera], joints[camera]))
+    return people.join(parts)
+
+
+def _of_camera(root: Path, folder: Path, points: Float, joints: Float) -> People:
+    """The people of a video: of 28 joints (N, 28, 2) px and (N, 28, 3) m."""
+    boxed = points[:, BOXED]
+    rows = np.flatnonzero(((boxed >= 0) & (boxed < TRAINING_SIZE)).all((1, 2)))
+    place = folder.relative_to(root).as_posix()
+    pictures = [f"{place}/frame_{row + 1:06d}.jpg" for row in rows.tolist()]
+    problem = people.missing_pictures(root, pictures, place)
+    if problem is not None:
+        raise DatasetError(problem)
+    n = len(rows)
+    kp2d, kp3d = np.zeros((n, people.POINTS, 3)), np.zeros((n, people.POINTS, 4))
+    kp2d[:, :14, :2], kp2d[:, :14, 2] = points[rows][:, LSP_OF_28], 1
+    kp3d[:, :14, :3], kp3d[:, :14, 3] = joints[rows][:, LSP_OF_28], 1
+    square = people.square_around(boxed[rows], np.ones(boxed[rows].shape[:2], bool), SQUARE)
+    return people.make_people(root, pictures, square, kp2d, kp3d=kp3d, order=(np.zeros(n), rows))
+
+
+def _training_cells(path: Path) -> tuple[list[Float], list[Float]]:
+    """Points (N, 28, 2) px and joints (N, 28, 3) m of each camera."""
+    damaged = DatasetError(f"{printable(path)}: is damaged; get the annotation again")
+    try:
+        if _unpacked_size(path) > LARGEST_UNPACKED:
+            raise DatasetError(
+                f"{printable(path)}: unpacks to more than any of MPI-INF-3DHP's annotations"
+            )
+        found = scipy.io.loadmat(path, variable_names=["annot2", "annot3"])
+        cells = [
+            [np.asarray(cell, np.float64).reshape(-1, TRAINING_POINTS, size) for cell in column]
+            for column, size in ((found["annot2"][:, 0], 2), (found["annot3"][:, 0], 3))
+        ]
+    except DatasetError:
+        raise
+    except Exception as error:  # scipy raises what its parser stumbles over
+        raise damaged from error
+    points, joints = cells[0], [one / 1000 for one in cells[1]]
+    fits = len(points) == len(joints) > max(CAMERAS) and all(
+        len(a) == len(b) and np.isfinite(a).all() and np.isfinite(b).all()
+        for a, b in zip(points, joints, strict=True)
+    )
+    if not fits:
+        raise damaged
+    return points, joints
+
+
+def _unpacked_size(path: Path) -> int:
+    """Bytes of a MATLAB 5 file's variables, as their compressed parts say before they are read."""
+    size = 0
+    with path.open("rb") as stream:
+        stream.seek(128)
+        while len(tag := stream.read(8)) == 8:
+            kind, length = (int.from_bytes(tag[i : i + 4], "little") for i in (0, 4))
+            end = stream.tell() + length
+            if kind == 15:  # miCOMPRESSED
+                inner = zlib.decompressobj().decompress(stream.read(min(length, 256)), 8)
+                size += int.from_bytes(inner[4:8], "little")
+            else:
+                size += length
+            stream.seek(end)
+    return size
 
 
 def _truth(sequence: Sequence, image_size: tuple[int, int]) -> Truth:

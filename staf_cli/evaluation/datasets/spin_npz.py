@@ -6,6 +6,7 @@
     S        (N, 24, 4) m, 24 joints with their weights, relative to the pelvis, in the camera frame
     part     (N, 24, 3) px, the same joints with their weights
     pose (N, 72), shape (N, 10), gender (N,)
+    has_smpl (N,)       0 where pose and shape are not known; without it they all are
 
 Human3.6M (protocols 1 and 2) and MPI-INF-3DHP are evaluated by S. Images whose names differ in
 their last number alone are frames of one clip, as far apart as the greatest common divisor of the
@@ -14,7 +15,7 @@ has them all every second counts: TCMR and those after it judge 25 a second.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd
 from pathlib import Path, PurePosixPath
@@ -28,9 +29,11 @@ from staf_cli.core.errors import DatasetError, StafError, counted
 from staf_cli.core.files import printable
 from staf_cli.core.geometry import CROP_SCALE, NETWORK_FOCAL
 from staf_cli.core.records import Clip, Float, Ints
+from staf_cli.evaluation.datasets.people import People, make_people, points_of_24
 from staf_cli.evaluation.truth import Footage, Truth
 
 ENTRIES = ("imgname", "center", "scale", "S", "part", "pose", "shape", "gender")
+OF_SMPL = ("pose", "shape", "has_smpl")
 LARGEST_TABLE = 2**30  # bytes; those of Human3.6M's 312,000 training images take 700 MB
 SCALE = 200  # px
 JOINTS = 24
@@ -156,6 +159,65 @@ def open_table(path: Path, benchmark: str) -> list[Footage]:
     return footage
 
 
+def read_people(path: Path, rate: float | None) -> People:
+    """Read a table for training: whatever it has of part, S, pose and shape.
+
+    Args:
+        path: The npz, in the folder that its images are relative to.
+        rate: Frames a second of the videos that the images are of; None: they are photos.
+
+    Returns:
+        The people; of videos with more than `FASTEST` frames a second every second frame.
+
+    Raises:
+        DatasetError: The table or images are missing, damaged or do not fit each other.
+    """
+    contents = read_contents(path)
+    problem = problem_of_images(contents)
+    if problem is not None:
+        raise DatasetError(problem)
+    n = len(contents.images)
+    found = _read(path, ("center", "scale", *(set(contents.entries) & {"S", "part"}), *OF_SMPL))
+    side = SCALE * _numbers(path, found, "scale", (n,))
+    square = np.concatenate([_numbers(path, found, "center", (n, 2)), side[:, None]], 1)
+    part = np.zeros((n, JOINTS, 3))
+    joints = np.zeros((n, JOINTS, 4))
+    if "part" in found:
+        part = _numbers(path, found, "part", part.shape)
+    if "S" in found:
+        joints = _numbers(path, found, "S", joints.shape)
+    smpl = None
+    if "pose" in found and "shape" in found:
+        poses = _numbers(path, found, "pose", (n, 72))
+        fitted = np.ones(n)
+        if "has_smpl" in found:
+            fitted = _numbers(path, found, "has_smpl", (n,))
+        smpl = (poses, _numbers(path, found, "shape", (n, 10)), fitted)
+    rows, order = np.arange(n), (np.arange(n), np.zeros(n, np.int64))
+    if rate is not None:
+        rows, order = _in_clips(contents, rate)
+    people = make_people(
+        path.parent,
+        contents.images,
+        square,
+        points_of_24(part),
+        kp3d=points_of_24(joints),
+        smpl=smpl,
+    )
+    return replace(people.take(rows), track=order[0], frame=order[1])
+
+
+def _in_clips(contents: Contents, rate: float) -> tuple[Ints, tuple[Ints, Ints]]:
+    """Rows (M,) clip by clip, and their clips and frames."""
+    parts = []
+    for number, (_, clip) in enumerate(_clips(contents, np.arange(len(contents.images)))):
+        numbers, rows = np.array(clip).T
+        frame, rows, _ = _judged_frames(numbers, rows, rate)
+        parts.append((rows, np.full(len(rows), number), frame))
+    rows, track, frame = (np.concatenate(one) for one in zip(*parts, strict=True))
+    return rows, (track, frame)
+
+
 def _clips(contents: Contents, labelled: Ints) -> list[tuple[str, list[tuple[int, int]]]]:
     """The clips with labels by name: what is before their images' numbers; numbers and rows."""
     where, clips = printable(contents.path), dict[str, dict[int, int]]()
@@ -176,12 +238,7 @@ def _footage(
     contents: Contents, rate: float, name: str, numbers: Ints, rows: Ints, box: Float, joints: Float
 ) -> Footage:
     """One clip, of images with such numbers in such rows; the whole table's boxes and joints."""
-    step = gcd(*np.diff(numbers).tolist()) or 1
-    if rate / step > FASTEST:
-        even = (numbers - numbers[0]) % (2 * step) == 0
-        numbers, rows, step = numbers[even], rows[even], 2 * step
-    frame = (numbers - numbers[0]) // step
-    fps = rate / step
+    frame, rows, fps = _judged_frames(numbers, rows, rate)
     pictures = tuple(contents.path.parent / contents.images[row] for row in rows.tolist())
     first = video.read_picture(pictures[0])
     if first is None:
@@ -198,6 +255,15 @@ def _footage(
     truth = Truth(frame, box[rows], None, None, None, joints[rows])
     shown = name.rstrip("._-/") or contents.path.stem
     return Footage(shown, clip, NETWORK_FOCAL, (truth,), pictures)
+
+
+def _judged_frames(numbers: Ints, rows: Ints, rate: float) -> tuple[Ints, Ints, float]:
+    """Of images with such numbers in such rows: the frames that count, their rows, their rate."""
+    step = gcd(*np.diff(numbers).tolist()) or 1
+    if rate / step > FASTEST:
+        even = (numbers - numbers[0]) % (2 * step) == 0
+        numbers, rows, step = numbers[even], rows[even], 2 * step
+    return (numbers - numbers[0]) // step, rows, rate / step
 
 
 def _read(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[np.generic]]:

@@ -24,8 +24,10 @@ from staf_cli.body.skinning import Body
 from staf_cli.body.smpl_pickle import LARGEST_FILE, Nested, read_nested_pickle
 from staf_cli.core.errors import DatasetError, StafError, counted
 from staf_cli.core.files import printable
-from staf_cli.core.geometry import matrix_to_axis_angle
+from staf_cli.core.geometry import CROP_SCALE, matrix_to_axis_angle
 from staf_cli.core.records import Clip, Float
+from staf_cli.evaluation.datasets import people
+from staf_cli.evaluation.datasets.people import People
 from staf_cli.evaluation.truth import Footage, Pose, Truth
 
 SEQUENCES, IMAGES = "sequenceFiles", "imageFiles"
@@ -112,12 +114,7 @@ def open_split(root: Path, split: str, body_of: Callable[[str], Body]) -> list[F
         BodyError: The SMPL body of a gender is not on this machine.
         VideoError: Images cannot be read.
     """
-    paths = sequence_files(root, split)
-    if not paths:
-        raise DatasetError(
-            f"{printable(root / SEQUENCES / split)}: holds no sequences (pkl); "
-            "unpack sequenceFiles.zip of 3DPW there"
-        )
+    paths = _sequences(root, split)
     bodies: dict[str, Body] = {}
     dataset = []
     for path in paths:
@@ -134,11 +131,70 @@ def open_split(root: Path, split: str, body_of: Callable[[str], Body]) -> list[F
             focal = float(sequence.intrinsics[[0, 1], [0, 1]].mean())
             dataset.append(Footage(sequence.name, _open_images(root, sequence), focal, people))
     if not dataset:
-        raise DatasetError(
-            f"{printable(root / SEQUENCES / split)}: in no frame is the camera valid and anybody "
-            "visible; get sequenceFiles.zip of 3DPW again"
-        )
+        raise DatasetError(_nobody(root, split))
     return dataset
+
+
+def read_people(root: Path, split: str) -> People:
+    """Read a split for training: the frames that the protocol counts.
+
+    Args:
+        root: Of 3DPW.
+        split: Of `SPLITS`.
+
+    Returns:
+        The people, with fits and OpenPose's points.
+
+    Raises:
+        DatasetError: There are no sequences, or one or its images are damaged, incomplete or
+            missing.
+    """
+    parts = []
+    for path in _sequences(root, split):
+        sequence = read_sequence(path)
+        problem = problem_of_images(root, sequence)
+        if problem is not None:
+            raise DatasetError(problem)
+        for actor in sequence.actors:
+            if actor.judged.size:
+                parts.append(_people_of(root, sequence, actor))
+    if not parts:
+        raise DatasetError(_nobody(root, split))
+    return people.join(parts)
+
+
+def _people_of(root: Path, sequence: Sequence, actor: Actor) -> People:
+    rows = actor.judged
+    points, poses, _ = _seen(sequence, actor)
+    known = points[..., 2] > VISIBLE
+    square = people.square_around(points[..., :2], known, CROP_SCALE)
+    points = points * known[..., None]
+    pictures = [f"{IMAGES}/{sequence.name}/image_{row:05d}.jpg" for row in rows.tolist()]
+    return people.make_people(
+        root,
+        pictures,
+        square,
+        people.points_of_18(points),
+        smpl=(poses, np.tile(actor.betas, (len(rows), 1)), np.ones(len(rows))),
+        order=(np.zeros(len(rows)), rows),
+    )
+
+
+def _sequences(root: Path, split: str) -> list[Path]:
+    paths = sequence_files(root, split)
+    if not paths:
+        raise DatasetError(
+            f"{printable(root / SEQUENCES / split)}: holds no sequences (pkl); "
+            "unpack sequenceFiles.zip of 3DPW there"
+        )
+    return paths
+
+
+def _nobody(root: Path, split: str) -> str:
+    return (
+        f"{printable(root / SEQUENCES / split)}: in no frame is the camera valid and anybody "
+        "visible; get sequenceFiles.zip of 3DPW again"
+    )
 
 
 def read_sequence(path: Path) -> Sequence:
@@ -245,25 +301,33 @@ def _actors(path: Path, found: dict[str, Nested], frames: int) -> Iterator[Actor
 def _truth(sequence: Sequence, actor: Actor, body: Body) -> Truth:
     """What is true of a person in the frames that are judged, in the camera."""
     rows = actor.judged
-    points, cameras = actor.points[rows], sequence.cameras[rows]
-    poses, trans = actor.poses[rows].copy(), actor.trans[rows]
-    if not all(np.isfinite(one).all() for one in (points, cameras, poses, trans, actor.betas)):
-        raise DatasetError(f"{printable(sequence.path)}: holds values that are not finite")
+    points, poses, cameras = _seen(sequence, actor)
+    trans = actor.trans[rows]
     hidden = points[..., 2] <= VISIBLE
     low = np.where(hidden[..., None], np.inf, points[..., :2]).min(1)
     high = np.where(hidden[..., None], -np.inf, points[..., :2]).max(1)
     if (high <= low).any():
         raise DatasetError(f"{printable(sequence.path)}: the visible joints of a person coincide")
     rotation, move = cameras[:, :3, :3], cameras[:, :3, 3]
-    root = rotation_matrices(poses)[:, 0]
-    turned = matrix_to_axis_angle(torch.from_numpy(rotation) @ root)
-    poses[:, :3] = turned.numpy()
     # global_orient turns about the pelvis, the camera about the world's origin.
     pelvis = _pelvis(body, actor.betas)
     trans = np.einsum("fij,fj->fi", rotation, pelvis + trans) + move - pelvis
     betas = np.tile(actor.betas, (len(rows), 1))
     pose = Pose(poses, betas, trans, body.identity, body)
     return Truth(rows, np.concatenate([low, high], -1), pose, None, None)
+
+
+def _seen(sequence: Sequence, actor: Actor) -> tuple[Float, Float, Float]:
+    """Of the frames that are judged: points (F, 18, 3), poses in the camera (F, 72), cameras."""
+    rows = actor.judged
+    points, cameras, poses = actor.points[rows], sequence.cameras[rows], actor.poses[rows].copy()
+    values = (points, cameras, poses, actor.trans[rows], actor.betas)
+    if not all(np.isfinite(one).all() for one in values):
+        raise DatasetError(f"{printable(sequence.path)}: holds values that are not finite")
+    root = rotation_matrices(poses)[:, 0]
+    turned = matrix_to_axis_angle(torch.from_numpy(cameras[:, :3, :3]) @ root)
+    poses[:, :3] = turned.numpy()
+    return points, poses, cameras
 
 
 def _pelvis(body: Body, betas: Float) -> Float:

@@ -12,8 +12,9 @@ import math
 import os
 import pickle
 import re
+import sys
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
 import numpy as np
@@ -22,7 +23,15 @@ from numpy.typing import NDArray
 from staf_cli.body.smpl_pickle import ArraysOnly, DType, StandIn, load_dictionary
 from staf_cli.core.errors import DatasetError, StafError
 from staf_cli.core.files import printable
+from staf_cli.core.geometry import CROP_SCALE
+from staf_cli.evaluation.datasets.people import (
+    People,
+    make_people,
+    missing_pictures,
+    points_of_49,
+)
 
+PICTURES = "img_name"
 NAMES = "vid_name"  # the entry that every such file has
 KIND = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|U[1-9]\d{0,3})")
 WRAPPERS = (
@@ -170,3 +179,88 @@ def read_contents(path: Path) -> Contents:
             )
     letters = names.mapped().view(f"V{names.dtype.itemsize}")
     return Contents(entries, len(np.unique(letters)), frames)
+
+
+def read_people(path: Path) -> People:
+    """Read a file for training: its images, which lie in its folder, and what it knows of people.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The people, with 2D points, and where the file has them with 3D joints and fits.
+
+    Raises:
+        DatasetError: The file is missing, damaged or something else, names no images, or they
+            are not there.
+    """
+    contents = read_contents(path)
+    missing = [name for name in (PICTURES, "bbox", "joints2D") if name not in contents.entries]
+    if missing:
+        raise DatasetError(
+            f"{printable(path)}: has no {' and no '.join(missing)}; training needs pictures, "
+            "not features of another encoder: leave the set out, or make the file again with it"
+        )
+    n = contents.frames
+    box = _numbers(path, contents, "bbox", (n, 4))
+    square = np.concatenate([box[:, :2], CROP_SCALE * box[:, 2:].max(1, keepdims=True)], 1)
+    points = _numbers(path, contents, "joints2D", (n, 49, 3))
+    kp3d = None
+    if "joints3D" in contents.entries and contents.entries["joints3D"].shape == (n, 49, 3):
+        joints = _numbers(path, contents, "joints3D", (n, 49, 3))
+        known = joints.any(-1, keepdims=True)
+        kp3d = points_of_49(np.concatenate([joints, known], -1))
+    smpl = None
+    if {"pose", "shape"} <= contents.entries.keys():
+        poses = _numbers(path, contents, "pose", (n, 72))
+        smpl = (
+            poses,
+            _numbers(path, contents, "shape", (n, 10)),
+            np.any(poses, 1, keepdims=True)[:, 0],
+        )
+    names = contents.entries[NAMES].mapped()
+    track = np.concatenate([[0], np.cumsum(names[1:] != names[:-1])])
+    return make_people(
+        path.parent,
+        _pictures(path, contents),
+        square,
+        points_of_49(points),
+        kp3d=kp3d,
+        smpl=smpl,
+        order=(track, np.arange(n)),
+    )
+
+
+def _pictures(path: Path, contents: Contents) -> list[str]:
+    """The images' names from the file's folder on; authors' own folders before that are cut off."""
+    stored = contents.entries[PICTURES]
+    if stored.dtype.kind != "U" or len(stored.shape) != 1:
+        raise DatasetError(f"{printable(path)}: {PICTURES} is no list of image files")
+    letters = np.ascontiguousarray(stored.mapped()).view(stored.dtype.str[0] + "u4")
+    if letters.max(initial=0) > sys.maxunicode:  # Python aborts on a number that is no letter
+        raise DatasetError(f"{printable(path)}: {PICTURES} holds what is no text")
+    names = [
+        tuple(part for part in PurePosixPath(name.replace("\\", "/")).parts if part != "/")
+        for name in stored.mapped().tolist()
+    ]
+    if not all(names) or any(".." in parts or "\0" in "".join(parts) for parts in names):
+        raise DatasetError(f"{printable(path)}: {PICTURES} names what is no image in its folder")
+    first = names[0]
+    cut = next((at for at in range(len(first)) if path.parent.joinpath(*first[at:]).is_file()), 0)
+    found = ["/".join(parts[cut:]) for parts in names]
+    problem = missing_pictures(path.parent, found, path.name)
+    if problem is not None:
+        raise DatasetError(problem)
+    return found
+
+
+def _numbers(
+    path: Path, contents: Contents, name: str, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    stored = contents.entries.get(name)
+    if stored is None or stored.shape != shape or stored.dtype.kind not in "iufb":
+        raise DatasetError(f"{printable(path)}: {name} holds no numbers {shape}")
+    numbers = stored.mapped().astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise DatasetError(f"{printable(path)}: {name} holds values that are not finite")
+    return numbers
