@@ -48,10 +48,11 @@ class Seeing(MeanPoseNetwork):
     """The mean pose, with a camera and a shape that the mean colour of the window decides."""
 
     def recover(self, maps, windows):
-        (theta,) = super().recover(maps, windows)
-        colour = maps.deconv1.reshape(-1, 3)[windows].mean(1).sigmoid()  # (N, 3)
+        *_, theta = super().recover(maps, windows)
+        colour = maps.reshape(-1, 3)[windows].mean(1).sigmoid()  # (N, 3)
         betas = theta.betas + torch.nn.functional.pad(colour, (0, 7))
-        return (replace(theta, betas=betas, pred_cam=theta.pred_cam + 0.1 * colour),)
+        seen = replace(theta, betas=betas, pred_cam=theta.pred_cam + 0.1 * colour)
+        return seen, seen, seen
 
 
 def recovery(network, body=None):

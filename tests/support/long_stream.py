@@ -26,7 +26,7 @@ from staf_cli.landmarks import following
 from staf_cli.landmarks.network import PoseLandmarkNetwork
 from staf_cli.landmarks.reading import BODY, Landmarks
 from staf_cli.model.regressor import Theta
-from staf_cli.model.staf import STAF, FrameMaps
+from staf_cli.model.staf import STAF
 from staf_cli.pipeline import clip as clip_pipeline
 from staf_cli.pipeline import passes
 from staf_cli.pipeline.loading import Tools
@@ -50,7 +50,10 @@ class UprightNetwork:
         return crops.mean((2, 3))
 
     def frame_maps(self, features):
-        return FrameMaps(features, None, ())
+        return features
+
+    def stack(self, frames):
+        return torch.cat(frames)
 
     def recover(self, maps, rows):
         windows = len(rows)

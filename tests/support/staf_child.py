@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from threading import Timer
@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from staf_cli.core.records import Detections, Frame
+from staf_cli.model.network import WindowNetwork
 from staf_cli.model.regressor import MeanParameters, Theta
-from staf_cli.model.staf import FrameMaps
 from tests.support.paths import ROOT
 from tests.support.replacing import replace_attributes
 
@@ -83,20 +83,26 @@ class Child:
         return self.process
 
 
-class MeanPoseNetwork(nn.Module):
+class MeanPoseNetwork(WindowNetwork):
     """Answers every window with the mean pose, through the engine's own batches and windows."""
 
     def __init__(self) -> None:
         super().__init__()
         self.encoder = nn.AdaptiveAvgPool2d(1)
-        self.pyramid = nn.Identity()
         self.mean = MeanParameters()
 
-    def frame_maps(self, features: Tensor) -> FrameMaps:
-        return FrameMaps(features, None, ())
+    def base_model(self, phi_0: Tensor) -> tuple[list[Theta], Tensor]:
+        return [self.mean(len(phi_0))], phi_0
 
-    def recover(self, maps: FrameMaps, windows: Tensor) -> tuple[Theta, ...]:
-        return (self.mean(len(windows)),)
+    def frame_maps(self, phi_0: Tensor) -> Tensor:
+        return phi_0
+
+    def stack(self, frames: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(frames))
+
+    def recover(self, maps: Tensor, windows: Tensor) -> tuple[Theta, Theta, Theta]:
+        mean = self.mean(len(windows))
+        return mean, mean, mean
 
 
 def find_one(frames: Iterable[Frame], *_: object) -> Iterator[tuple[Frame, Detections]]:
