@@ -140,9 +140,9 @@ def test_searches_in_vain_become_rare(network, monkeypatch):
         return reading.read(network, images, regions, mirrored)
 
     monkeypatch.setattr(following, "read", counted)
-    places = [(300, 180)] * 12
-    (seen,) = followed(frames([None] * 12), [track(places)], network, fps=10.0)
-    assert (seen.score == 0).all() and len(seen.frame) == 12
+    places = [(300, 180)] * 7
+    (seen,) = followed(frames([None] * 7), [track(places)], network, fps=10.0)
+    assert (seen.score == 0).all() and len(seen.frame) == 7
     assert looked.count(8) == 3  # all turns: at the looks 0, 2 and 6
 
 
