@@ -42,7 +42,7 @@ from staf_cli.landmarks.reading import BODY, Landmarks, read
 # The fit of 12 synthetic clips is as good with 10 looks a second as with 30; with 5 it is worse.
 LOOKS_A_SECOND = 10
 MOST_LOST = 2  # people in a frame, the largest, who are looked at more than once
-LONGEST_PAUSE = 8  # looks between two searches in all turns
+LONGEST_PAUSE = 16  # looks between two searches in all turns
 MOST_MASKS = 64  # that are kept of a person
 FAST_TURN = 0.25  # rad beside the region that was looked at: the next frame is looked at too
 EIGHTH = np.pi / 4  # rad, of a circle
