@@ -12,7 +12,7 @@ TOP_COLOUR, BOTTOM_COLOUR = (64, 66, 70), (104, 106, 110)
 GRID_COLOUR = (170, 173, 178)
 GRID_OPACITY = 0.6
 GRID_SPACING = 0.5  # m
-GRID_DEPTH = 4.0  # m in front of the people, and behind them
+GRID_DEPTH = 4.0  # m in front of all people, and behind them
 
 
 def backdrop(camera: Camera) -> Image:
@@ -50,8 +50,8 @@ def draw_ground(panel: Image, side: SideView) -> Image:
         (H, W, 3), the panel with the grid.
     """
     camera, height = side.camera, side.floor - side.centre[1]
-    near = max(side.distance - GRID_DEPTH, side.distance / 4)
-    far = side.distance + GRID_DEPTH
+    depth = side.depth + GRID_DEPTH
+    near, far = max(side.distance - depth, side.distance / 4), side.distance + depth
     reach = GRID_SPACING * np.ceil(far / camera.focal * camera.width / GRID_SPACING)
     across = [
         ((-reach, height, z), (reach, height, z)) for z in np.arange(far, near, -GRID_SPACING)

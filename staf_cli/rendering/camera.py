@@ -160,6 +160,7 @@ class SideView:
 
     centre: tuple[float, float, float]  # m: what the side camera looks at
     distance: float  # m from the side camera to the centre
+    depth: float  # m that people come nearer than the centre, or are farther away
     floor: float  # m, y of the ground grid
     camera: Camera
 
@@ -195,6 +196,7 @@ def side_view(joints3d: Float, image_size: tuple[int, int], floor: float | None 
     return SideView(
         centre=(float(centre[0]), float(centre[1]), float(centre[2])),
         distance=float(half[0] + longer * near),
+        depth=float(half[0]),
         floor=floor,
         camera=Camera.centred(longer * focal, (width, height)),
     )
