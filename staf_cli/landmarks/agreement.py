@@ -15,6 +15,7 @@ from staf_cli.core.records import (
     LANDMARKS,
     MASK_PIXELS,
     MIRRORED_LANDMARKS,
+    Bools,
     Float,
     Track,
 )
@@ -26,10 +27,13 @@ VISIBLE = 0.3  # visibility of a landmark that counts
 CLEAR = 0.5  # score of a person and confidence of keypoints, from which these are taken for right
 FEWEST_COMPARED = 6  # clear keypoints, for their places to decide
 NEAR = 0.15  # sides of the box: a landmark that is nearer to a keypoint shows the same
+SAME_BOX = 0.6  # IoU of a look with a box, from which they are one body
+SAME_BODY = 0.5  # share of clear keypoints that a look sees in the same place
 SAME_PLACE = 0.08  # sides of the box: landmarks of two looks that are nearer are the same
 COCO = np.array([LANDMARKS.index(name) for name in COCO_KEYPOINTS])  # the landmark of each
 COCO_MIRRORED = COCO[[0, *(k + (1 if k % 2 else -1) for k in range(1, len(COCO)))]]
-LIMBS = COCO[5:]  # shoulders, elbows, wrists, hips, knees, ankles
+FACE = 5  # the first of COCO's keypoints, all in one place
+LIMBS = COCO[FACE:]  # shoulders, elbows, wrists, hips, knees, ankles
 LIMBS_MIRRORED = MIRRORED_LANDMARKS[LIMBS]
 LIMB_BONES = np.array(
     [[0, 2], [2, 4], [1, 3], [3, 5], [6, 8], [8, 10], [7, 9], [9, 11]]
@@ -62,6 +66,48 @@ def with_detector(look: Landmarks, track: Track, row: int) -> float:
     return float(fits * max(shares))
 
 
+def same_look(one: Landmarks, other: Landmarks) -> bool:
+    """Tell whether two looks show one body.
+
+    Args:
+        one: N = 1.
+        other: N = 1.
+
+    Returns:
+        Whether half of the limbs are in the same places; left and right do not count.
+    """
+    near = NEAR * min(one.next_region[0, 2], other.next_region[0, 2])
+    limbs = one.kp2d[0, LIMBS, :2]
+    counts = [
+        (np.linalg.norm(other.kp2d[0, order, :2] - limbs, axis=1) < near).mean()
+        for order in (LIMBS, LIMBS_MIRRORED)
+    ]
+    return bool(max(counts) >= SAME_BODY)
+
+
+def same_body(look: Landmarks, box: Float, kp2d: Float) -> bool:
+    """Tell whether a look and a detection show one body.
+
+    Args:
+        look: N = 1.
+        box: (4,) of the detection, px.
+        kp2d: (17, 3) of the detection.
+
+    Returns:
+        Whether half of the clear joints are where the look saw them, or the boxes agree.
+    """
+    points = look.kp2d[0, :, :2]
+    if box_iou(extent(look), box[None])[0, 0] >= SAME_BOX:
+        return True
+    clear = kp2d[FACE:, 2] >= CLEAR
+    near = NEAR * (box[2:] - box[:2]).max()
+    counts = [
+        (np.linalg.norm(points[order[FACE:]] - kp2d[FACE:, :2], axis=1)[clear] < near).sum()
+        for order in (COCO, COCO_MIRRORED)
+    ]
+    return bool(clear.sum() >= FEWEST_COMPARED and max(counts) >= SAME_BODY * clear.sum())
+
+
 def in_box(looks: Landmarks, box: Float) -> Float:
     """Compute how well looks fit the box of a person.
 
@@ -72,7 +118,7 @@ def in_box(looks: Landmarks, box: Float) -> Float:
     Returns:
         (N,) in [0, 1]: the network's score, times the IoU of what it saw with the box.
     """
-    fits: Float = looks.score * box_iou(_extent(looks), box[None])[:, 0]
+    fits: Float = looks.score * box_iou(_visible_extent(looks), box[None])[:, 0]
     return fits
 
 
@@ -90,7 +136,7 @@ def with_each_other(looks: Landmarks, box: Float, others: Float) -> Float:
         other looks see in the same places, each counted by its score. 0 for a look that fits the
         box of somebody else better. Left and right do not count.
     """
-    overlap = box_iou(_extent(looks), np.concatenate([box[None], others]))  # (N, 1 + M)
+    overlap = box_iou(_visible_extent(looks), np.concatenate([box[None], others]))  # (N, 1 + M)
     elsewhere = overlap.argmax(1) > 0
     reach = SAME_PLACE * (box[2:] - box[:2]).max()
     limbs = looks.kp2d[:, LIMBS, :2]  # (N, 12, 2)
@@ -107,8 +153,21 @@ def with_each_other(looks: Landmarks, box: Float, others: Float) -> Float:
     return np.where(elsewhere, 0, fits)
 
 
-def _extent(looks: Landmarks) -> Float:
-    """Boxes (N, 4) around what looks see, px."""
+def extent(looks: Landmarks) -> Float:
+    """Compute boxes around all landmarks.
+
+    Args:
+        looks: N.
+
+    Returns:
+        (N, 4) x1, y1, x2, y2, px.
+    """
+    points = looks.kp2d[..., :2]
+    return np.concatenate([points.min(1), points.max(1)], 1)
+
+
+def _visible_extent(looks: Landmarks) -> Float:
+    """Boxes (N, 4) around the visible landmarks, px."""
     points, visible = looks.kp2d[..., :2], looks.kp2d[..., 2] > VISIBLE  # (N, 33)
     visible = visible | (visible.sum(1, keepdims=True) < len(LANDMARKS) // 4)
     low = np.where(visible[..., None], points, np.inf).min(1)
@@ -120,9 +179,22 @@ def _in_mask(looks: Landmarks) -> Float:
     """The share of each look's (N,) limb points, and middles of limb bones, in its own mask."""
     limbs = looks.kp2d[:, LIMBS, :2]
     points = np.concatenate([limbs, limbs[:, LIMB_BONES].mean(2)], 1)  # (N, 20, 2)
+    share: Float = in_mask(looks, points).mean(1)
+    return share
+
+
+def in_mask(looks: Landmarks, points: Float) -> Bools:
+    """Tell which points of a frame are on the person that a look's mask shows.
+
+    Args:
+        looks: N.
+        points: (N, P, 2) px.
+
+    Returns:
+        (N, P).
+    """
     columns = np.floor(to_crop(points, looks.region, MASK_PIXELS)).astype(int)
     inside = ((columns >= 0) & (columns < MASK_PIXELS)).all(-1)
     x, y = np.moveaxis(np.clip(columns, 0, MASK_PIXELS - 1), -1, 0)
-    shown = looks.mask[np.arange(len(limbs))[:, None], y, x] > 127
-    share: Float = (inside & shown).mean(1)
-    return share
+    shown: Bools = looks.mask[np.arange(len(points))[:, None], y, x] > 127
+    return inside & shown

@@ -11,6 +11,7 @@ both ways (`read` says why).
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 
@@ -37,7 +38,7 @@ from staf_cli.landmarks.agreement import (
     with_each_other,
 )
 from staf_cli.landmarks.network import PoseLandmarkNetwork
-from staf_cli.landmarks.reading import BODY, Landmarks, read
+from staf_cli.landmarks.reading import BODY, Landmarks, joined, one_by_one, read, selected
 
 # The fit of 12 synthetic clips is as good with 10 looks a second as with 30; with 5 it is worse.
 LOOKS_A_SECOND = 10
@@ -186,7 +187,7 @@ def _look_at(
         seen = read(network, [image] * len(people), regions, across[people])
         return [
             _Look(one, with_detector(one, tracks[due[n][0]], due[n][1]))
-            for n, one in zip(people, _one_by_one(seen), strict=True)
+            for n, one in zip(people, one_by_one(seen), strict=True)
         ]
 
     def look_again(n: int, regions: Float) -> Landmarks:
@@ -208,7 +209,7 @@ def _look_at(
     first: list[Float] = []  # regions
     unclear = set()  # people whose turn nothing shows
     for n, (number, row) in enumerate(due):
-        last, turn = before[n], _trunk_turn(tracks[number], row)
+        last, turn = before[n], trunk_turn(tracks[number], row)
         if last is not None:
             first.append(last.seen.next_region[0])
         else:
@@ -228,9 +229,9 @@ def _look_at(
     for n in [n for n in by_size if lost(n) and before[n] is not None][:MOST_LOST]:
         here = best[n].seen
         turned = look_again(n, here.next_region + np.array([0, 0, 0, EIGHTH]))
-        keep_better(n, _agreed(_joined([here, turned]), boxes, n))
+        keep_better(n, _agreed(joined([here, turned]), boxes, n))
     for n in [n for n in by_size if lost(n) and worth_searching(n)][:MOST_LOST]:
-        one = _agreed(_all_turns(n, boxes[n], look_again), boxes, n)
+        one = _agreed(all_turns(boxes[n], partial(look_again, n)), boxes, n)
         looks[due[n][0]].note_search(one.agreement >= BELIEVED)
         if one.agreement >= BELIEVED:
             best[n] = one
@@ -244,32 +245,27 @@ def _look_at(
             looks[due[n][0]].add(due[n][1], one, not mirrored[n])
 
 
-def _all_turns(n: int, box: Float, look_again: Callable[[int, Float], Landmarks]) -> Landmarks:
-    """Look at person n's box (4,) in eight turns; the most promising looks, improved."""
+def all_turns(box: Float, look: Callable[[Float], Landmarks]) -> Landmarks:
+    """Look at a person in eight turns.
+
+    Args:
+        box: (4,) px.
+        look: reads regions (N, 4) of the frame.
+
+    Returns:
+        The most promising looks, improved.
+    """
     angles: Float = EIGHTH * np.arange(8.0)
-    rough = look_again(n, around_boxes(np.repeat(box[None], len(angles), 0), angles))
+    rough = look(around_boxes(np.repeat(box[None], len(angles), 0), angles))
     promising = np.argsort(-in_box(rough, box), kind="stable")[:PROMISING]
-    return look_again(n, rough.next_region[promising])
+    return look(rough.next_region[promising])
 
 
 def _agreed(seen: Landmarks, boxes: Float, person: int) -> _Look:
     """The look that fits the other looks at one of the people with these boxes (M, 4) best."""
     agreement = with_each_other(seen, boxes[person], np.delete(boxes, person, 0))
     n = int(agreement.argmax())
-    return _Look(_selected(seen, n), float(agreement[n]))
-
-
-def _selected(seen: Landmarks, n: int) -> Landmarks:
-    return Landmarks(**{f.name: getattr(seen, f.name)[n : n + 1] for f in fields(Landmarks)})
-
-
-def _joined(seen: Sequence[Landmarks]) -> Landmarks:
-    columns = {f.name: [getattr(one, f.name) for one in seen] for f in fields(Landmarks)}
-    return Landmarks(**{name: np.concatenate(column) for name, column in columns.items()})
-
-
-def _one_by_one(seen: Landmarks) -> Iterator[Landmarks]:
-    return (_selected(seen, n) for n in range(len(seen.score)))
+    return _Look(selected(seen, n), float(agreement[n]))
 
 
 def _angle_between(one: Float, other: Float) -> float:
@@ -278,7 +274,7 @@ def _angle_between(one: Float, other: Float) -> float:
     return abs((turn + np.pi) % (2 * np.pi) - np.pi)
 
 
-def _trunk_turn(track: Track, row: int) -> float | None:
+def trunk_turn(track: Track, row: int) -> float | None:
     """How a trunk is turned, rad clockwise, as the detector's keypoints show it; None: unclear."""
     kp2d = track.kp2d[row].astype(np.float64)
     if min(track.score[row], kp2d[[*SHOULDERS, *HIPS], 2].min()) < CLEAR:

@@ -3,8 +3,8 @@
 Letters in shapes: N people, each with a frame and a region of their own.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -66,6 +66,58 @@ def read(
         next_region=around_landmarks(places),
         mask=np.concatenate(masks),
     )
+
+
+def look_at(network: PoseLandmarkNetwork, image: Image, regions: Float) -> Landmarks:
+    """Read the landmarks of people in one frame.
+
+    Args:
+        network: on the device that computes, in float32.
+        image: (H, W, 3) RGB uint8.
+        regions: (N, 4) the region of each person (core/regions.py).
+
+    Returns:
+        The landmarks, float64.
+    """
+    return read(network, [image] * len(regions), regions, np.zeros(len(regions), bool))
+
+
+def selected(seen: Landmarks, n: int) -> Landmarks:
+    """Select what was seen of one person.
+
+    Args:
+        seen: N people.
+        n: which of them.
+
+    Returns:
+        The same with N = 1.
+    """
+    return Landmarks(**{f.name: getattr(seen, f.name)[n : n + 1] for f in fields(Landmarks)})
+
+
+def one_by_one(seen: Landmarks) -> Iterator[Landmarks]:
+    """Take what was seen apart, by person.
+
+    Args:
+        seen: N people.
+
+    Returns:
+        N times what was seen of one.
+    """
+    return (selected(seen, n) for n in range(len(seen.score)))
+
+
+def joined(seen: Sequence[Landmarks]) -> Landmarks:
+    """Join what was seen of people.
+
+    Args:
+        seen: of some people each.
+
+    Returns:
+        What was seen of all, in order.
+    """
+    columns = {f.name: [getattr(one, f.name) for one in seen] for f in fields(Landmarks)}
+    return Landmarks(**{name: np.concatenate(column) for name, column in columns.items()})
 
 
 def _flip_some(pictures: Image, mirrored: Bools) -> Image:

@@ -716,6 +716,7 @@ def _describe_video(source: Source) -> VideoRecord:
 def _track_key(sha256: str, options: Options, tools: Tools) -> str:
     what = [sha256, asdict(options.span), options.fps, options.deinterlace, options.fit]
     how = [tools.detector_sha256, options.detect_size, tools.settings.precision]
+    how.append(tools.landmark_network is not None)
     who = [options.tracker, asdict(options.tracks)]
     return key_of("track", __version__, *what, *how, *who)
 

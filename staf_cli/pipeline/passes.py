@@ -4,7 +4,7 @@ Each is a chain of generators over the clip's frames, so memory does not grow wi
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
 from math import floor
@@ -34,8 +34,11 @@ from staf_cli.core.records import (
 )
 from staf_cli.core.threads import in_thread
 from staf_cli.export.motion import in_level_camera
+from staf_cli.landmarks.continuing import follow_lost
 from staf_cli.landmarks.following import follow
+from staf_cli.landmarks.handover import with_followed
 from staf_cli.landmarks.network import PoseLandmarkNetwork
+from staf_cli.landmarks.reading import look_at
 from staf_cli.pipeline.loading import Tools
 from staf_cli.pipeline.options import Look, Options
 from staf_cli.recovery.options import RecoveryOptions
@@ -52,7 +55,7 @@ from staf_cli.rendering import (
 from staf_cli.result import camera_npz, landmarks_npz, person_npz
 from staf_cli.result import folder as result_folder
 from staf_cli.tracking.detection import detect
-from staf_cli.tracking.linking import build_tracks
+from staf_cli.tracking.linking import choose_people, link_people
 from staf_cli.tracking.shots import find_cuts
 from staf_cli.world.camera_path import with_path
 from staf_cli.world.options import WorldOptions
@@ -120,7 +123,13 @@ def track_people(
             frames = range(frames.start if frames else seen.frame, seen.frame + 1)
             yield seen
 
-    selected = build_tracks(counted(), cuts, options.tracks)
+    linked = link_people(counted(), cuts)
+    if tools.landmark_network is not None:
+        look = partial(look_at, tools.landmark_network)
+        size = source.clip.image_size
+        followed = follow_lost(source.decode(), linked.people, look, cuts, size)
+        linked = replace(linked, people=with_followed(linked.people, followed))
+    selected = choose_people(linked, options.tracks)
     if not selected.tracks:
         raise NobodyFound(_nobody(source.clip, len(frames), selected.longest, options))
     return frames, selected.tracks, selected.left_out

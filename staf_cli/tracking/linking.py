@@ -61,9 +61,17 @@ class _End:
     y_speed: float
 
 
-def build_tracks(
-    detections: Iterable[Detections], cuts: Sequence[int], options: TrackOptions
-) -> Selection:
+@dataclass(frozen=True)
+class Linked:
+    """Everybody in a clip, before it is decided who is kept."""
+
+    people: list[Track]  # without numbers, boxes as detected
+    frame: Ints  # (T,) all frames of the clip
+    time: Float  # (T,) s, of these frames
+    cuts: Sequence[int]  # the first frame of every shot but the first
+
+
+def link_people(detections: Iterable[Detections], cuts: Sequence[int]) -> Linked:
     """Link a clip's detections to people.
 
     A person ends at a cut. Memory: a compact table with 364 bytes a detection.
@@ -71,6 +79,21 @@ def build_tracks(
     Args:
         detections: one record a frame, in order, also of frames without people.
         cuts: the first frame of every shot but the first.
+
+    Returns:
+        Everybody who was seen at all.
+    """
+    frame, time, table = collect(detections)
+    tracklets = make_tracklets(table, one_of_each_body(table), cuts)
+    people = [_bridge(tracklet, table, frame, time) for tracklet in _link(tracklets, table)]
+    return Linked(_without_hidden(people), frame, time, cuts)
+
+
+def choose_people(linked: Linked, options: TrackOptions) -> Selection:
+    """Choose who is kept, number them, and smooth their boxes.
+
+    Args:
+        linked: everybody in the clip.
         options: who is kept.
 
     Returns:
@@ -80,13 +103,9 @@ def build_tracks(
     Raises:
         UsageError: `options.person` has a number that no track has.
     """
-    frame, time, table = collect(detections)
-    if not len(frame):
+    if not linked.people:
         return Selection([], 0, 0.0)
-    tracklets = make_tracklets(table, one_of_each_body(table), cuts)
-    people = [_bridge(tracklet, table, frame, time) for tracklet in _link(tracklets, table)]
-    people = _without_hidden(people)
-    selected = select_people(people, frame, time, cuts, options)
+    selected = select_people(linked.people, linked.frame, linked.time, linked.cuts, options)
     return selected._replace(tracks=[smooth_boxes(track) for track in selected.tracks])
 
 

@@ -1,0 +1,102 @@
+"""Tracks put together anew from what was followed on: each person gets what was seen of them."""
+
+from bisect import bisect_right
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from itertools import count
+
+import numpy as np
+
+from staf_cli.core.geometry import box_iou
+from staf_cli.core.records import Float, Track, TrackRow, select_rows
+from staf_cli.landmarks.agreement import SAME_BOX
+from staf_cli.landmarks.continuing import LONGEST_ALONE, SAME_PLACE, Followed
+
+Rows = dict[int, TrackRow | Track]  # of a person, by frame: a row of a track, or a track of one row
+
+
+def with_followed(people: Sequence[Track], followed: Sequence[Followed]) -> list[Track]:
+    """Put what was followed into people's tracks, and take it from whoever had it before.
+
+    Args:
+        people: tracks without numbers.
+        followed: some of these people, by their first frame.
+
+    Returns:
+        Tracks without numbers. What is left of a track that passed from one person to another
+        becomes a track of its own.
+    """
+    if not followed:
+        return list(people)
+    owners, person = _owners(people, followed)
+    rows: dict[int, Rows] = {}
+    taken = {row for one in followed for row in one.taken}
+    there: dict[int, list[tuple[Float, Collection[int]]]] = {}  # by frame: box, and whose it was
+    for one, who in zip(followed, person, strict=True):
+        for f, what in one.rows.items():
+            if isinstance(what, Track) and what.time[0] - one.agreed > LONGEST_ALONE:
+                continue
+            rows.setdefault(who, {})[f] = what
+            if isinstance(what, tuple):
+                taken.add(what)
+            there.setdefault(f, []).append((_box(people, what), one.people))
+    for n, track in enumerate(people):
+        since = [f for f, _ in owners[n]]
+        for row, f in enumerate(track.frame.tolist()):
+            twice = any(
+                _overlap(track.box[row], box) >= (SAME_PLACE if n in theirs else SAME_BOX)
+                for box, theirs in there.get(f, [])
+            )
+            if not twice and (n, row) not in taken:
+                owner = owners[n][bisect_right(since, f) - 1][1]
+                rows.setdefault(owner, {}).setdefault(f, (n, row))
+    return [_track_of(people, own) for own in rows.values()]
+
+
+def _owners(
+    people: Sequence[Track], followed: Sequence[Followed]
+) -> tuple[list[list[tuple[int, int]]], list[int]]:
+    """Who owns the tracks, and who is followed.
+
+    Returns:
+        For each track pairs (from which frame, number of the person), ascending; and for everybody
+        who is followed the number of the person.
+    """
+    owners = [[(-1, n)] for n in range(len(people))]
+    person = [-1] * len(followed)
+    new = count(len(people))
+    ends = [(max(one.rows) + 1, 0, k) for k, one in enumerate(followed)]
+    for f, begins, k in sorted(ends + [(one.first, 1, k) for k, one in enumerate(followed)]):
+        one = followed[k]
+        if begins:
+            person[k] = owners[one.known_as][-1][1]
+            owners[one.track].append((f, next(new)))
+            continue
+        for n, joined in one.people.items():
+            if n not in (one.track, one.known_as):
+                owners[n].append((joined, next(new)))
+        if one.heir is not None:
+            owners[one.heir].append((f, person[k]))
+    return [sorted(own) for own in owners], person
+
+
+def _box(people: Sequence[Track], what: TrackRow | Track) -> Float:
+    box: Float = what.box[0] if isinstance(what, Track) else people[what[0]].box[what[1]]
+    return box
+
+
+def _overlap(one: Float, other: Float) -> float:
+    return float(box_iou(one[None], other[None])[0, 0])
+
+
+def _track_of(people: Sequence[Track], rows: Rows) -> Track:
+    """A track without a number from rows of several."""
+    parts = [
+        what if isinstance(what, Track) else select_rows(people[what[0]], np.array([what[1]]))
+        for _, what in sorted(rows.items())
+    ]
+    columns = {
+        name: np.concatenate([np.asarray(getattr(part, name)) for part in parts])
+        for name in ("frame", "time", "box", "score", "interpolated", "kp2d")
+    }
+    return replace(parts[0], id=0, **columns)
