@@ -94,15 +94,27 @@ def same_body(look: Landmarks, box: Float, kp2d: Float) -> bool:
         kp2d: (17, 3) of the detection.
 
     Returns:
-        Whether half of the clear joints are where the look saw them, or the boxes agree.
+        Whether the boxes agree, or the poses do.
     """
-    points = look.kp2d[0, :, :2]
-    if box_iou(extent(look), box[None])[0, 0] >= SAME_BOX:
-        return True
+    boxes = box_iou(extent(look), box[None])[0, 0] >= SAME_BOX
+    return bool(boxes) or same_pose(look, box, kp2d)
+
+
+def same_pose(look: Landmarks, box: Float, kp2d: Float) -> bool:
+    """Tell whether a look and a detection show one pose.
+
+    Args:
+        look: N = 1.
+        box: (4,) of the detection, px.
+        kp2d: (17, 3) of the detection.
+
+    Returns:
+        Whether half of the clear joints are where the look saw them; left and right do not count.
+    """
     clear = kp2d[FACE:, 2] >= CLEAR
     near = NEAR * (box[2:] - box[:2]).max()
     counts = [
-        (np.linalg.norm(points[order[FACE:]] - kp2d[FACE:, :2], axis=1)[clear] < near).sum()
+        (np.linalg.norm(look.kp2d[0, order[FACE:], :2] - kp2d[FACE:, :2], axis=1)[clear] < near).sum()
         for order in (COCO, COCO_MIRRORED)
     ]
     return bool(clear.sum() >= FEWEST_COMPARED and max(counts) >= SAME_BODY * clear.sum())

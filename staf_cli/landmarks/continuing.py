@@ -7,12 +7,12 @@ whichever number, is theirs (`handover.py`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from staf_cli.core.geometry import box_area, box_iou
-from staf_cli.core.records import Float, Frame, Image, Track, TrackRow, frames_with_people
+from staf_cli.core.records import Float, Frame, Image, Track, TrackRow, frames_with_people, select_rows
 from staf_cli.core.regions import around_boxes
 from staf_cli.landmarks.agreement import (
     BELIEVED,
@@ -22,6 +22,7 @@ from staf_cli.landmarks.agreement import (
     in_mask,
     same_body,
     same_look,
+    same_pose,
     with_detector,
     with_each_other,
 )
@@ -41,7 +42,6 @@ AT_ONCE = 3  # people
 SMALLEST = 0.25  # of the largest box in the frame: whose is smaller is not followed
 EDGE = 0.02  # of the picture: whoever is lost nearer to its edge has left it
 MARGIN = 0.06  # of the size of the landmarks, by which a person's box is larger on each side
-WORTH = 0.5  # of the network's confidence, compared to the detector's
 
 # Reads the landmarks of people in their regions (N, 4) of a frame.
 Look = Callable[[Image, Float], Landmarks]
@@ -56,10 +56,12 @@ class Followed:
     first: int  # the first frame
     known_as: int  # number of the track that was theirs first
     look: Landmarks  # N = 1, the newest
+    time: float  # s, of it
     agreed: float  # s, when the detector last saw the same
     heir: int | None = None  # the track by which the person goes on after the last frame
     people: dict[int, int] = field(default_factory=dict)  # their tracks: from which frame
     rows: dict[int, TrackRow | Track] = field(default_factory=dict)  # by frame: detected, or seen
+    apart: set[int] = field(default_factory=set)  # tracks that were seen for sure beside this person
     intruders: set[int] = field(default_factory=set)  # other people's tracks that jumped here
     taken: set[TrackRow] = field(default_factory=set)  # rows of those that show this person
     # By tracks of others who look like this person: since which frame, s, and until when, s.
@@ -115,7 +117,7 @@ def follow_lost(
                 again[n] = row + 2 * pause, 2 * pause
             elif not any(same_look(found, other.look) for other in running):
                 lost = doubtful[n, row]
-                running.append(Followed(n, lost, frame.index, n, found, frame.time))
+                running.append(Followed(n, lost, frame.index, n, found, frame.time, frame.time))
                 running[-1].people[n], running[-1].rows[frame.index] = frame.index, (n, row)
     return sorted((one for one in finished + running if one.rows), key=lambda one: one.first)
 
@@ -172,7 +174,7 @@ def _look_on(running: Sequence[Followed], frame: Frame, look: Look) -> list[Land
     regions = np.concatenate([one.look.next_region for one in running])
     seen = list(one_by_one(look(frame.image, regions)))
     for n, one in enumerate(running):
-        alone = isinstance(one.rows[max(one.rows)], Track)
+        alone = one.agreed < one.time
         if alone or seen[n].score[0] < SURE:
             sides = seen[n].region + np.array([[0, 0, 0, -EIGHTH], [0, 0, 0, EIGHTH]])
             looks = joined([seen[n], look(frame.image, sides)])
@@ -217,7 +219,7 @@ def _take(
         before = _before_jump(people[n], row)
         if _is_new(people[n], row, one):
             one.people[n] = frame.index
-        elif before is not None and _overlaps(seen, people[n].box[before]):
+        elif n not in one.apart and before is not None and _overlaps(seen, people[n].box[before]):
             one.people[n] = frame.index
             if people[n].frame[0] < people[one.known_as].frame[0]:
                 one.known_as = n
@@ -231,14 +233,23 @@ def _take(
             if frame.time - since >= LONGEST_BESIDE:
                 one.rows = {f: what for f, what in one.rows.items() if f < first}
                 return False
-    one.taken |= {(n, here[n]) for n in same if n in one.intruders}
-    one.look = seen
+    one.apart |= {
+        n
+        for n, row in here.items()
+        if people[n].score[row] >= SURE and not _overlaps(seen, people[n].box[row])
+    }
+    one.taken |= {(n, here[n]) for n in same if n in one.intruders or n in one.people}
+    one.look, one.time = seen, frame.time
+    one.rows[frame.index] = _as_track(seen, frame)
     own = [n for n in same if n in one.people]
     if own:
         n = max(own, key=lambda n: float(people[n].score[here[n]]))
-        one.rows[frame.index], one.agreed = (n, here[n]), frame.time
-    else:
-        one.rows[frame.index] = _as_track(seen, frame)
+        detected = select_rows(people[n], np.array([here[n]]))
+        one.agreed = frame.time
+        if same_pose(seen, detected.box[0], detected.kp2d[0]):
+            one.rows[frame.index] = (n, here[n])
+        else:
+            one.rows[frame.index] = replace(detected, kp2d=one.rows[frame.index].kp2d)
     return True
 
 
@@ -266,13 +277,13 @@ def _as_track(seen: Landmarks, frame: Frame) -> Track:
     height, width = frame.image.shape[:2]
     box = np.clip(np.concatenate([low - margin, high + margin]), 0, [width, height] * 2)
     kp2d = seen.kp2d[:, COCO].astype(np.float32)
-    kp2d[..., 2] *= WORTH * seen.score[0]
+    kp2d[..., 2] *= seen.score[0]
     return Track(
         id=0,
         frame=np.array([frame.index]),
         time=np.array([frame.time]),
         box=box[None],
-        score=WORTH * seen.score,
+        score=seen.score,
         interpolated=np.zeros(1, bool),
         kp2d=kp2d,
     )
@@ -285,7 +296,7 @@ def _goes_on(
     seen, row = one.look, one.rows[frame.index]
     one.scores.append((frame.time, float(seen.score[0])))
     sure = (
-        isinstance(row, tuple)
+        isinstance(row, tuple)  # the detector saw them
         and people[row[0]].score[row[1]] >= SURE
         and with_detector(seen, people[row[0]], row[1]) >= BELIEVED
         and row not in doubtful
