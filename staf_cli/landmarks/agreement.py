@@ -114,7 +114,9 @@ def same_pose(look: Landmarks, box: Float, kp2d: Float) -> bool:
     clear = kp2d[FACE:, 2] >= CLEAR
     near = NEAR * (box[2:] - box[:2]).max()
     counts = [
-        (np.linalg.norm(look.kp2d[0, order[FACE:], :2] - kp2d[FACE:, :2], axis=1)[clear] < near).sum()
+        (
+            np.linalg.norm(look.kp2d[0, order[FACE:], :2] - kp2d[FACE:, :2], axis=1)[clear] < near
+        ).sum()
         for order in (COCO, COCO_MIRRORED)
     ]
     return bool(clear.sum() >= FEWEST_COMPARED and max(counts) >= SAME_BODY * clear.sum())

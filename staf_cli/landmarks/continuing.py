@@ -6,13 +6,21 @@ in every frame until the detector is sure of them again. What it saw of them mea
 whichever number, is theirs (`handover.py`).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from staf_cli.core.geometry import box_area, box_iou
-from staf_cli.core.records import Float, Frame, Image, Track, TrackRow, frames_with_people, select_rows
+from staf_cli.core.records import (
+    Float,
+    Frame,
+    Image,
+    Track,
+    TrackRow,
+    frames_with_people,
+    select_rows,
+)
 from staf_cli.core.regions import around_boxes
 from staf_cli.landmarks.agreement import (
     BELIEVED,
@@ -61,7 +69,9 @@ class Followed:
     heir: int | None = None  # the track by which the person goes on after the last frame
     people: dict[int, int] = field(default_factory=dict)  # their tracks: from which frame
     rows: dict[int, TrackRow | Track] = field(default_factory=dict)  # by frame: detected, or seen
-    apart: set[int] = field(default_factory=set)  # tracks that were seen for sure beside this person
+    apart: set[int] = field(
+        default_factory=set
+    )  # tracks that were seen for sure beside this person
     intruders: set[int] = field(default_factory=set)  # other people's tracks that jumped here
     taken: set[TrackRow] = field(default_factory=set)  # rows of those that show this person
     # By tracks of others who look like this person: since which frame, s, and until when, s.
@@ -74,7 +84,7 @@ def follow_lost(
     frames: Iterable[Frame],
     people: Sequence[Track],
     look: Look,
-    cuts: Sequence[int],
+    ends: Collection[int],
     size: tuple[int, int],
 ) -> list[Followed]:
     """Follow people on where their tracks end or jump inside the picture.
@@ -83,20 +93,20 @@ def follow_lost(
         frames: the clip's, in order; none is asked for where nobody is lost.
         people: tracks, boxes not smoothed.
         look: the landmark network.
-        cuts: the first frame of every shot but the first.
+        ends: the last frame of every shot.
         size: (width, height) of the frames, px.
 
     Returns:
         Who was followed, by their first frame.
     """
-    doubtful = _doubtful(people, cuts, size)
+    doubtful = _doubtful(people, ends, size)
     running: list[Followed] = []
     finished: list[Followed] = []
     if not doubtful:
         return []
     again: dict[int, tuple[int, int]] = {}  # tracks not found: the row to try again, the pause
     for frame, places in frames_with_people(frames, people):
-        if frame.index in cuts:
+        if frame.index - 1 in ends:
             finished, running = finished + running, []
         here = {n: row for n, row in places if not people[n].interpolated[row]}
         kept: list[Followed] = []
@@ -115,19 +125,19 @@ def follow_lost(
             found = _found(people[n], row, frame, look)
             if found is None:
                 again[n] = row + 2 * pause, 2 * pause
-            elif not any(same_look(found, other.look) for other in running):
+            elif not _known(found, n, running, here, people):
                 lost = doubtful[n, row]
-                running.append(Followed(n, lost, frame.index, n, found, frame.time, frame.time))
-                running[-1].people[n], running[-1].rows[frame.index] = frame.index, (n, row)
+                one = Followed(n, lost, frame.index, n, found, frame.time, frame.time)
+                one.people[n], one.rows[frame.index] = frame.index, (n, row)
+                running.append(one)
     return sorted((one for one in finished + running if one.rows), key=lambda one: one.first)
 
 
 def _doubtful(
-    people: Sequence[Track], cuts: Sequence[int], size: tuple[int, int]
+    people: Sequence[Track], ends: Collection[int], size: tuple[int, int]
 ) -> dict[TrackRow, int]:
     """Rows from which to follow, and the frames after which their tracks end or jump."""
     doubtful: dict[TrackRow, int] = {}
-    last_frames = {max((int(one.frame[-1]) for one in people), default=0), *(c - 1 for c in cuts)}
     largest: dict[int, float] = {}
     for one in people:
         for f, area in zip(one.frame.tolist(), box_area(one.box).tolist(), strict=True):
@@ -142,7 +152,7 @@ def _doubtful(
             for row, then in zip(seen, [*seen[1:], None], strict=False):
                 if then is None:
                     inside = (one.box[row, :2] > edge).all() and one.box[row, 2] < size[0] - edge[0]
-                    lost = inside and int(one.frame[row]) not in last_frames
+                    lost = inside and int(one.frame[row]) not in ends
                 else:
                     lost = not _stayed(one.box[row], one.box[then])
                 soon = (seen <= row) & (one.time[seen] >= one.time[row] - WARM_UP)
@@ -165,6 +175,21 @@ def _found(track: Track, row: int, frame: Frame, look: Look) -> Landmarks | None
     if with_detector(seen, track, row) < BELIEVED:
         seen = look(frame.image, seen.next_region)
     return seen if with_detector(seen, track, row) >= BELIEVED else None
+
+
+def _known(
+    found: Landmarks,
+    n: int,
+    running: Sequence[Followed],
+    here: dict[int, int],
+    people: Sequence[Track],
+) -> bool:
+    """Whether a person, found by track n, is followed already, or has an older track."""
+    return any(same_look(found, other.look) for other in running) or any(
+        same_body(found, people[m].box[row], people[m].kp2d[row])
+        for m, row in here.items()
+        if people[m].frame[0] < people[n].frame[0]
+    )
 
 
 def _look_on(running: Sequence[Followed], frame: Frame, look: Look) -> list[Landmarks]:
@@ -201,7 +226,7 @@ def _corrected(
             and turn is not None
             and other.score[row] >= SURE
             and not same_body(seen, other.box[row], other.kp2d[row])
-            and in_mask(seen, other.kp2d[None, row, clear, :2]).mean() >= ON_MASK
+            and in_mask(seen, other.kp2d[None, row, clear, :2].astype(np.float64)).mean() >= ON_MASK
         ):
             again = look(frame.image, around_boxes(other.box[row : row + 1], turn))
             if with_detector(again, other, row) >= BELIEVED:
@@ -213,7 +238,9 @@ def _take(
     one: Followed, seen: Landmarks, frame: Frame, here: dict[int, int], people: Sequence[Track]
 ) -> bool:
     """Take what was seen for the person's; False where it is somebody else who was there before."""
-    same = [n for n, row in here.items() if same_body(seen, people[n].box[row], people[n].kp2d[row])]
+    same = [
+        n for n, row in here.items() if same_body(seen, people[n].box[row], people[n].kp2d[row])
+    ]
     for n in set(same) - set(one.people):
         row = here[n]
         before = _before_jump(people[n], row)
@@ -240,7 +267,8 @@ def _take(
     }
     one.taken |= {(n, here[n]) for n in same if n in one.intruders or n in one.people}
     one.look, one.time = seen, frame.time
-    one.rows[frame.index] = _as_track(seen, frame)
+    seen_here = _as_track(seen, frame)
+    one.rows[frame.index] = seen_here
     own = [n for n in same if n in one.people]
     if own:
         n = max(own, key=lambda n: float(people[n].score[here[n]]))
@@ -249,7 +277,7 @@ def _take(
         if same_pose(seen, detected.box[0], detected.kp2d[0]):
             one.rows[frame.index] = (n, here[n])
         else:
-            one.rows[frame.index] = replace(detected, kp2d=one.rows[frame.index].kp2d)
+            one.rows[frame.index] = replace(detected, kp2d=seen_here.kp2d)
     return True
 
 

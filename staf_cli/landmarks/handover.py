@@ -8,7 +8,7 @@ from itertools import count
 import numpy as np
 
 from staf_cli.core.geometry import box_iou
-from staf_cli.core.records import Float, Track, TrackRow, select_rows
+from staf_cli.core.records import Float, Track, TrackRow, join_rows, select_rows
 from staf_cli.landmarks.agreement import SAME_BOX
 from staf_cli.landmarks.continuing import LONGEST_ALONE, SAME_PLACE, Followed
 
@@ -95,8 +95,4 @@ def _track_of(people: Sequence[Track], rows: Rows) -> Track:
         what if isinstance(what, Track) else select_rows(people[what[0]], np.array([what[1]]))
         for _, what in sorted(rows.items())
     ]
-    columns = {
-        name: np.concatenate([np.asarray(getattr(part, name)) for part in parts])
-        for name in ("frame", "time", "box", "score", "interpolated", "kp2d")
-    }
-    return replace(parts[0], id=0, **columns)
+    return join_rows([replace(part, id=0, name="") for part in parts])

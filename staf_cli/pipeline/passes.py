@@ -127,7 +127,8 @@ def track_people(
     if tools.landmark_network is not None:
         look = partial(look_at, tools.landmark_network)
         size = source.clip.image_size
-        followed = follow_lost(source.decode(), linked.people, look, cuts, size)
+        ends = {*(cut - 1 for cut in cuts), frames[-1]} if frames else set()
+        followed = follow_lost(source.decode(), linked.people, look, ends, size)
         linked = replace(linked, people=with_followed(linked.people, followed))
     selected = choose_people(linked, options.tracks)
     if not selected.tracks:

@@ -84,9 +84,9 @@ def test_whoever_is_turned_is_found_and_followed(turned, network):
 def test_keypoints_say_how_a_trunk_is_turned():
     kp2d = np.zeros((1, 17, 3))
     kp2d[0, [5, 6, 11, 12]] = (10, 0, 1), (10, 10, 1), (50, 0, 1), (50, 10, 1)  # head to the left
-    assert following._trunk_turn(track([(0, 0)], kp2d), 0) == pytest.approx(-np.pi / 2)
+    assert following.trunk_turn(track([(0, 0)], kp2d), 0) == pytest.approx(-np.pi / 2)
     kp2d[0, 5, 2] = 0.4
-    assert following._trunk_turn(track([(0, 0)], kp2d), 0) is None
+    assert following.trunk_turn(track([(0, 0)], kp2d), 0) is None
 
 
 def test_where_nobody_is_nothing_is_believed(network):

@@ -8,7 +8,7 @@ import pytest
 from staf_cli.core.errors import UsageError
 from staf_cli.core.records import Detections
 from staf_cli.tracking.appearance import COLOURS
-from staf_cli.tracking.linking import build_tracks
+from staf_cli.tracking.linking import choose_people, link_people
 from staf_cli.tracking.options import TrackOptions
 
 FPS = 30.0
@@ -51,6 +51,10 @@ def record(frame, people):
         colours=worn(people),
         kp2d=kp2d,
     )
+
+
+def build_tracks(detections, cuts, options):
+    return choose_people(link_people(detections, cuts), options)
 
 
 def worn(people):

@@ -1,0 +1,226 @@
+"""Following people whom the detector loses: a network that sees figures at known places."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from staf_cli.core.records import COCO_KEYPOINTS, LANDMARKS, MASK_PIXELS, Frame, Track
+from staf_cli.core.regions import around_boxes, to_frame
+from staf_cli.landmarks.continuing import LONGEST_ALONE, follow_lost
+from staf_cli.landmarks.handover import with_followed
+from staf_cli.landmarks.reading import Landmarks
+
+FPS = 30
+SIZE = (640, 360)
+FIGURE = {  # from the hips, in px
+    "nose": (0, -70),
+    "shoulder": (15, -50),
+    "elbow": (25, -25),
+    "wrist": (30, 0),
+    "hip": (10, 0),
+    "knee": (12, 40),
+    "ankle": (14, 80),
+}
+
+
+def points(names):
+    """Where the joints of the figure are; what it lacks is at the nose."""
+    places = np.zeros((len(names), 2))
+    for row, name in enumerate(names):
+        x, y = FIGURE.get(name.removeprefix("left_").removeprefix("right_"), FIGURE["nose"])
+        places[row] = (-x if name.startswith("right_") else x), y
+    return places
+
+
+BODY, JOINTS = points(LANDMARKS), points(COCO_KEYPOINTS)
+
+
+def a_track(places, score=0.9):
+    """What the detector sees: {frame: (x, y) of the hips}."""
+    frame, hips = np.array(list(places)), np.array(list(places.values()), float)
+    joints = hips[:, None] + JOINTS
+    return Track(
+        id=0,
+        frame=frame,
+        time=frame / FPS,
+        box=np.concatenate([joints.min(1) - 6, joints.max(1) + 6], 1),
+        score=np.full(len(frame), score),
+        interpolated=np.zeros(len(frame), bool),
+        kp2d=np.concatenate([joints, np.ones((*joints.shape[:2], 1))], 2),
+    )
+
+
+def frames(count):
+    for index in range(count):
+        image = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+        image[0, 0, 0] = index  # by which the network below knows where people are
+        yield Frame(index, index, index / FPS, image)
+
+
+def network(*people, score=lambda index: 1.0):
+    """A network that sees the nearest of the people, functions from the frame to (x, y) or None."""
+
+    def look(image, regions):
+        index = int(image[0, 0, 0])
+        there = np.array([place for one in people if (place := one(index)) is not None], float)
+        seen = []
+        for region in regions:
+            nearest = there[np.linalg.norm(there - region[:2], axis=1).argmin()]
+            seen.append(nearest + BODY)
+        kp2d = np.concatenate([np.array(seen), np.ones((len(seen), len(BODY), 1))], 2)
+        boxes = np.concatenate([kp2d[..., :2].min(1), kp2d[..., :2].max(1)], 1)
+        n = len(regions)
+        return Landmarks(
+            kp2d=kp2d,
+            metres=np.zeros((n, len(BODY), 3)),
+            score=np.full(n, score(index)),
+            region=regions,
+            next_region=around_boxes(boxes),
+            mask=np.stack(
+                [mask_of(box, region) for box, region in zip(boxes, regions, strict=True)]
+            ),
+        )
+
+    return look
+
+
+def mask_of(box, region):
+    """Everything in a box is on the person."""
+    centres = np.stack(np.meshgrid(*[np.arange(MASK_PIXELS) + 0.5] * 2), -1).reshape(1, -1, 2)
+    places = to_frame(centres, region[None], MASK_PIXELS)[0]
+    inside = ((places >= box[:2]) & (places <= box[2:])).all(1)
+    return 255 * inside.reshape(MASK_PIXELS, MASK_PIXELS).astype(np.uint8)
+
+
+def continued(tracks, look, count=90, cuts=()):
+    followed = follow_lost(frames(count), tracks, look, [*(c - 1 for c in cuts), count - 1], SIZE)
+    return sorted(with_followed(tracks, followed), key=lambda one: int(one.frame[0]))
+
+
+def walking(index):
+    return 100 + 4 * index, 180
+
+
+def standing(index):
+    return 500, 190
+
+
+def hips(track):
+    return (track.kp2d[:, 11, :2] + track.kp2d[:, 12, :2]) / 2
+
+
+def test_nobody_is_looked_at_where_nobody_is_lost():
+    tracks = [a_track({f: walking(f) for f in range(90)})]
+
+    def never(image, regions):
+        raise AssertionError("looked at somebody")
+
+    def no_frames():
+        raise AssertionError("decoded")
+        yield
+
+    assert follow_lost(no_frames(), tracks, never, [89], SIZE) == []
+    assert with_followed(tracks, []) == tracks
+
+
+def test_who_is_lost_and_found_under_another_number_is_one_person():
+    before = a_track({f: walking(f) for f in range(30)})
+    after = a_track({f: walking(f) for f in range(45, 90)})
+    (one,) = continued([before, after], network(walking))
+    assert one.frame.tolist() == list(range(90))
+    np.testing.assert_allclose(hips(one), [walking(f) for f in range(90)], atol=1e-9)
+    low, high = one.box[:, :2], one.box[:, 2:]
+    np.testing.assert_allclose((low + high)[:, 0] / 2, [walking(f)[0] for f in range(90)])
+    assert np.abs((high - low) - (before.box[0, 2:] - before.box[0, :2])).max() < 12
+    assert not one.interpolated.any()
+
+
+def test_who_is_never_found_again_is_followed_for_a_second():
+    (one,) = continued([a_track({f: walking(f) for f in range(30)})], network(walking))
+    assert one.frame[-1] == pytest.approx(29 + LONGEST_ALONE * FPS, abs=1)
+
+
+def test_who_leaves_the_picture_is_not_followed():
+    def leaving(index):
+        return 600 + index, 180
+
+    tracks = [a_track({f: leaving(f) for f in range(20)})]
+    tracks[0].box[:, 2] = np.minimum(tracks[0].box[:, 2], SIZE[0])
+    assert continued(tracks, network(leaving)) == tracks
+
+
+def test_a_cut_ends_it():
+    tracks = [
+        a_track({f: walking(f) for f in range(30)}),
+        a_track(dict.fromkeys(range(40, 90), (500, 190))),
+    ]
+    one, other = continued(tracks, network(walking), cuts=[40])
+    assert one.frame.tolist() == list(range(40))
+    assert other is tracks[1] or other.frame.tolist() == list(range(40, 90))
+
+
+def test_where_the_network_sees_nobody_it_ends():
+    tracks = [a_track({f: walking(f) for f in range(30)})]
+    look = network(walking, score=lambda index: 1.0 if index < 40 else 0.0)
+    (one,) = continued(tracks, look)
+    assert 40 <= one.frame[-1] <= 48  # until the mean of 0.3 s is bad
+
+
+def test_a_track_that_passes_to_somebody_else_leaves_the_person_theirs():
+    """The detector loses the dancer, and takes the number for a spectator beside them."""
+
+    def dancer(index):
+        return 200 + index, 180
+
+    def spectator(index):
+        return 330, 200
+
+    mixed = a_track({f: dancer(f) if f < 40 else spectator(f) for f in range(90)})
+    again = a_track({f: dancer(f) for f in range(60, 90)})
+    one, other = continued([mixed, again], network(dancer, spectator))
+    np.testing.assert_allclose(hips(one), [dancer(f) for f in range(90)], atol=1e-9)
+    assert other.frame.tolist() == list(range(40, 90))
+    np.testing.assert_allclose(hips(other), [spectator(f) for f in range(40, 90)], atol=1e-9)
+
+
+def test_whoever_vanishes_does_not_become_somebody_else():
+    """The network passes on to the nearest other person: nothing of them is taken."""
+    gone = a_track(dict.fromkeys(range(30), (400, 180)))
+    there = a_track({f: standing(f) for f in range(90)})
+    look = network(lambda index: (400, 180) if index < 30 else None, standing)
+    one, other = continued([gone, there], look)
+    assert one.frame[-1] < 36 and (np.abs(hips(one) - (400, 180)).max(1) < 1)[:30].all()
+    assert other.frame.tolist() == there.frame.tolist()
+    np.testing.assert_array_equal(other.kp2d, there.kp2d)
+
+
+def test_a_pose_that_the_detector_misreads_is_the_networks():
+    """Its box is right, its keypoints are not: those are of somebody upside down."""
+    right = a_track({f: walking(f) for f in range(90)})
+    wrong = right.kp2d.copy()
+    hip = np.array([walking(f) for f in range(90)])[:, None]
+    wrong[40:50, :, :2] = (2 * hip - right.kp2d[..., :2])[40:50]
+    before = replace(right, kp2d=wrong)
+    parts = [
+        Track(
+            0,
+            *(
+                getattr(before, name)[rows]
+                for name in ("frame", "time", "box", "score", "interpolated", "kp2d")
+            ),
+        )
+        for rows in (slice(0, 36), slice(38, 90))
+    ]
+    (one,) = continued(parts, network(walking))
+    np.testing.assert_allclose(hips(one)[36:50], hip[36:50, 0], atol=1e-9)
+    nose = one.kp2d[36:50, 0, :2] - hip[36:50, 0]
+    np.testing.assert_allclose(nose, np.tile(FIGURE["nose"], (14, 1)), atol=1e-9)
+
+
+def test_two_detections_of_one_body_do_not_become_two_people():
+    whole = a_track({f: walking(f) for f in range(90)})
+    double = a_track({f: walking(f) for f in range(50, 56)})
+    one, *rest = continued([whole, double], network(walking))
+    assert one.frame.tolist() == list(range(90))
+    assert sum(len(other.frame) for other in rest) <= len(double.frame)
