@@ -1,10 +1,10 @@
-"""Packed convolutions against torch's own: the same numbers, in maps of any size."""
+"""Fused convolutions against torch's own: the same numbers, in maps of any size."""
 
 import pytest
 import torch
 from torch import nn
 
-from staf_cli.core.convolution import Conv, pack
+from staf_cli.core.convolution import Conv, fuse
 from staf_cli.landmarks.weights import load_landmarks
 
 CASES = {  # inputs, outputs, kernel, stride, padding, groups
@@ -19,14 +19,14 @@ CASES = {  # inputs, outputs, kernel, stride, padding, groups
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("clips", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_a_packed_layer_computes_what_torch_does(name, clips, dtype):
+def test_a_fused_layer_computes_what_torch_does(name, clips, dtype):
     torch.manual_seed(0)
     layer = Conv(*CASES[name], relu6=clips)
     plain = nn.Conv2d(*CASES[name][:5], groups=CASES[name][5])
     layer.to(dtype)
     plain.load_state_dict(layer.state_dict())  # rounded, but float32
-    pack(layer)
-    for count, side in ((2, 33), (1, 33), (8, 20)):  # packed for the first one
+    fuse(layer)
+    for count, side in ((2, 33), (1, 33), (8, 20)):
         x = (20 * torch.randn(count, CASES[name][0], side, side)).to(dtype)
         found = layer(x.contiguous(memory_format=torch.channels_last))
         wanted = plain(x.float())
@@ -35,22 +35,22 @@ def test_a_packed_layer_computes_what_torch_does(name, clips, dtype):
         torch.testing.assert_close(
             found.float(), wanted, rtol=1e-2 if dtype != torch.float32 else 1e-4, atol=1e-3
         )
-    assert layer.weight.is_mkldnn
+    assert layer.fused == clips
 
 
-def test_a_layer_that_was_not_packed_can_learn():
+def test_a_layer_that_was_not_fused_can_learn():
     layer = Conv(3, 4, 1, relu6=True)
     layer(torch.rand(1, 3, 2, 2)).sum().backward()
     assert layer.weight.grad is not None
 
 
 @torch.inference_mode()
-def test_the_landmark_network_says_the_same_when_packed():
+def test_the_landmark_network_says_the_same_when_fused():
     network = load_landmarks()
     images = torch.rand(3, 3, 256, 256, generator=torch.Generator().manual_seed(1))
     images = images.contiguous(memory_format=torch.channels_last)
     before = network(images)
-    pack(network)
+    fuse(network)
     for count in (3, 1, 2):
         after = network(images[:count])
         assert (after.landmarks - before.landmarks[:count]).abs().max() < 0.01  # px
@@ -58,9 +58,8 @@ def test_the_landmark_network_says_the_same_when_packed():
         assert (after.mask - before.mask[:count]).abs().max() < 0.04
 
 
-def test_without_the_operators_nothing_is_packed(monkeypatch):
-    monkeypatch.setattr("staf_cli.core.convolution.OPERATORS", ("no_such_operator",))
-    layer = Conv(3, 4, 1)
-    pack(layer)
-    layer(torch.rand(1, 3, 2, 2))
-    assert not layer.weight.is_mkldnn
+def test_without_the_operator_nothing_is_fused(monkeypatch):
+    monkeypatch.setattr("staf_cli.core.convolution.OPERATOR", "no_such_operator")
+    layer = Conv(3, 4, 1, relu6=True)
+    fuse(layer)
+    assert not layer.fused
