@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -47,9 +47,7 @@ def in_thread(items: Iterable[Item], ahead: int = 2) -> Generator[Item, None, No
         else:
             put(_END)
         finally:
-            close = getattr(stream, "close", None)
-            if close is not None:
-                close()
+            _close(stream)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -64,6 +62,87 @@ def in_thread(items: Iterable[Item], ahead: int = 2) -> Generator[Item, None, No
     finally:
         closed.set()
         thread.join(timeout=1)
+
+
+def side_by_side(
+    streams: Sequence[Iterable[Item]], threads: int
+) -> Generator[tuple[int, Item], None, None]:
+    """Compute several streams at the same time, each by one thread from beginning to end.
+
+    Args:
+        streams: each is touched by one thread only, in the order of the list.
+        threads: how many are computed at a time; 1: one after the other, in this thread.
+
+    Yields:
+        The items as they come, each with the number of its stream; of a stream in order. The
+        first exception of any stream is raised, and the others end after their next item.
+    """
+    if threads == 1 or len(streams) < 2:
+        for number, stream in enumerate(streams):
+            for item in stream:
+                yield number, item
+        return
+    waiting = iter(enumerate(streams))
+    lock = threading.Lock()
+
+    def work() -> Iterator[tuple[int, Item]]:
+        while True:
+            with lock:
+                number, stream = next(waiting, (-1, ()))
+            if number < 0:
+                return
+            try:
+                for item in stream:
+                    yield number, item
+            finally:
+                _close(stream)
+
+    yield from _merged([work() for _ in range(min(threads, len(streams)))])
+
+
+def _merged(streams: Sequence[Iterable[Item]]) -> Iterator[Item]:
+    """The items of several streams as they come, each stream in a thread of its own."""
+    came: queue.Queue[tuple[object, BaseException | None]] = queue.Queue(len(streams))
+    closed = threading.Event()
+
+    def put(item: object, error: BaseException | None = None) -> bool:
+        while not closed.is_set():
+            try:
+                came.put((item, error), timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work(stream: Iterable[Item]) -> None:
+        try:
+            for item in stream:
+                if not put(item):
+                    return
+        except BaseException as error:  # it is the consumer's
+            put(_END, error)
+        else:
+            put(_END)
+        finally:
+            _close(stream)
+
+    threads = [threading.Thread(target=work, args=(one,), daemon=True) for one in streams]
+    for thread in threads:
+        thread.start()
+    running = len(threads)
+    try:
+        while running:
+            item, error = came.get()
+            if error is not None:
+                raise error
+            if item is _END:
+                running -= 1
+            else:
+                yield item  # type: ignore[misc]
+    finally:
+        closed.set()
+        for thread in threads:
+            thread.join(timeout=1)
 
 
 def newest(
@@ -95,9 +174,7 @@ def newest(
         finally:
             ended.set()
             came.set()
-            close = getattr(items, "close", None)
-            if close is not None:
-                close()
+            _close(items)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -119,3 +196,10 @@ def newest(
     finally:
         closed.set()
         thread.join(timeout=1)
+
+
+def _close(stream: object) -> None:
+    """End a generator; other streams have no end of their own."""
+    close = getattr(stream, "close", None)
+    if close is not None:
+        close()

@@ -144,7 +144,7 @@ def _refined(
         prior = turned_to(prior, cue)
     if held:
         prior = continued(prior, start, held)
-    with _one_thread():
+    with one_thread():
         fitted = _fit(skeleton, prior, observed, held)
     if not _error(skeleton, fitted.rows(new), observed.rows(new)) < before:
         return person
@@ -170,12 +170,16 @@ def _error(skeleton: Skeleton, motion: Motion, observed: Observations) -> float:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: with tensors this small, several wait longer than they save."""
+def one_thread() -> Iterator[int]:
+    """Let torch compute on one thread: with tensors this small, several wait longer than they save.
+
+    Yields:
+        How many threads there were, and are again afterwards.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        yield threads
     finally:
         torch.set_num_threads(threads)
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d, pad, relu6
 
+from staf_cli.core.convolution import Conv
+
 # 33 of the body, the centre of the hips, one that gives size and turn, and 4 of no use here.
 POINTS = 39
 Maps = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # the encoder's, 128 x 128 to 8 x 8
@@ -45,7 +47,7 @@ class Trunk(nn.Module):
     def __init__(self) -> None:
         """Build the layers with random weights."""
         super().__init__()
-        self.stem = nn.Conv2d(3, 24, 3, 2, 1)  # (N, 24, 128, 128)
+        self.stem = Conv(3, 24, 3, 2, 1, relu6=True)  # (N, 24, 128, 128)
         self.stage128 = Separable(24, 24)
         self.stage64 = nn.Sequential(  # (N, 32, 64, 64)
             Inverted(24, 96, 32, stride=2),
@@ -78,7 +80,7 @@ class Trunk(nn.Module):
             (N, 24, 128, 128), (N, 32, 64, 64), (N, 56, 32, 32), (N, 160, 16, 16) and
             (N, 1632, 8, 8).
         """
-        at128 = self.stage128(relu6(self.stem(images), inplace=True))
+        at128 = self.stage128(self.stem(images))
         at64 = self.stage64(at128)
         at32 = self.stage32(at64)
         at16 = self.stage16(at32)
@@ -111,11 +113,11 @@ class PoseLandmarkNetwork(Trunk):
         self.mask128 = nn.Sequential(Residual(8), Residual(8))
         self.mask256 = nn.Sequential(Residual(8), Residual(8))
         # Outputs.
-        self.to_mask = nn.Conv2d(8, 1, 3, 1, 1)
-        self.to_heat_maps = nn.Conv2d(48, POINTS, 1)
-        self.to_landmarks = nn.Conv2d(288, POINTS * 5, 2)
-        self.to_metres = nn.Conv2d(288, POINTS * 3, 2)
-        self.to_score = nn.Conv2d(288, 1, 2)
+        self.to_mask = Conv(8, 1, 3, 1, 1)
+        self.to_heat_maps = Conv(48, POINTS, 1)
+        self.to_landmarks = Conv(288, POINTS * 5, 2)
+        self.to_metres = Conv(288, POINTS * 3, 2)
+        self.to_score = Conv(288, 1, 2)
 
     def forward(self, images: Tensor) -> Output:
         """Compute all five outputs.
@@ -201,7 +203,7 @@ class PoseLandmarkNetwork(Trunk):
         return logits[:, 0]
 
 
-class Depthwise(nn.Conv2d):
+class Depthwise(Conv):
     """A convolution of each channel by itself, and ReLU6."""
 
     def __init__(
@@ -216,11 +218,7 @@ class Depthwise(nn.Conv2d):
             padding: Zeros on each side of the map, px; None is half a kernel.
         """
         padding = kernel // 2 if padding is None else padding
-        super().__init__(channels, channels, kernel, stride, padding, groups=channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the map (N, channels, H / stride, W / stride)."""
-        return relu6(super().forward(x), inplace=True)
+        super().__init__(channels, channels, kernel, stride, padding, channels, relu6=True)
 
 
 class Expanded(nn.Module):
@@ -236,12 +234,12 @@ class Expanded(nn.Module):
             stride: Of the depthwise convolution.
         """
         super().__init__()
-        self.expand = nn.Conv2d(inputs, middle, 1)
+        self.expand = Conv(inputs, middle, 1, relu6=True)
         self.depthwise = Depthwise(middle, kernel, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the map (N, middle, H / stride, W / stride)."""
-        expanded: Tensor = self.depthwise(relu6(self.expand(x), inplace=True))
+        expanded: Tensor = self.depthwise(self.expand(x))
         return expanded
 
 
@@ -261,7 +259,7 @@ class Inverted(Expanded):
             stride: Of the depthwise convolution.
         """
         super().__init__(inputs, middle, kernel, stride)
-        self.project = nn.Conv2d(middle, outputs, 1)
+        self.project = Conv(middle, outputs, 1)
         self.adds = inputs == outputs and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
@@ -271,10 +269,15 @@ class Inverted(Expanded):
 
 
 class Separable(nn.Module):
-    """A depthwise convolution, then a 1x1 convolution without activation."""
+    """A depthwise convolution, then a 1x1 convolution, without activation if none is asked for."""
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int = 1, padding: int | None = None
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int = 1,
+        padding: int | None = None,
+        relu6: bool = False,
     ) -> None:
         """Build the layers.
 
@@ -283,10 +286,11 @@ class Separable(nn.Module):
             outputs: Channels.
             stride: Of the depthwise convolution.
             padding: Of the depthwise convolution, px; None is half a kernel.
+            relu6: Whether the result is clipped to [0, 6].
         """
         super().__init__()
         self.depthwise = Depthwise(inputs, 3, stride, padding)
-        self.pointwise = nn.Conv2d(inputs, outputs, 1)
+        self.pointwise = Conv(inputs, outputs, 1, relu6=relu6)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the map (N, outputs, H / stride, W / stride)."""
@@ -297,9 +301,14 @@ class Separable(nn.Module):
 class Lateral(Separable):
     """A separable convolution and ReLU6: how a map of one encoder reaches the rest."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the map (N, outputs, H, W)."""
-        return relu6(super().forward(x), inplace=True)
+    def __init__(self, inputs: int, outputs: int) -> None:
+        """Build the layers.
+
+        Args:
+            inputs: Channels.
+            outputs: Channels.
+        """
+        super().__init__(inputs, outputs, relu6=True)
 
 
 class Residual(Separable):

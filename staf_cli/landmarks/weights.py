@@ -3,6 +3,7 @@
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from staf_cli.checkpoints.registry import POSE_LANDMARKS, locate
@@ -24,18 +25,39 @@ def load_landmarks(name_or_path: str = POSE_LANDMARKS) -> PoseLandmarkNetwork:
     Raises:
         WeightsError: The file is absent, altered or damaged, or holds another network.
     """
-    path = locate(name_or_path)
-    if path.stat().st_size > MOST_BYTES:
-        raise WeightsError(f"{path}: is too large for pose landmarks; use {POSE_LANDMARKS}")
+    tensors = read_tensors(name_or_path)
     with torch.device("meta"):  # random weights would be replaced at once
         network = PoseLandmarkNetwork()
     try:
-        tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
-        network.load_state_dict(tensors, assign=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(
-            f"{path}: holds no pose landmark network ({reason}); use {POSE_LANDMARKS}"
-        ) from error
+        network.load_state_dict({name: one.float() for name, one in tensors.items()}, assign=True)
+    except RuntimeError as error:
+        raise WeightsError(_unfitting(name_or_path, error)) from error
     convert_conv2d_weight_memory_format(network, torch.channels_last)  # a quarter faster on CPUs
     return network.eval().requires_grad_(False)
+
+
+def read_tensors(name_or_path: str = POSE_LANDMARKS) -> dict[str, Tensor]:
+    """Read the network's tensors, for a network that has some of its layers.
+
+    Args:
+        name_or_path: As for `load_landmarks`.
+
+    Returns:
+        The tensors as they are stored, float16, by the names of `PoseLandmarkNetwork`.
+
+    Raises:
+        WeightsError: The file is absent, altered or damaged.
+    """
+    path = locate(name_or_path)
+    if path.stat().st_size > MOST_BYTES:
+        raise WeightsError(f"{path}: is too large for pose landmarks; use {POSE_LANDMARKS}")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise WeightsError(_unfitting(name_or_path, error)) from error
+
+
+def _unfitting(name_or_path: str, error: Exception) -> str:
+    """The message for a file that holds something else."""
+    path, reason = locate(name_or_path), " ".join(str(error).split())[:200]
+    return f"{path}: holds no pose landmark network ({reason}); use {POSE_LANDMARKS}"

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from staf_cli.landmarks.network import Trunk
-from staf_cli.landmarks.weights import load_landmarks
+from staf_cli.landmarks.weights import read_tensors
 from staf_cli.model import yolo
 from staf_cli.model.normalisation import denormalise
 
@@ -63,7 +63,7 @@ def with_trunk(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         WeightsError: The landmark network's file is absent, altered or damaged.
     """
-    shipped = load_landmarks().state_dict()
+    shipped = read_tensors()
     with torch.device("meta"):
         names = BlazePoseYolo11().trunk.state_dict()
-    return {**tensors, **{TRUNK + name: shipped[name] for name in names}}
+    return {**tensors, **{TRUNK + name: shipped[name].float() for name in names}}

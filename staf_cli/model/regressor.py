@@ -47,7 +47,7 @@ class MeanParameters(nn.Module):
     def __init__(self) -> None:
         """Start with the T-pose, the mean shape, and a camera that sees the whole body."""
         super().__init__()
-        self.register_buffer("pose", torch.tensor([1.0, 0, 0, 1, 0, 0]).repeat(24))
+        self.register_buffer("pose", torch.tensor([1.0, 0, 0, 1, 0, 0] * 24))
         self.register_buffer("shape", torch.zeros(10))
         self.register_buffer("cam", torch.tensor([0.9, 0, 0]))
 

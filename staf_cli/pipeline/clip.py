@@ -18,6 +18,7 @@ from staf_cli.body.skinning import Body
 from staf_cli.core import files
 from staf_cli.core.errors import TracksError
 from staf_cli.core.interrupts import cleanup
+from staf_cli.core.memory import give_back
 from staf_cli.core.numbered import pack
 from staf_cli.core.options import Rig, Space
 from staf_cli.core.progress import Watch
@@ -124,13 +125,16 @@ def run_clip(
             tracks = _track(source, options, tools, log, watch)
         else:
             tracks = _use_edited(edited, source, options, tools, log, watch)
+        give_back()  # after each pass with a network: what it freed is of no use to the next
         source = with_frame_count(source, len(log.frames))
         recovery = replace(
             options.recovery, refine=should_refine(options.recovery, tracks, tools.weights)
         )
         _follow_camera(source, tracks, options, log, watch)
         _read_landmarks(source, tracks, recovery, tools, log, watch)
+        give_back()
         _recover(source, tracks, recovery, tools, log, watch)
+        give_back()
         _place(tracks, options.world, tools.body, log, watch)
         overlay, notes = show(source, tracks, options.look, tools.body, log, watch)
         clothes = options.look.clothes

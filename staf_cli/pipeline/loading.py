@@ -10,6 +10,7 @@ from staf_cli.checkpoints import registry
 from staf_cli.checkpoints.format import load_checkpoint
 from staf_cli.checkpoints.registry import OPEN_BODY, OPEN_WEIGHTS
 from staf_cli.core import files
+from staf_cli.core.convolution import fuse
 from staf_cli.core.devices import choose_device, choose_dtype
 from staf_cli.core.errors import BodyError
 from staf_cli.core.geometry import CROP_SCALE
@@ -85,9 +86,11 @@ def prepare_recovery(options: RecoveryOptions) -> tuple[Recovery, list[str]]:
         network = load_network(checkpoint, body)
         identity, crop_scale = checkpoint.identity, checkpoint.crop_scale
     network = engine.prepare(network, settings)
+    fuse(network)
     landmark_network = None
     if options.landmarks is not False and options.refine is not False:
         landmark_network = load_landmarks().to(device)
+        fuse(landmark_network)
     return Recovery(body, network, identity, crop_scale, settings, landmark_network), notes
 
 

@@ -18,7 +18,8 @@ from staf_cli.checkpoints.registry import OPEN_WEIGHTS
 from staf_cli.core.errors import UsageError
 from staf_cli.core.progress import Watch
 from staf_cli.core.records import Clip, Float, Frame, LandmarkTrack, Person, Track, select_rows
-from staf_cli.fitting.refine import refine_stretches
+from staf_cli.core.threads import side_by_side
+from staf_cli.fitting.refine import one_thread, refine_stretches
 from staf_cli.fitting.shape import Shape, shape_from_masks
 from staf_cli.fitting.smoothing import (
     Effect,
@@ -191,32 +192,37 @@ def fit_people(
     if not refines and not smooths:
         return Recovered(None, {})
     start = time.perf_counter()
-    seconds = {"refine": 0.0}
-    effects: list[Effect] = []
+    refining, working = [0.0] * len(tracks), [0.0] * len(tracks)  # s, by person
+    effects: list[list[Effect]] = [[] for _ in tracks]
 
-    def fitted() -> Iterator[Person]:
-        for number, track in enumerate(tracks):
+    def fitted(number: int) -> Iterator[Person]:
+        stretches = spool.stretches(number)
+        if refines:
+            seen = landmarks[number] if landmarks else None
+            refined = refine_stretches(stretches, tracks[number], seen, body)
+            shaped = refined if seen is None else _shaped(refined, seen, body)
+            stretches = _timed(shaped, refining, number)
+        if options.constant_shape and refines:  # the shape needs all frames first
+            for _ in spool.replace(number, stretches):
+                pass
             stretches = spool.stretches(number)
-            if refines:
-                seen = landmarks[number] if landmarks else None
-                refined = refine_stretches(stretches, track, seen, body)
-                shaped = refined if seen is None else _shaped(refined, seen, body)
-                stretches = _timed(shaped, seconds, "refine")
-            if options.constant_shape and refines:  # the shape needs all frames first
-                for _ in spool.replace(number, stretches):
-                    pass
-                stretches = spool.stretches(number)
-            if smooths:
-                shape = _common_shape(spool.stretches(number)) if options.constant_shape else None
-                stretches = _smoothed(stretches, body, shape, options.smooth, effects)
-            yield from spool.replace(number, stretches)
+        if smooths:
+            shape = _common_shape(spool.stretches(number)) if options.constant_shape else None
+            stretches = _smoothed(stretches, body, shape, options.smooth, effects[number])
+        yield from spool.replace(number, stretches)
 
     stages = ["refine"] * refines + ["smooth"] * smooths
-    for _ in watch(" and ".join(stages), fitted(), spool.count()):
-        pass
-    seconds["smooth"] = time.perf_counter() - start - seconds["refine"]
+    with one_thread() as threads:  # instead of several for one person, which gains less
+        people = side_by_side(
+            [_timed(fitted(number), working, number) for number in range(len(tracks))], threads
+        )
+        for _ in watch(" and ".join(stages), people, spool.count()):
+            pass
+    took, share = time.perf_counter() - start, sum(refining) / max(sum(working), 1e-9)
+    seconds = {"refine": share * took, "smooth": (1 - share) * took}
+    together = [one for own in effects for one in own]
     return Recovered(
-        mean_effect(effects) if effects else None, {stage: seconds[stage] for stage in stages}
+        mean_effect(together) if together else None, {stage: seconds[stage] for stage in stages}
     )
 
 
@@ -250,8 +256,8 @@ def _smoothed(
         yield now
 
 
-def _timed(items: Iterable[Item], seconds: dict[str, float], name: str) -> Iterator[Item]:
-    """Pass items on and add the time that each takes to be made to `seconds[name]`."""
+def _timed(items: Iterable[Item], seconds: list[float], number: int) -> Iterator[Item]:
+    """Pass items on and add the time that each takes to be made to `seconds[number]`."""
     waiting = iter(items)
     while True:
         start = time.perf_counter()
@@ -260,5 +266,5 @@ def _timed(items: Iterable[Item], seconds: dict[str, float], name: str) -> Itera
         except StopIteration:
             return
         finally:
-            seconds[name] += time.perf_counter() - start
+            seconds[number] += time.perf_counter() - start
         yield item

@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from staf_cli.core.threads import in_thread, newest
+from staf_cli.core.threads import in_thread, newest, side_by_side
 
 
 def test_items_come_in_order():
@@ -104,3 +104,40 @@ def test_newest_raises_an_error_after_the_last_item():
     assert next(stream) == (1, 0)
     with pytest.raises(ZeroDivisionError, match="here"):
         next(stream)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 9])
+def test_streams_side_by_side_are_each_in_order(threads):
+    found = list(side_by_side([range(n, 2 * n) for n in (5, 0, 200, 1)], threads))
+    for number, n in enumerate((5, 0, 200, 1)):
+        assert [item for of, item in found if of == number] == list(range(n, 2 * n))
+    assert list(side_by_side([], threads)) == []
+
+
+def test_two_streams_are_computed_at_the_same_time():
+    meeting = threading.Barrier(2, timeout=10)  # breaks if one stream waits for the other's end
+
+    def stream(n):
+        meeting.wait()
+        yield n
+
+    assert sorted(side_by_side([stream(7), stream(8)], 2)) == [(0, 7), (1, 8)]
+
+
+def test_an_error_of_one_stream_ends_all():
+    ended = threading.Event()
+
+    def endless():
+        try:
+            yield from count()
+        finally:
+            ended.set()
+
+    def failing():
+        yield 1
+        raise ZeroDivisionError("here")
+
+    with pytest.raises(ZeroDivisionError, match="here"):
+        for _ in side_by_side([endless(), failing()], 2):
+            pass
+    assert ended.wait(10)
