@@ -23,7 +23,7 @@ from fractions import Fraction
 from itertools import chain, islice
 from numbers import Real
 from pathlib import Path
-from typing import Any, SupportsIndex, cast
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -434,8 +434,9 @@ def run(
         WeightsError: weights or detector are missing; also what else `prepare` raises.
     """
     _check_kind(options, Options)
+    _check_watch(watch)
     if tools is not None:
-        _check_tools(options.recovery, tools)
+        _check_tools(options.recovery, tools, Tools)
     place = _path(path)
     summary, tools = run_single(place, _path(output), options, watch, _warn, tools)
     if summary.damage:
@@ -541,9 +542,10 @@ def recover(
         WeightsError: weights are missing or do not fit; also what `prepare_recovery` raises.
     """
     _check_kind(options, RecoveryOptions)
+    _check_watch(watch)
     boxes = _people(boxes)
     if tools is not None:
-        _check_tools(options, tools)
+        _check_tools(options, tools, Recovery)
     count = 1 + max(int(one.indices[-1]) for one in boxes)
     time, rate = _clock(fps, times, count)
     tracks = [_track(number, one, time) for number, one in enumerate(boxes, 1)]
@@ -644,6 +646,8 @@ def _image(index: int, given: Any) -> NDArray[Any]:
     if isinstance(given, str | bytes | os.PathLike):
         raise UsageError(f"frame {index} is a file name, {given!r:.60}: give the picture itself")
     if hasattr(given, "convert"):  # of PIL, which knows colours and transparency of its own
+        if given.mode.startswith(("I", "F")):  # PIL would cut off all above 255
+            raise UsageError(f"frame {index}: has more than 8 bits a pixel; make it RGB first")
         given = given.convert("RGB")
     return _array(f"frame {index}", given.image if isinstance(given, Frame) else given)
 
@@ -666,7 +670,7 @@ def _array(name: str, given: Any) -> NDArray[Any]:
 def _rate(fps: Any) -> float | None:
     if fps is not None and (isinstance(fps, bool) or not isinstance(fps, Real)):
         raise UsageError(f"fps is {fps!r:.60}: give a number")
-    return cast("float | None", fps)  # numpy's numbers do as well
+    return None if fps is None else float(fps)  # of NumPy, or a fraction as videos have it
 
 
 def _path(given: Any) -> Path:
@@ -713,8 +717,13 @@ def _check_place(number: int, boxes: Boxes, width: int, height: int) -> None:
             )
 
 
-def _check_tools(options: RecoveryOptions, tools: Recovery) -> None:
-    """Raise UsageError where the options ask for other weights or another body than are loaded."""
+def _check_tools(options: RecoveryOptions, tools: Any, kind: type[Recovery]) -> None:
+    """Raise UsageError for tools of another kind, and where the options ask for others."""
+    if not isinstance(tools, kind):
+        raise UsageError(
+            f"tools is {type(tools).__name__}: give what prepare returns, or for recover what "
+            "prepare_recovery returns"
+        )
     loaded = {"weights": tools.weights.rsplit(maxsplit=1)[0], "body": tools.body.name}
     for name, own in loaded.items():
         wanted = getattr(options, name)
@@ -722,6 +731,12 @@ def _check_tools(options: RecoveryOptions, tools: Recovery) -> None:
             raise UsageError(
                 f"options ask for {name} {wanted}, the tools have {own}; prepare them with the same"
             )
+
+
+def _check_watch(watch: object) -> None:
+    """Raise UsageError for a progress callback that cannot be called."""
+    if not callable(watch):
+        raise UsageError(f"watch is {watch!r:.60}: give a function of (what, items, total)")
 
 
 def _check_kind(options: object, kind: type[object]) -> None:

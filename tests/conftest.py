@@ -111,7 +111,7 @@ def detector():
 
 @pytest.fixture(scope="session")
 def walking(tmp_path_factory):
-    """A video of the walk (tests/support/walking_person.py), 30 frames at a rate that varies."""
+    """A video of the walk (tests/support/walking_person.py) at a rate that varies."""
     from tests.support.walking_person import film_unevenly
 
     return film_unevenly(tmp_path_factory.mktemp("walk") / "walk.mp4")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import weakref
 from dataclasses import fields, replace
+from fractions import Fraction
 from itertools import count
 from typing import Any
 
@@ -524,7 +525,8 @@ def test_what_is_unambiguous_is_accepted(mean_pose_tools):
     tensors = loose.Boxes(torch.tensor(boxes(9).box), frame=torch.arange(9))
     for people in ([listed], [tensors], listed):
         assert same(one_of(mean_pose_tools, images(9), people).motion, want.motion)
-    assert same(one_of(mean_pose_tools, images(9), fps=np.float32(30)).motion, want.motion)
+    for rate in (np.float32(30), Fraction(30)):  # as PyAV has it
+        assert same(one_of(mean_pose_tools, images(9), fps=rate).motion, want.motion)
     assert np.array_equal(want.pixels([[0, 0, 3]]), [[32, 24]])
 
 
@@ -540,7 +542,17 @@ def keypoints(xy, confidence):
         (lambda t: one_of(t, "clip.mp4"), "give images"),
         (lambda t: one_of(t, 5), "give images"),
         (lambda t: one_of(t, [[[1, 2], [3]]] * 9), "frame 0: no array"),
+        (
+            lambda t: one_of(t, [PIL.Image.fromarray(np.zeros((48, 64), np.uint16))] * 9),
+            "frame 0: has more than 8 bits",
+        ),
         (lambda t: one_of(t, images(9), fps="30"), "fps is '30': give a number"),
+        (lambda _: one_of("x", images(9)), "tools is str: give what prepare"),
+        (lambda t: loose.run("a.mp4", tools=t), "tools is Recovery: give what prepare"),
+        (lambda t: one_of(t, images(9), watch=3), "watch is 3: give a function"),
+        (lambda _: loose.run("a.mp4", watch="bar"), "watch is 'bar': give a function"),
+        (lambda _: loose.RecoveryOptions(refine="no"), "refine is 'no': give True or False"),
+        (lambda _: loose.Look(wireframe=[]), r"wireframe is \[\]: give True or False"),
         (lambda t: one_of(t, images(9), fps=None, times=["a"] * 9), "times is"),
         (lambda t: one_of(t, images(9), [boxes(9).box]), r"boxes\[0\] is ndarray: give Boxes"),
         (lambda t: one_of(t, images(9), 7), "give one Boxes for every person"),

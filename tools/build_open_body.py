@@ -1406,12 +1406,15 @@ SHOWN = 5  # betas
 TILE = 300  # pixels
 
 
-def draw_body(vertices: np.ndarray, faces: np.ndarray, turn_degrees: float) -> np.ndarray:
+def draw_body(
+    vertices: np.ndarray, faces: np.ndarray, tones: np.ndarray, turn_degrees: float
+) -> np.ndarray:
     """Draw a shaded picture on white, 2.3 m high.
 
     Args:
         vertices: (V, 3) m.
         faces: (F, 3).
+        tones: (V,) share of the light that skin and clothes reflect.
         turn_degrees: Rotation of the body about y.
 
     Returns:
@@ -1422,7 +1425,8 @@ def draw_body(vertices: np.ndarray, faces: np.ndarray, turn_degrees: float) -> n
     spin = Rotation.from_euler("xy", (8, turn_degrees), degrees=True).as_matrix()
     points = (vertices - (vertices.max(0) + vertices.min(0)) / 2) @ spin.T
     light = normals_of(points, faces) @ np.array([-0.4, 0.5, 0.77])
-    colours = np.array([0.68, 0.76, 0.86]) * (0.35 + 0.65 * np.clip(light, 0, 1))[:, None]
+    brightness = (0.35 + 0.65 * np.clip(light, 0, 1)) * tones ** (1 / 2.2)
+    colours = np.array([0.68, 0.76, 0.86]) * brightness[:, None]
     view = np.radians(20)
     points -= [0, 0, 2.3 / 2 / np.tan(view / 2)]
     settings = cv2.TriangleRasterizeSettings()
@@ -1455,13 +1459,19 @@ def draw_figure(body: Path, figure: Path) -> None:
     """
     import cv2
 
+    from staf_cli.body.clothes import tones_of
+    from staf_cli.body.format import load_body
+
     arrays = dict(np.load(body))
+    tones = tones_of(load_body(body))
+    assert tones is not None
 
     def tile(label: str, pose: str, betas: np.ndarray) -> np.ndarray:
         angles = np.zeros((24, 3))
         for joint, angle in POSES[pose].items():
             angles[JOINTS.index(joint)] = angle
-        picture = draw_body(pose_body(arrays, angles, betas)[0], arrays["f"], -30)
+        vertices, *_ = pose_body(arrays, angles, betas)
+        picture = draw_body(vertices, arrays["f"], tones, -30)
         cv2.putText(picture, label, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (90,) * 3, 1, 16)
         return picture
 

@@ -11,7 +11,7 @@ records as they are.
             check_options(self)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from math import inf
 from numbers import Real
@@ -89,21 +89,25 @@ def option(
 
 
 def check_options(record: Any) -> None:
-    """Check every field of a record against its range; None is always valid.
+    """Check every field of a record: numbers against their range; None is always valid.
 
     Args:
         record: an instance of a dataclass with fields made by `option`.
 
     Raises:
-        UsageError: a number is out of range, or none; the message names what to choose.
+        UsageError: a number is out of range, or none; the message names what to choose. A switch
+            is neither True nor False: any text, "no" as well, would count as True.
     """
     for one in fields(record):
         spec: OptionSpec | None = one.metadata.get(SPEC)
         value = getattr(record, one.name)
-        if not spec or not spec.valid or value is None:
+        if not spec or value is None:
             continue
-        if not isinstance(value, Real) or float(value) not in spec.valid:
-            name = spec.name.removeprefix("--") or one.name.replace("_", "-")
+        name = spec.name.removeprefix("--") or one.name.replace("_", "-")
+        is_switch = spec.parse is None and one.type in (bool, bool | None)
+        if is_switch and not (isinstance(value, Hashable) and value in (0, 1)):
+            raise UsageError(f"{name} is {value!r:.60}: give True or False")
+        if spec.valid and (not isinstance(value, Real) or float(value) not in spec.valid):
             raise UsageError(f"{name} is {value!s:.60}: {spec.advice}")
 
 

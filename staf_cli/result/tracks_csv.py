@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -164,12 +164,13 @@ def _rows(stream: TextIO) -> Iterator[tuple[int, dict[str, str]]]:
             break
     else:
         raise _BadLine(1, f"has no column {COLUMNS[0]}; it is empty")
-    names = [name.strip() for name in next(csv.reader([header], delimiter=separator))]
+    how: dict[str, Any] = {"delimiter": separator, "skipinitialspace": True}  # as in , "a name"
+    names = [name.strip() for name in next(csv.reader([header], **how))]
     for name in COLUMNS + KEYPOINT_COLUMNS:
         if names.count(name) != 1:
             what = "more than one" if name in names else "no"
             raise _BadLine(before, f"has {what} column {name}; found {', '.join(names)!r:.80}")
-    reader = csv.reader(lines, delimiter=separator)
+    reader = csv.reader(lines, **how)
     for fields in reader:
         line = before + reader.line_num
         if not any(field.strip() for field in fields):

@@ -1,6 +1,6 @@
 """The plans from prepared data to a checkpoint: how much is rendered and trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from staf_cli.core.errors import UsageError
 from staf_cli.model import blazepose
@@ -27,6 +27,24 @@ class Plan:
     validate_every: int  # steps
 
 
+# Two cores of a laptop, about four hours with rendering, from a checkpoint of the plan `cpu`.
+FROZEN = Plan(
+    poses=13_000,
+    sequences=120,
+    held_out=48,
+    encoder=blazepose.NAME,
+    batch=64,
+    pretraining_steps=0,
+    pretraining_rate=0.0,
+    pretraining_phases=(),
+    stage1_steps=4000,
+    stage1_rate=3e-4,
+    stage2_steps=0,
+    stage2_batch=12,
+    stage2_rate=2e-4,
+    validate_every=200,
+)
+
 PLANS = {
     # Two cores of a laptop, about two hours with rendering; never run in one piece.
     "cpu": Plan(
@@ -45,40 +63,9 @@ PLANS = {
         stage2_rate=2e-4,
         validate_every=100,
     ),
-    # Two cores of a laptop, about four hours with rendering, from a checkpoint of the plan `cpu`.
-    "frozen": Plan(
-        poses=13_000,
-        sequences=120,
-        held_out=48,
-        encoder=blazepose.NAME,
-        batch=64,
-        pretraining_steps=0,
-        pretraining_rate=0.0,
-        pretraining_phases=(),
-        stage1_steps=4000,
-        stage1_rate=3e-4,
-        stage2_steps=0,
-        stage2_batch=12,
-        stage2_rate=2e-4,
-        validate_every=200,
-    ),
-    # The plan frozen with steps of stage 2 too, for Table 5; not yet run.
-    "table5": Plan(
-        poses=13_000,
-        sequences=120,
-        held_out=48,
-        encoder=blazepose.NAME,
-        batch=64,
-        pretraining_steps=0,
-        pretraining_rate=0.0,
-        pretraining_phases=(),
-        stage1_steps=4000,
-        stage1_rate=3e-4,
-        stage2_steps=2000,
-        stage2_batch=32,
-        stage2_rate=1e-4,
-        validate_every=200,
-    ),
+    "frozen": FROZEN,
+    # With steps of stage 2 too, for Table 5; not yet run.
+    "table5": replace(FROZEN, stage2_steps=2000, stage2_batch=32, stage2_rate=1e-4),
     # One large GPU, meant for half an hour; not yet run.
     "gpu": Plan(
         poses=60_000,

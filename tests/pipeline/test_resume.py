@@ -23,6 +23,7 @@ from staf_cli.tracking.options import TrackOptions
 from staf_cli.video import Damage
 from staf_cli.world.options import WorldOptions
 from tests.support.made_records import make_record
+from tests.support.walking_person import FRAMES
 
 ARRAYS = ("tracks.csv", "person_1.npz")
 
@@ -194,7 +195,7 @@ def test_edited_tracks_are_kept_until_others_are_given(again):
     summary, _ = again()
     before = content(summary.folder)
     tracks = tracks_csv.load(summary.folder / "tracks.csv")
-    halves = apply_edits(tracks, parse_edits([], ["1@15"], [], ["1=anna"]))
+    halves = apply_edits(tracks, parse_edits([], ["1@9"], [], ["1=anna"]))
     summary, passes = again(edited=halves)
     assert passes == ["camera", "recover", "world", "show"]
     assert [one.id for one in summary.people] == [1, 2]
@@ -213,7 +214,7 @@ def test_edited_tracks_are_kept_until_others_are_given(again):
         again(tracks=TrackOptions(min_track=0.2))
     assert len(tracks_csv.load(summary.folder / "tracks.csv")) == 1
     late = [replace(tracks[0], frame=tracks[0].frame + 1)]
-    with pytest.raises(TracksError, match="frames 1 to 30, the video has 0 to 29"):
+    with pytest.raises(TracksError, match=f"frames 1 to {FRAMES}, the video has 0 to {FRAMES - 1}"):
         again(edited=late)
     assert again(force=True)[1] == ["track", "camera", "recover", "world", "show"]
     assert content(summary.folder) == before

@@ -12,7 +12,7 @@ from staf_cli.model.regressor import Theta
 from staf_cli.model.staf import Architecture
 from staf_cli.recovery.cadence import Cadence, choose_cadence, fill_between, interpolate
 from staf_cli.recovery.engine import Settings, prepare
-from tests.support.made_networks import estimates_of, random_network
+from tests.support.made_networks import estimates_of, random_network, with_quick_encoder
 
 CPU = Settings(torch.device("cpu"), dtype=torch.float32, batch=7)
 ROUNDING = 1e-4
@@ -107,7 +107,7 @@ def frames(count):
 
 def test_at_sixty_frames_a_second_each_second_frame_sees_what_thirty_would_show():
     """The clip's even frames alone, at 30 a second, give the same bodies in the middle."""
-    network = prepare(random_network(Architecture("resnet18")), CPU)
+    network = prepare(with_quick_encoder(random_network(Architecture("resnet18"))), CPU)
     whole = track(np.arange(41))
     (fast,) = estimates_of(frames(41), [whole], network, 1.1, CPU, Cadence(2))
     halved = (Frame(f.index // 2, f.pts, f.time, f.image) for f in frames(41) if f.index % 2 == 0)

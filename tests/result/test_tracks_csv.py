@@ -53,6 +53,13 @@ def test_what_a_spreadsheet_saves_is_the_same_table(table, encoding, separator, 
     assert digests(table) == want
 
 
+def test_spaces_after_separators_are_no_part_of_a_name(table):
+    want = digests(table)
+    spaced = written(table, ",", comma=False, quoting=csv.QUOTE_ALL).replace('","', '", "')
+    table.write_text(spaced, encoding="utf-8")
+    assert digests(table) == want
+
+
 def test_empty_rows_and_columns_are_left_out(table):
     want = digests(table)
     lines = written(table, ";").splitlines()

@@ -19,7 +19,7 @@ from tests.support.made_people import open_body
 SIZE = (480, 360)  # width, height, px
 FOCAL = 600.0
 FPS = 30
-FRAMES = 30
+FRAMES = 18
 TICKS = Fraction(1, 600)  # s
 
 
