@@ -43,6 +43,7 @@ from staf_cli.landmarks.reading import BODY, Landmarks, joined, one_by_one, read
 # The fit of 12 synthetic clips is as good with 10 looks a second as with 30; with 5 it is worse.
 LOOKS_A_SECOND = 10
 MOST_LOST = 2  # people in a frame, the largest, who are looked at more than once
+LARGEST = 4  # people in a frame: nobody smaller is searched for in all turns, crowds would take long
 LONGEST_PAUSE = 16  # looks between two searches in all turns
 MOST_MASKS = 64  # that are kept of a person
 FAST_TURN = 0.25  # rad beside the region that was looked at: the next frame is looked at too
@@ -225,12 +226,14 @@ def _look_at(
         regions = np.stack([best[n].seen.next_region[0] for n in new])
         for n, one in zip(new, look(new, regions, mirrored), strict=True):
             keep_better(n, one)
-    by_size = sorted(everybody, key=lambda n: -float(box_area(boxes[n])))
+    rank = np.argsort(-box_area(boxes), kind="stable").tolist()
+    by_size = [n for n in rank if n < len(due)]
     for n in [n for n in by_size if lost(n) and before[n] is not None][:MOST_LOST]:
         here = best[n].seen
         turned = look_again(n, here.next_region + np.array([0, 0, 0, EIGHTH]))
         keep_better(n, _agreed(joined([here, turned]), boxes, n))
-    for n in [n for n in by_size if lost(n) and worth_searching(n)][:MOST_LOST]:
+    large = set(rank[:LARGEST])
+    for n in [n for n in by_size if n in large and lost(n) and worth_searching(n)][:MOST_LOST]:
         one = _agreed(all_turns(boxes[n], partial(look_again, n)), boxes, n)
         looks[due[n][0]].note_search(one.agreement >= BELIEVED)
         if one.agreement >= BELIEVED:

@@ -146,6 +146,34 @@ def test_searches_in_vain_become_rare(network, monkeypatch):
     assert looked.count(8) == 3  # all turns: at the looks 0, 2 and 6
 
 
+def test_only_the_largest_of_a_crowd_are_searched_for(monkeypatch):
+    looked = []
+
+    def nobody(network, images, regions, mirrored):
+        looked.append(len(images) if np.ptp(regions[:, 3]) else 0)
+        n = len(images)
+        return reading.Landmarks(
+            kp2d=np.zeros((n, 33, 3)),
+            metres=np.zeros((n, 33, 3)),
+            score=np.zeros(n),
+            region=regions,
+            next_region=regions,
+            mask=np.zeros((n, 64, 64), np.uint8),
+        )
+
+    monkeypatch.setattr(following, "read", nobody)
+    places = [(300, 180)] * 40
+    crowd = [track(places) for _ in range(7)]
+    for n, one in enumerate(crowd):
+        one.box[:, 3] += n
+    searches = []
+    for people in (crowd, crowd[3:]):
+        looked.clear()
+        followed(frames([None] * 40), people, None, fps=10.0)
+        searches.append(looked.count(8))
+    assert searches[0] == searches[1] > 0
+
+
 def keypoints_of(seen, row=0):
     """COCO keypoints where the landmarks are."""
     kp2d = seen.kp2d[row][agreement.COCO].astype(float)
