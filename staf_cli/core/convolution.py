@@ -1,10 +1,11 @@
 """Convolutions with ReLU6 in the same step, where the processor has it."""
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu6
 
-OPERATOR = "_convolution_pointwise"  # what torch itself compiles such layers to
 FUSED_TYPES = (torch.float32, torch.bfloat16)
 
 
@@ -58,16 +59,29 @@ def fuse(network: nn.Module) -> None:
 
     The results stay the same to the bit where torch would use the same library (oneDNN), which it
     does on more than one thread. What torch itself compiles networks to is no promised interface:
-    where it is missing the layers stay as they are.
+    where a trial does not give what it should, the layers stay as they are.
 
     Args:
         network: On its device, with its final number format; changed in place.
     """
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return
-    if not hasattr(torch.ops.mkldnn, OPERATOR):
-        return
-    for layer in network.modules():
-        if isinstance(layer, Conv) and layer.relu6:
-            weight = layer.weight
-            layer.fused = weight.device.type == "cpu" and weight.dtype in FUSED_TYPES
+    if _can_fuse():
+        for layer in network.modules():
+            if isinstance(layer, Conv) and layer.relu6:
+                weight = layer.weight
+                layer.fused = weight.device.type == "cpu" and weight.dtype in FUSED_TYPES
+
+
+@cache
+def _can_fuse() -> bool:
+    """Whether this torch has the operator, and it does what it is expected to do."""
+    layer = Conv(1, 1, 1, relu6=True)
+    with torch.inference_mode():
+        layer.weight.fill_(1.0)
+        layer.bias.fill_(0.5)  # type: ignore[union-attr]
+        x = torch.arange(-4.0, 12.0).reshape(1, 1, 4, 4)
+        expected = layer(x)
+        layer.fused = True
+        try:
+            return bool(torch.equal(layer(x), expected))
+        except (AttributeError, RuntimeError, TypeError):
+            return False

@@ -13,6 +13,7 @@ import numpy as np
 
 from staf_cli.core.geometry import box_area, box_iou
 from staf_cli.core.records import (
+    Bools,
     Float,
     Frame,
     Image,
@@ -69,9 +70,7 @@ class Followed:
     heir: int | None = None  # the track by which the person goes on after the last frame
     people: dict[int, int] = field(default_factory=dict)  # their tracks: from which frame
     rows: dict[int, TrackRow | Track] = field(default_factory=dict)  # by frame: detected, or seen
-    apart: set[int] = field(
-        default_factory=set
-    )  # tracks that were seen for sure beside this person
+    apart: set[int] = field(default_factory=set)  # tracks of others, surely seen elsewhere
     intruders: set[int] = field(default_factory=set)  # other people's tracks that jumped here
     taken: set[TrackRow] = field(default_factory=set)  # rows of those that show this person
     # By tracks of others who look like this person: since which frame, s, and until when, s.
@@ -144,26 +143,27 @@ def _doubtful(
             largest[f] = max(largest.get(f, 0.0), area)
     edge = EDGE * np.array(size)
     for n, one in enumerate(people):
-        clear = (one.score >= CLEAR) & (
-            box_area(one.box) >= SMALLEST * np.array([largest[f] for f in one.frame.tolist()])
-        )
+        large = box_area(one.box) >= SMALLEST * np.array([largest[f] for f in one.frame.tolist()])
+        clear = large & (one.score >= CLEAR)
         for run in one.runs:
             seen = np.flatnonzero(~one.interpolated[run]) + run.start
-            for row, then in zip(seen, [*seen[1:], None], strict=False):
-                if then is None:
-                    inside = (one.box[row, :2] > edge).all() and one.box[row, 2] < size[0] - edge[0]
-                    lost = inside and int(one.frame[row]) not in ends
-                else:
-                    lost = not _stayed(one.box[row], one.box[then])
-                soon = (seen <= row) & (one.time[seen] >= one.time[row] - WARM_UP)
-                if lost:
-                    doubtful |= {(n, int(r)): int(one.frame[row]) for r in seen[soon & clear[seen]]}
+            lost = seen[:-1][~_stayed(one.box[seen[:-1]], one.box[seen[1:]])].tolist()
+            for row in seen[-1:].tolist():
+                inside = (one.box[row, :2] > edge).all() and one.box[row, 2] < size[0] - edge[0]
+                lost += [row] if inside and int(one.frame[row]) not in ends else []
+            for row in lost:
+                first = np.searchsorted(one.time, one.time[row] - WARM_UP)
+                for before in seen[(seen >= first) & (seen <= row) & clear[seen]].tolist():
+                    doubtful[n, before] = int(one.frame[row])
     return doubtful
 
 
-def _stayed(before: Float, then: Float) -> bool:
-    """Whether two consecutive boxes (4,) are one person's."""
-    return bool(box_iou(before[None], then[None])[0, 0] >= STAYED)
+def _stayed(before: Float, then: Float) -> Bools:
+    """Whether a person's boxes (N, 4), and the next ones (N, 4), are near enough: (N,)."""
+    low, high = np.maximum(before[:, :2], then[:, :2]), np.minimum(before[:, 2:], then[:, 2:])
+    common = (high - low).clip(0).prod(1)
+    stayed: Bools = common >= STAYED * (box_area(before) + box_area(then) - common)
+    return stayed
 
 
 def _found(track: Track, row: int, frame: Frame, look: Look) -> Landmarks | None:
@@ -238,46 +238,51 @@ def _take(
     one: Followed, seen: Landmarks, frame: Frame, here: dict[int, int], people: Sequence[Track]
 ) -> bool:
     """Take what was seen for the person's; False where it is somebody else who was there before."""
-    same = [
-        n for n, row in here.items() if same_body(seen, people[n].box[row], people[n].kp2d[row])
-    ]
-    for n in set(same) - set(one.people):
-        row = here[n]
-        before = _before_jump(people[n], row)
-        if _is_new(people[n], row, one):
-            one.people[n] = frame.index
-        elif n not in one.apart and before is not None and _overlaps(seen, people[n].box[before]):
-            one.people[n] = frame.index
-            if people[n].frame[0] < people[one.known_as].frame[0]:
-                one.known_as = n
-        elif before is not None or n in one.intruders:
-            one.intruders.add(n)
-        else:
-            first, since, until = one.beside.get(n, (frame.index, frame.time, frame.time))
-            if frame.time - until > SPAN:
-                first, since = frame.index, frame.time
-            one.beside[n] = first, since, frame.time
-            if frame.time - since >= LONGEST_BESIDE:
-                one.rows = {f: what for f, what in one.rows.items() if f < first}
-                return False
-    one.apart |= {
-        n
-        for n, row in here.items()
-        if people[n].score[row] >= SURE and not _overlaps(seen, people[n].box[row])
-    }
-    one.taken |= {(n, here[n]) for n in same if n in one.intruders or n in one.people}
-    one.look, one.time = seen, frame.time
-    seen_here = _as_track(seen, frame)
-    one.rows[frame.index] = seen_here
+    boxes = {n: people[n].box[row] for n, row in here.items()}
+    same = [n for n, row in here.items() if same_body(seen, boxes[n], people[n].kp2d[row])]
+    for n in same:
+        if n not in one.people and not _meet(one, n, here[n], seen, frame, people):
+            return False
+    for n, row in here.items():
+        if people[n].score[row] >= SURE and not _overlaps(seen, boxes[n]):
+            one.apart.add(n)
     own = [n for n in same if n in one.people]
+    one.taken |= {(n, here[n]) for n in (*own, *one.intruders.intersection(same))}
+    one.look, one.time = seen, frame.time
+    as_seen = _as_track(seen, frame)
+    one.rows[frame.index] = as_seen
     if own:
-        n = max(own, key=lambda n: float(people[n].score[here[n]]))
-        detected = select_rows(people[n], np.array([here[n]]))
         one.agreed = frame.time
-        if same_pose(seen, detected.box[0], detected.kp2d[0]):
-            one.rows[frame.index] = (n, here[n])
-        else:
-            one.rows[frame.index] = replace(detected, kp2d=seen_here.kp2d)
+        n = max(own, key=lambda n: float(people[n].score[here[n]]))
+        one.rows[frame.index] = (n, here[n])
+        if not same_pose(seen, boxes[n], people[n].kp2d[here[n]]):
+            detected = select_rows(people[n], np.array([here[n]]))
+            one.rows[frame.index] = replace(detected, kp2d=as_seen.kp2d)
+    return True
+
+
+def _meet(
+    one: Followed, n: int, row: int, seen: Landmarks, frame: Frame, people: Sequence[Track]
+) -> bool:
+    """Decide whose a track is that looks like a person; False where the network passed to it."""
+    other = people[n]
+    before = _before_jump(other, row)
+    if _is_new(other, row, one):
+        one.people[n] = frame.index
+    elif n not in one.apart and before is not None and _overlaps(seen, other.box[before]):
+        one.people[n] = frame.index
+        if other.frame[0] < people[one.known_as].frame[0]:
+            one.known_as = n
+    elif before is not None or n in one.intruders:
+        one.intruders.add(n)
+    else:
+        first, since, until = one.beside.get(n, (frame.index, frame.time, frame.time))
+        if frame.time - until > SPAN:
+            first, since = frame.index, frame.time
+        one.beside[n] = first, since, frame.time
+        if frame.time - since >= LONGEST_BESIDE:
+            one.rows = {f: what for f, what in one.rows.items() if f < first}
+            return False
     return True
 
 
@@ -289,8 +294,8 @@ def _is_new(other: Track, row: int, one: Followed) -> bool:
 def _before_jump(other: Track, row: int) -> int | None:
     """The row after which a track jumped a moment ago, if it did."""
     first = int(np.searchsorted(other.time, other.time[row] - SPAN))
-    jumps = [k for k in range(first, row) if not _stayed(*other.box[k : k + 2])]
-    return jumps[0] if jumps else None
+    jumps = np.flatnonzero(~_stayed(other.box[first:row], other.box[first + 1 : row + 1]))
+    return first + int(jumps[0]) if len(jumps) else None
 
 
 def _overlaps(seen: Landmarks, box: Float) -> bool:

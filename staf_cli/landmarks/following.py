@@ -43,7 +43,9 @@ from staf_cli.landmarks.reading import BODY, Landmarks, joined, one_by_one, read
 # The fit of 12 synthetic clips is as good with 10 looks a second as with 30; with 5 it is worse.
 LOOKS_A_SECOND = 10
 MOST_LOST = 2  # people in a frame, the largest, who are looked at more than once
-LARGEST = 4  # people in a frame: nobody smaller is searched for in all turns, crowds would take long
+LARGEST = (
+    4  # people in a frame: nobody smaller is searched for in all turns, crowds would take long
+)
 LONGEST_PAUSE = 16  # looks between two searches in all turns
 MOST_MASKS = 64  # that are kept of a person
 FAST_TURN = 0.25  # rad beside the region that was looked at: the next frame is looked at too

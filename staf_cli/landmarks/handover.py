@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from itertools import count
+from itertools import count, groupby
 
 import numpy as np
 
@@ -91,8 +91,12 @@ def _overlap(one: Float, other: Float) -> float:
 
 def _track_of(people: Sequence[Track], rows: Rows) -> Track:
     """A track without a number from rows of several."""
-    parts = [
-        what if isinstance(what, Track) else select_rows(people[what[0]], np.array([what[1]]))
-        for _, what in sorted(rows.items())
-    ]
-    return join_rows([replace(part, id=0, name="") for part in parts])
+    parts: list[Track] = []
+    ordered = [what for _, what in sorted(rows.items())]
+    for n, some in groupby(ordered, lambda what: -1 if isinstance(what, Track) else what[0]):
+        if n < 0:
+            parts += [what for what in some if isinstance(what, Track)]
+        else:
+            own = [what[1] for what in some if not isinstance(what, Track)]
+            parts.append(select_rows(people[n], np.array(own)))
+    return join_rows([replace(part, id=0) for part in parts])

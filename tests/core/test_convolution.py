@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from staf_cli.core import convolution
 from staf_cli.core.convolution import Conv, fuse
 from staf_cli.landmarks.weights import load_landmarks
 
@@ -35,7 +36,7 @@ def test_a_fused_layer_computes_what_torch_does(name, clips, dtype):
         torch.testing.assert_close(
             found.float(), wanted, rtol=1e-2 if dtype != torch.float32 else 1e-4, atol=1e-3
         )
-    assert layer.fused == clips
+    assert layer.fused == (clips and convolution._can_fuse())
 
 
 def test_a_layer_that_was_not_fused_can_learn():
@@ -58,8 +59,16 @@ def test_the_landmark_network_says_the_same_when_fused():
         assert (after.mask - before.mask[:count]).abs().max() < 0.04
 
 
-def test_without_the_operator_nothing_is_fused(monkeypatch):
-    monkeypatch.setattr("staf_cli.core.convolution.OPERATOR", "no_such_operator")
+@pytest.mark.parametrize("answer", [RuntimeError("another signature"), 7.0])
+def test_where_the_operator_does_something_else_nothing_is_fused(monkeypatch, answer):
+    def operator(x, *how):
+        if isinstance(answer, Exception):
+            raise answer
+        return torch.full_like(x, answer)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_convolution_pointwise", operator, raising=False)
+    convolution._can_fuse.cache_clear()
     layer = Conv(3, 4, 1, relu6=True)
     fuse(layer)
+    convolution._can_fuse.cache_clear()
     assert not layer.fused
