@@ -9,7 +9,7 @@ import numpy as np
 
 from staf_cli.core.geometry import box_iou
 from staf_cli.core.records import Float, Track, TrackRow, join_rows, select_rows
-from staf_cli.landmarks.agreement import SAME_BOX
+from staf_cli.landmarks.agreement import CLEAR, SAME_BOX
 from staf_cli.landmarks.continuing import LONGEST_ALONE, SAME_PLACE, Followed
 
 Rows = dict[int, TrackRow | Track]  # of a person, by frame: a row of a track, or a track of one row
@@ -33,9 +33,7 @@ def with_followed(people: Sequence[Track], followed: Sequence[Followed]) -> list
     taken = {row for one in followed for row in one.taken}
     there: dict[int, list[tuple[Float, Collection[int]]]] = {}  # by frame: box, and whose it was
     for one, who in zip(followed, person, strict=True):
-        for f, what in one.rows.items():
-            if isinstance(what, Track) and what.time[0] - one.agreed > LONGEST_ALONE:
-                continue
+        for f, what in _believed(people, one).items():
             rows.setdefault(who, {})[f] = what
             if isinstance(what, tuple):
                 taken.add(what)
@@ -78,6 +76,31 @@ def _owners(
         if one.heir is not None:
             owners[one.heir].append((f, person[k]))
     return [sorted(own) for own in owners], person
+
+
+def _believed(people: Sequence[Track], one: Followed) -> Rows:
+    """The rows of somebody who was followed; bridged where the network was unsure too."""
+    sure: Rows = {}
+    unsure: dict[int, Track] = {}
+    for f, what in one.rows.items():
+        if isinstance(what, tuple) or what.score[0] >= CLEAR:
+            if isinstance(what, tuple) or what.time[0] - one.agreed <= LONGEST_ALONE:
+                sure[f] = what
+        else:
+            unsure[f] = what
+    known = sorted(sure)
+    boxes = np.array([_box(people, sure[f]) for f in known])
+    for f, what in unsure.items():
+        if known and known[0] < f < known[-1]:
+            sides = [float(np.interp(f, known, side)) for side in boxes.T]
+            sure[f] = replace(
+                what,
+                box=np.array([sides]),
+                score=np.zeros(1),
+                interpolated=np.ones(1, bool),
+                kp2d=np.zeros_like(what.kp2d),
+            )
+    return sure
 
 
 def _box(people: Sequence[Track], what: TrackRow | Track) -> Float:
