@@ -63,11 +63,11 @@ PLANS = {
         pretraining_phases=(),
         stage1_steps=4000,
         stage1_rate=3e-4,
-        stage2_steps=800,
+        stage2_steps=400,
         stage2_batch=32,
-        stage2_rate=3e-5,
+        stage2_rate=1e-4,
         stage2_together=4,
-        stage2_only_2d=0.6,  # as in the paper, whose videos from the net have no other labels
+        stage2_only_2d=0.0,  # with the paper's 0.6 PA-MPJPE was 87.5 for 85.8 mm after 200 steps
         stage2_features=False,
         validate_every=200,
     ),
