@@ -128,8 +128,8 @@ def test_stage_1_trains_all_but_the_encoder(start, options, path):
 
 
 def test_stage_2_works_with_the_stored_maps_and_features_of_stage_1(options, path):
-    plan, lines = replace(PLAN, stage2_steps=2), []
-    full = replace(options, architecture="full", plan=plan)
+    lines: list[str] = []
+    full = replace(options, architecture="full", plan=replace(PLAN, stage2_steps=2))
     after = stages.run_stages(full, BODY, lines.append)
     assert after is not None
     kept = [folder for folder in options.folder.glob("encoded-*") if folder.is_dir()]
