@@ -128,9 +128,30 @@ class Pyramid(nn.Module):
         Returns:
             (N, 256, H, H), for `activate`.
         """
+        if level == 1 and self.training and below.device.type == "cpu":
+            return self._deconvolve_by_products(below.bfloat16())
         with torch.autocast(below.device.type, torch.bfloat16, enabled=self.training):
             linear: Tensor = self.deconv[level - 1](below)
         return linear
+
+    def _deconvolve_by_products(self, below: Tensor) -> Tensor:
+        """Compute `deconvolve` at level 1 as four matrix products: a third of the time on a CPU."""
+        count, _, half, _ = below.shape
+        kernel = cast("nn.ConvTranspose2d", self.deconv[0]).weight.bfloat16()  # (C_0, 256, 4, 4)
+        padded = pad(below, (1, 1, 1, 1)).movedim(1, -1).contiguous()  # (N, 9, 9, C_0)
+        rows = []
+        for odd_y in (0, 1):  # as `sample` does
+            row = []
+            for odd_x in (0, 1):
+                seen, weight = [], []
+                for down, right in CORNERS:
+                    top, left = odd_y + down, odd_x + right
+                    seen.append(padded[:, top : top + half, left : left + half])
+                    weight.append(kernel[..., 3 - odd_y - 2 * down, 3 - odd_x - 2 * right])
+                row.append(torch.cat(seen, -1) @ torch.cat(weight))  # (N, 7, 7, 256)
+            rows.append(torch.stack(row, 3))  # (N, 7, 7, 2, 256)
+        linear = torch.stack(rows, 2)  # (N, 7, 2, 7, 2, 256)
+        return linear.reshape(count, 2 * half, 2 * half, -1).movedim(-1, 1)
 
     def activate(self, level: int, linear: Tensor) -> Tensor:
         """Compute the other half of DeConv_k, BatchNorm and ReLU.

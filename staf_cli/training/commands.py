@@ -42,7 +42,7 @@ def prepare(data: Path, material: Path, makehuman: Path) -> None:
     "--plan",
     default="cpu",
     show_default=True,
-    help="cpu, frozen, table5, gpu; paper: the paper's, on your sets.",
+    help="cpu, frozen, gpu; paper: the paper's, on your sets.",
 )
 @click.option(
     "--architecture",

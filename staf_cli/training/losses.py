@@ -46,7 +46,7 @@ class GroundTruth:
     smpl_weight: Tensor  # (N,) confidence of rotmats and betas
     kp3d_weight: Tensor  # (N, 31) confidence of kp3d
 
-    def rows(self, rows: slice) -> "GroundTruth":
+    def rows(self, rows: slice | Tensor) -> "GroundTruth":
         """Return some of the frames."""
         return GroundTruth(
             self.kp2d[rows],

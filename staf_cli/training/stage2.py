@@ -1,7 +1,10 @@
 """Stage 2 (paper 4.3.2): the whole network on windows of nine frames, the encoder frozen.
 
-Photos take part as windows of nine copies, as the frames at the ends of a track do (4.2).
+Photos take part as windows of nine copies, as the frames at the ends of a track do (4.2). Windows
+of a sequence are drawn in runs of neighbours, which share the maps of their frames.
 """
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,13 +14,14 @@ from torch import Tensor, nn
 from staf_cli.body.skinning import Body, BodyPoints
 from staf_cli.core import metrics
 from staf_cli.core.geometry import project_to_crop
-from staf_cli.model.network import WindowNetwork, separate_windows
+from staf_cli.model.network import WindowNetwork
 from staf_cli.model.staf import STAF
 from staf_cli.model.temporal import TARGET, WINDOW
-from staf_cli.training.encoded_sets import EncodedSet, concatenate_labels, select_frames
+from staf_cli.training.encoded_sets import EncodedSet, select_frames
 from staf_cli.training.losses import (
     LOSSES,
     GroundTruth,
+    concatenate,
     ground_truth,
     labelled_points,
     theta_loss,
@@ -26,6 +30,18 @@ from staf_cli.training.stage1 import HEAD_RATE
 from staf_cli.training.store import Store
 
 STILL_SHARE = 0.1  # of the sequences' windows: nine copies of one frame
+FEATURES = ("pyramid", "sampler")  # what makes point features of the encoder's maps
+
+
+@dataclass(frozen=True)
+class WindowMix:
+    """What a batch of stage 2 consists of, and what it trains."""
+
+    batch: int  # B, windows
+    photo_share: float  # part of the windows that are of photos
+    together: int = 1  # windows of a sequence that follow each other and share their frames' maps
+    only_2d: float = 0.0  # part of the runs whose pose and 3D points do not count
+    train_features: bool = True  # pyramid and point MLPs too, not only what works with features
 
 
 class Stage2Task:
@@ -39,8 +55,7 @@ class Stage2Task:
         photos: EncodedSet,
         held_out: dict[str, EncodedSet],
         *,
-        batch: int,
-        photo_share: float,
+        mix: WindowMix,
         seed: int,
         device: torch.device,
         loss: str = "soft",
@@ -53,8 +68,7 @@ class Stage2Task:
             sequences: Synthetic people to train on.
             photos: Photos to train on.
             held_out: Sets to validate on, by name.
-            batch: B, windows in a batch.
-            photo_share: Part of the windows that are of photos.
+            mix: The batches.
             seed: Of the run.
             device: The network's.
             loss: A key of LOSSES.
@@ -63,28 +77,36 @@ class Stage2Task:
         self.network = network
         self.points = labelled_points(body).to(device)
         self.held_out = held_out
-        photo_count = round(batch * photo_share)
-        self.sources = ((sequences, batch - photo_count), (photos, photo_count))
+        photo_count = round(mix.batch * mix.photo_share)
+        self.sources = ((sequences, mix.batch - photo_count), (photos, photo_count))
         self.stores = [Store(source.features, device) for source, _ in self.sources]
-        self.batch = batch
+        self.mix = mix
         self.seed, self.device = seed, device
         trained = {name: child for name, child in network.named_children() if name != "encoder"}
+        for name in FEATURES:
+            if name in trained:
+                trained[name].requires_grad_(mix.train_features)
         self.modules = nn.ModuleDict({"network": nn.ModuleDict(trained)})
 
     @property
     def groups(self) -> list[tuple[list[nn.Parameter], float]]:
-        """Pyramid and heads, and their parts of the schedule's rate; HMR's head has all of it."""
+        """What is trained, in two parts: at the schedule's rate, and at HEAD_RATE of it.
+
+        The first is the pyramid; where that stays as it is, what joins frames, which begins with
+        nothing learned. Of HMR it is all.
+        """
+        first = "pyramid." if self.mix.train_features else ("tcfm.", "safm.")
         parts: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
-        for name, parameter in self.modules.named_parameters():
-            parts["pyramid." not in name].append(parameter)
-        head = HEAD_RATE if isinstance(self.network, STAF) else 1.0
-        groups = ((parts[0], 1.0), (parts[1], head))
-        return [(parameters, part) for parameters, part in groups if parameters]
+        for name, parameter in self.modules["network"].named_parameters():
+            if parameter.requires_grad:
+                own = isinstance(self.network, STAF) and not name.startswith(first)
+                parts[own].append(parameter)
+        return [(group, rate) for group, rate in zip(parts, (1.0, HEAD_RATE), strict=True) if group]
 
     @property
     def about(self) -> str:
         """What a saved state must agree in."""
-        about = f"stage 2, seed {self.seed}, batches of {self.batch}, {self.network.architecture}"
+        about = f"stage 2, seed {self.seed}, {self.mix}, {self.network.architecture}"
         return about if self.loss == "soft" else f"{about}, loss {self.loss}"
 
     def losses(self, step: int) -> dict[str, Tensor]:
@@ -102,33 +124,46 @@ class Stage2Task:
                 module.eval()  # which stage 1 has measured
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         torch.manual_seed(self.seed * 1_000_003 + step)  # dropout's
-        phi_0, truth = self._draw(generator)
+        phi_0, windows, truth = self._draw(generator)
         maps = self.network.frame_maps(phi_0)
         loss = LOSSES[self.loss]
-        thetas = list(self.network.recover(maps, separate_windows(len(phi_0))))[loss.regressors]
+        thetas = list(self.network.recover(maps, windows))[loss.regressors]
+        of_frames = truth.rows(windows.flatten().to(self.device))  # 9 B
+        of_targets = truth.rows(windows[:, TARGET].to(self.device))  # B
         terms: dict[str, Tensor] = {}
         for theta in thetas:
-            all_frames = len(theta.betas) == len(truth.betas)
-            own = truth if all_frames else truth.rows(slice(TARGET, None, WINDOW))
+            own = of_targets if len(theta.betas) == len(windows) else of_frames
             for name, term in theta_loss(theta, own, self.points, loss).items():
                 terms[name] = terms.get(name, 0) + term / len(thetas)
         return terms
 
-    def _draw(self, generator: torch.Generator) -> tuple[Tensor, GroundTruth]:
-        """Random windows: phi_0 (9 B, C_0, 7, 7), a window's together, and their ground truth."""
-        features, labels = [], []
+    def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, GroundTruth]:
+        """Random runs of frames: phi_0 (N, C_0, 7, 7), their windows (B, 9) and ground truth."""
+        features: list[Tensor] = []
+        windows, labels = [], []
         for (source, count), store in zip(self.sources, self.stores, strict=True):
             length = source.features.shape[1]
-            row = torch.randint(len(source), (count,), generator=generator)
-            first = torch.randint(max(1, length - WINDOW + 1), (count,), generator=generator)
-            offsets = torch.arange(WINDOW) if length >= WINDOW else torch.zeros(WINDOW).long()
-            frame = first[:, None] + offsets  # (count, 9)
-            still = torch.rand(count, generator=generator) < STILL_SHARE
-            frame = torch.where(still[:, None], frame[:, TARGET : TARGET + 1], frame)
-            features.append(store.take(row, frame))
-            labels.append(select_frames(source.labels, row, frame))
-        joined = concatenate_labels(labels).to(self.device)
-        return torch.cat(features).flatten(0, 1).float(), ground_truth(joined, self.points)
+            still = length < WINDOW
+            together = 1 if still else min(self.mix.together, length - WINDOW + 1)
+            frames = 1 if still else together + WINDOW - 1
+            runs = -(-count // together)
+            row = torch.randint(len(source), (runs,), generator=generator)
+            first = torch.randint(length - frames + 1, (runs,), generator=generator)
+            frame = first[:, None] + torch.arange(frames)  # (runs, frames)
+            inside = torch.arange(together)[:, None] + (0 if still else torch.arange(WINDOW))
+            inside = inside.expand(runs, together, WINDOW)  # of their own run
+            copied = torch.rand(runs, together, generator=generator) < STILL_SHARE
+            inside = torch.where(copied[..., None], inside[..., TARGET : TARGET + 1], inside)
+            before = sum(len(part) for part in features)
+            offset = before + frames * torch.arange(runs)[:, None, None]
+            windows.append((inside + offset).flatten(0, 1)[:count])
+            features.append(store.take(row, frame).flatten(0, 1))
+            picked = select_frames(source.labels, row, frame)
+            only_2d = torch.rand(runs, generator=generator) < self.mix.only_2d
+            weight = torch.where(only_2d, 0.0, picked.smpl_weight)
+            picked = replace(picked, smpl_weight=weight).to(self.device)
+            labels.append(ground_truth(picked, self.points))
+        return torch.cat(features).float(), torch.cat(windows), concatenate(labels)
 
     def validate(self) -> dict[str, float]:
         """Measure `window_errors` on all held-out sets, "<set> <metric>"."""

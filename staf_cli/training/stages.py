@@ -38,7 +38,7 @@ from staf_cli.training.stage1 import (
     load_encoder,
     set_mean_pose,
 )
-from staf_cli.training.stage2 import Stage2Task
+from staf_cli.training.stage2 import Stage2Task, WindowMix
 from staf_cli.training.stored_maps import MapSource, draw_stored, start_from
 from staf_cli.training.studio.rendering import RenderJob, render_set
 
@@ -99,7 +99,7 @@ class TrainingOptions:
         if isinstance(ARCHITECTURES[self.architecture], PooledArchitecture) and not steps:
             raise UsageError(
                 f"{self.architecture} needs steps of both stages, which this plan does not take: "
-                "choose --plan table5, gpu or paper"
+                "choose --plan frozen, gpu or paper"
             )
 
     def make_architecture(self, name: str) -> AnyArchitecture:
@@ -263,7 +263,7 @@ def _frozen_task(options: TrainingOptions, body: Body, say: Say) -> Stage1Task:
     network.to(options.device)
     convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
     _disable_dropout(network)
-    kept = sha256(options.start)[:8]
+    kept = _stored_key(options)
     sources = [
         MapSource(_encoded(network, kept, name, VIEWS_STORED, options, say), share)
         for name, share in SHARES.items()
@@ -277,6 +277,12 @@ def _frozen_task(options: TrainingOptions, body: Body, say: Say) -> Stage1Task:
         f"{_about_batches(options)}, stored maps of {kept}",
         options.loss,
     )
+
+
+def _stored_key(options: TrainingOptions) -> str:
+    """The key of maps by the start's encoder."""
+    assert options.start is not None
+    return sha256(options.start)[:8]
 
 
 def _base_model(options: TrainingOptions, body: Body) -> STAF:
@@ -350,7 +356,8 @@ def _stage2_task(options: TrainingOptions, body: Body, say: Say) -> Stage2Task:
     network.to(options.device)
     convert_conv2d_weight_memory_format(network.encoder, torch.channels_last)
 
-    key = sha256(base / "state.pt")[:8]
+    frozen = options.plan.encoder == blazepose.NAME  # its maps are those that stage 1 has stored
+    key = _stored_key(options) if frozen else sha256(base / "state.pt")[:8]
 
     def encoded(name: str, views: int) -> EncodedSet:
         return _encoded(network, key, name, views, options, say)
@@ -361,8 +368,13 @@ def _stage2_task(options: TrainingOptions, body: Body, say: Say) -> Stage2Task:
         encoded("synthetic", VIEWS["synthetic"]),
         encoded("photos", VIEWS["photos"]),
         {name: encoded(name, 0) for name in HELD_OUT},
-        batch=options.plan.stage2_batch,
-        photo_share=PHOTO_SHARE,
+        mix=WindowMix(
+            options.plan.stage2_batch,
+            PHOTO_SHARE,
+            options.plan.stage2_together,
+            options.plan.stage2_only_2d,
+            options.plan.stage2_features,
+        ),
         seed=options.seed,
         device=options.device,
         loss=options.loss,

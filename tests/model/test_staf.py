@@ -8,7 +8,7 @@ from staf_cli.body.skinning import Body
 from staf_cli.core.errors import WeightsError
 from staf_cli.core.geometry import axis_angle_to_matrix, project_to_crop
 from staf_cli.model.network import separate_windows
-from staf_cli.model.pyramid import sample, sample_rows, sampling_grid
+from staf_cli.model.pyramid import Pyramid, sample, sample_rows, sampling_grid
 from staf_cli.model.staf import (
     STAF,
     Architecture,
@@ -231,3 +231,18 @@ def test_stacked_frames_are_the_same_frames():
     assert maps.grid is not None and again.grid is not None
     assert torch.equal(maps.grid, again.grid)
     assert torch.equal(maps.products[0], again.products[0])
+
+
+def test_the_first_deconvolution_trains_as_the_same_products():
+    pyramid = Pyramid(40)
+    below = torch.randn(2, 40, 7, 7, requires_grad=True)
+    expected = pyramid.deconv[0](below)  # torch's own
+    goal = torch.randn_like(expected)
+    kernel = pyramid.get_parameter("deconv.0.weight")
+    wanted = torch.autograd.grad((expected * goal).sum(), [below, kernel])
+    found = pyramid.train().deconvolve(1, below)
+    got = torch.autograd.grad((found.float() * goal).sum(), [below, kernel])
+    assert found.dtype == torch.bfloat16
+    for one, other in ((found.float(), expected), *zip(got, wanted, strict=True)):
+        assert one.shape == other.shape
+        assert (one - other).abs().max() < 0.02 * other.abs().max()  # eight bits of bfloat16

@@ -214,7 +214,7 @@ def test_a_row_of_table_5_starts_from_the_same_encoder(data, runs, tmp_path):
     assert path is not None
     network = load_network(load_checkpoint(path), BODY)
     assert network.architecture == PooledArchitecture(ENCODER, "hmr", "apm")
-    with pytest.raises(UsageError, match=r"hmr-apm needs steps of both stages.*--plan table5"):
+    with pytest.raises(UsageError, match=r"hmr-apm needs steps of both stages.*--plan frozen"):
         options(data, tmp_path, architecture="hmr-apm", plan=PLANS["cpu"])
 
 

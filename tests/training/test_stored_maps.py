@@ -27,6 +27,8 @@ PLAN = replace(
     held_out=1,
     batch=8,
     stage1_steps=2,
+    stage2_steps=0,
+    stage2_batch=4,
     validate_every=2,
 )
 
@@ -82,14 +84,27 @@ def test_other_checkpoints_are_refused(tmp_path):
         start_from(wide_network(), other)
 
 
-def test_a_whole_run_trains_all_but_the_encoder(start, tmp_path):
+def test_a_plan_of_stored_maps_needs_a_start(tmp_path):
     with pytest.raises(UsageError, match="--start"):
         stages.TrainingOptions(tmp_path, tmp_path, PLAN, "base", 0, 1e9, CPU)
-    data, runs = tmp_path / "data", tmp_path / "runs"
+
+
+@pytest.fixture(scope="module")
+def options(start: Path, tmp_path_factory: pytest.TempPathFactory) -> stages.TrainingOptions:
+    data, runs = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("runs")
     write_data(data, BODY, "resnet18", photos=4)
-    options = stages.TrainingOptions(data, runs, PLAN, "base", 0, 1e9, CPU, start=start)
-    path = stages.run_stages(options, BODY, lambda line: None)
-    assert path is not None
+    return stages.TrainingOptions(data, runs, PLAN, "base", 0, 1e9, CPU, start=start)
+
+
+@pytest.fixture(scope="module")
+def path(options: stages.TrainingOptions) -> Path:
+    """What stage 1 alone trains."""
+    written = stages.run_stages(options, BODY, lambda line: None)
+    assert written is not None
+    return written
+
+
+def test_stage_1_trains_all_but_the_encoder(start, options, path):
     again = wide_network()
     start_from(again, path)  # what was trained so is a start as well
     trained = load_network(load_checkpoint(path), BODY).state_dict()
@@ -105,9 +120,24 @@ def test_a_whole_run_trains_all_but_the_encoder(start, tmp_path):
         if key.startswith("encoder."):
             kept = after[key.replace("encoder.", "encoder.yolo.", 1)]
             assert torch.allclose(kept, tensor, atol=1e-3, rtol=1e-3)
-    steps = replace(PLAN, stage1_steps=2, stage2_steps=2)
-    other = replace(options, architecture="mps-net-hafi", plan=steps)
+    other = replace(options, architecture="mps-net-hafi", plan=replace(PLAN, stage2_steps=2))
     task = stages._frozen_task(other, BODY, lambda line: None)  # Table 5, on the same stored maps
     assert isinstance(task.network, HMR)
     assert all(torch.isfinite(term) for term in task.losses(0).values())
     assert [part for _, part in task.groups] == [1.0]  # the head; the encoder has no group
+
+
+def test_stage_2_works_with_the_stored_maps_and_features_of_stage_1(options, path):
+    lines: list[str] = []
+    full = replace(options, architecture="full", plan=replace(PLAN, stage2_steps=2))
+    after = stages.run_stages(full, BODY, lines.append)
+    assert after is not None
+    kept = [folder for folder in options.folder.glob("encoded-*") if folder.is_dir()]
+    assert len(kept) == 1  # no crop was encoded by another key
+    assert sum(line.startswith("step 2/2") for line in lines) == 1  # stage 1 was not run again
+    one, two = load_checkpoint(path).tensors, load_checkpoint(after).tensors
+    for key, tensor in one.items():
+        same = torch.equal(tensor, two[key])
+        assert same != key.startswith("regressor.") or key.endswith("num_batches_tracked"), key
+    assert two["tcfm.mask.weight"].abs().max() > 0
+    assert two["safm.attend.4.weight"].abs().max() > 0
