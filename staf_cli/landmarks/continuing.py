@@ -222,7 +222,7 @@ def _corrected(
         turn = trunk_turn(other, row)
         clear = other.kp2d[row, :, 2] >= CLEAR
         if (
-            (n in one.people or _is_new(other, row, one))
+            (n in one.people or _is_new(n, row, one, people))
             and turn is not None
             and other.score[row] >= SURE
             and not same_body(seen, other.box[row], other.kp2d[row])
@@ -267,7 +267,7 @@ def _meet(
     """Decide whose a track is that looks like a person; False where the network passed to it."""
     other = people[n]
     before = _before_jump(other, row)
-    if _is_new(other, row, one):
+    if _is_new(n, row, one, people):
         one.people[n] = frame.index
     elif n not in one.apart and before is not None and _overlaps(seen, other.box[before]):
         one.people[n] = frame.index
@@ -286,9 +286,11 @@ def _meet(
     return True
 
 
-def _is_new(other: Track, row: int, one: Followed) -> bool:
-    """Whether a track began a moment ago, or since a person is followed."""
-    return bool(other.time[row] - other.time[0] <= SPAN or other.frame[0] >= one.first)
+def _is_new(n: int, row: int, one: Followed, people: Sequence[Track]) -> bool:
+    """Whether a track began after the person's own, and a moment ago or since they are followed."""
+    began, other = people[n].frame[0], people[n]
+    recent = other.time[row] - other.time[0] <= SPAN or began >= one.first
+    return bool(recent and began > people[one.track].frame[0] and n not in one.apart)
 
 
 def _before_jump(other: Track, row: int) -> int | None:

@@ -234,3 +234,13 @@ def test_two_detections_of_one_body_do_not_become_two_people():
     one, *rest = continued([whole, double], network(walking))
     assert one.frame.tolist() == list(range(90))
     assert sum(len(other.frame) for other in rest) <= len(double.frame)
+
+
+def test_everybody_is_new_when_a_clip_begins_but_nobody_is_taken_for_another():
+    """The network passes on from somebody who vanishes to somebody who was there from the start."""
+    gone = a_track(dict.fromkeys(range(10), (400, 180)))
+    there = a_track({f: standing(f) for f in range(90)})
+    look = network(lambda index: (400, 180) if index < 6 else None, standing)
+    tracks = continued([gone, there], look)
+    assert max(len(one.frame) for one in tracks) == 90
+    np.testing.assert_array_equal(max(tracks, key=lambda one: len(one.frame)).kp2d, there.kp2d)
