@@ -24,44 +24,7 @@ def in_thread(items: Iterable[Item], ahead: int = 2) -> Generator[Item, None, No
     Yields:
         The items in order. An exception of the stream is raised where its item would come.
     """
-    waiting: queue.Queue[tuple[object, BaseException | None]] = queue.Queue(ahead)
-    closed = threading.Event()
-
-    def put(item: object, error: BaseException | None = None) -> bool:
-        while not closed.is_set():
-            try:
-                waiting.put((item, error), timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def work() -> None:
-        stream = iter(items)
-        try:
-            for item in stream:
-                if not put(item):
-                    break
-        except BaseException as error:  # it is the consumer's
-            put(_END, error)
-        else:
-            put(_END)
-        finally:
-            _close(stream)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = waiting.get()
-            if error is not None:
-                raise error
-            if item is _END:
-                return
-            yield item  # type: ignore[misc]
-    finally:
-        closed.set()
-        thread.join(timeout=1)
+    yield from _merged([items], ahead)
 
 
 def side_by_side(
@@ -97,12 +60,13 @@ def side_by_side(
             finally:
                 _close(stream)
 
-    yield from _merged([work() for _ in range(min(threads, len(streams)))])
+    running = min(threads, len(streams))
+    yield from _merged([work() for _ in range(running)], running)
 
 
-def _merged(streams: Sequence[Iterable[Item]]) -> Iterator[Item]:
-    """The items of several streams as they come, each stream in a thread of its own."""
-    came: queue.Queue[tuple[object, BaseException | None]] = queue.Queue(len(streams))
+def _merged(streams: Sequence[Iterable[Item]], ahead: int) -> Iterator[Item]:
+    """The items of several streams as they come, each stream in a thread; `ahead` of them wait."""
+    came: queue.Queue[tuple[object, BaseException | None]] = queue.Queue(ahead)
     closed = threading.Event()
 
     def put(item: object, error: BaseException | None = None) -> bool:
@@ -114,11 +78,12 @@ def _merged(streams: Sequence[Iterable[Item]]) -> Iterator[Item]:
             return True
         return False
 
-    def work(stream: Iterable[Item]) -> None:
+    def work(items: Iterable[Item]) -> None:
+        stream = iter(items)
         try:
             for item in stream:
                 if not put(item):
-                    return
+                    break
         except BaseException as error:  # it is the consumer's
             put(_END, error)
         else:
