@@ -43,9 +43,7 @@ from staf_cli.landmarks.reading import BODY, Landmarks, joined, one_by_one, read
 # The fit of 12 synthetic clips is as good with 10 looks a second as with 30; with 5 it is worse.
 LOOKS_A_SECOND = 10
 MOST_LOST = 2  # people in a frame, the largest, who are looked at more than once
-LARGEST = (
-    4  # people in a frame: nobody smaller is searched for in all turns, crowds would take long
-)
+LARGEST = 4  # people in a frame who are searched for in all turns; a crowd would take minutes
 LONGEST_PAUSE = 16  # looks between two searches in all turns
 MOST_MASKS = 64  # that are kept of a person
 FAST_TURN = 0.25  # rad beside the region that was looked at: the next frame is looked at too
@@ -280,7 +278,15 @@ def _angle_between(one: Float, other: Float) -> float:
 
 
 def trunk_turn(track: Track, row: int) -> float | None:
-    """How a trunk is turned, rad clockwise, as the detector's keypoints show it; None: unclear."""
+    """Compute how a trunk is turned in the picture, by the detector's shoulders and hips.
+
+    Args:
+        track: the person.
+        row: of the track.
+
+    Returns:
+        rad clockwise from upright; None where the keypoints are not clear.
+    """
     kp2d = track.kp2d[row].astype(np.float64)
     if min(track.score[row], kp2d[[*SHOULDERS, *HIPS], 2].min()) < CLEAR:
         return None
