@@ -42,10 +42,14 @@ DEPTH_STIFFNESS = 2.0  # times that acceleration costs more along the line of si
 SPIN_SIGMA = 40.0  # rad/s^2, of every joint in its own frame
 FULL_RATE = 30.0  # frames per second at which the smoothness counts once a frame
 SLIDE_SIGMA = 0.15  # m/s, of a foot at rest
+# m/s, of the pelvis along the line of sight. In 20 minutes of motion capture people are slower than
+# 0.22 along an axis on the ground 68 % of the time, and faster than 2.1 in 1 % of it. Smaller ones
+# brought 20 synthetic people nearer still, but cost walkers more than a tenth of their speed.
+APPROACH_SIGMA = 0.5
 
 # Sigmas from which a deviation costs in proportion, not squared.
 ABRUPT = 0.8  # of an acceleration
-BEND = 1.5  # of leaning and sliding
+BEND = 1.5  # of leaning, sliding and approaching
 
 
 def energy(
@@ -80,6 +84,7 @@ def energy(
         _leaning(joints),
         _shaking(observed, joints, trans, motion.angles),
         _sliding(observed, joints, trans),
+        _approaching(observed, joints, trans),
     ]
     return torch.stack([shape, *(term[:own].sum() for term in terms)]).sum()
 
@@ -159,6 +164,14 @@ def _sliding(observed: Observations, joints: Tensor, trans: Tensor) -> Tensor:
     speed = (ankles_and_toes[1:] - ankles_and_toes[:-1]) / observed.step[:-1, None, None]
     slide = _soft((speed / SLIDE_SIGMA).square().sum(-1), BEND)  # (F - 1, 4): l, r, l, r
     return (observed.at_rest[:-1].repeat(1, 2) * slide).sum(-1)
+
+
+def _approaching(observed: Observations, joints: Tensor, trans: Tensor) -> Tensor:
+    """(F - 1,): speed of the pelvis along the line of sight, which only its size in 2D shows."""
+    # Also across gaps: nobody comes back from one nearer than there was time for.
+    depth = joints[:, 0, 2] + trans[:, 2]
+    speed = (depth[1:] - depth[:-1]) / observed.step[:-1]
+    return _soft((speed / APPROACH_SIGMA).square(), BEND)
 
 
 def _acceleration(x: Tensor, step: Tensor, span: Tensor) -> Tensor:

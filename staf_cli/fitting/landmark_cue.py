@@ -61,6 +61,9 @@ _SKELETON_POINTS, _LANDMARKS = 41, 33
 # 320 photos of athletes 0.07 were within 0.1 of the label, and 0.77 of their landmarks.
 CONTRADICTED = 0.15
 LONGEST_GAP = 0.35  # s between looks, over which landmarks are interpolated
+# rad in the image: between two looks that are turned farther, points on straight lines would shrink
+# by more than they are usually off (3 % of their distance from the middle).
+MOST_TURN = 0.5
 BIAS_SECONDS = 0.35  # around a look: how long its bias to one side stays the same
 HIDDEN_WEIGHT = 0.2  # of a bone whose end is not visible
 _TRUNK = ((5, 11), (6, 12), (11, 23), (12, 24))  # COCO's, landmark's: they show which side is left
@@ -123,7 +126,9 @@ def without_contradicted(track: Track, seen: LandmarkTrack) -> Track:
     if not len(believed):
         return track
     at = np.searchsorted(track.frame, seen.frame[believed])
-    points, known = _between(seen.kp2d[believed].astype(np.float64), at, track, LONGEST_GAP)
+    looks = seen.kp2d[believed].astype(np.float64)
+    points, known = _between(looks, at, track, LONGEST_GAP)
+    known &= ~_while_turning(looks, at, track)
     reach = CONTRADICTED * (track.box[:, 2:] - track.box[:, :2]).max(1)[:, None]
     coco = np.array(_COCO)
     far = [  # (F, 17), left and right as they are and exchanged: both networks mix them up
@@ -192,6 +197,7 @@ def landmark_cue(seen: LandmarkTrack, track: Track, person: Person) -> LandmarkC
     values = _without_bias(values, seen.mirrored[believed], at, track)
     values[..., 3:] = _in_camera(values[..., 3:], seen.region[believed, :2], person)
     between, known = _between(values, at, track, LONGEST_GAP)
+    known &= ~_while_turning(kp2d, at, track)
     bones = _unit(_BONES_OF_LANDMARKS @ between[..., 3:])
     hidden = np.where(_BONES_OF_LANDMARKS[None] != 0, between[:, None, :, 2], 1).min(-1)  # (F, B)
     visible = between[:, POINTS[:, 1], 2]
@@ -284,6 +290,22 @@ def _between(values: Float, at: Ints, track: Track, gap: float) -> tuple[Float, 
     near = (seconds[after] >= time) & (seconds[before] <= time)
     known = near & (seconds[after] - seconds[before] <= gap)
     return filled.reshape(len(time), *values.shape[1:]), known
+
+
+def _while_turning(kp2d: Float, at: Ints, track: Track) -> Bools:
+    """Which rows of the track (F,) are between two looks (L, 33, 3) that are turned far apart."""
+    weight = kp2d[..., 2]
+    points = kp2d[..., 0] + 1j * kp2d[..., 1]
+    middle = (weight * points).sum(1) / np.maximum(weight.sum(1), 1e-6)
+    arms = points - middle[:, None]  # (L, 33)
+    sure = np.minimum(weight[1:], weight[:-1])
+    turn = np.angle((sure * arms[:-1].conj() * arms[1:]).sum(1))  # (L - 1,) rad, of Procrustes
+    row = np.arange(len(track.frame))
+    gap = np.searchsorted(at, row, "right") - 1  # the look before each row
+    inside = (gap >= 0) & (gap < len(at) - 1) & ~np.isin(row, at)
+    turning = np.zeros(len(row), bool)
+    turning[inside] = np.abs(turn[gap[inside]]) > MOST_TURN
+    return turning
 
 
 def far_turned(one: Tensor, other: Tensor, limit: float) -> Tensor:

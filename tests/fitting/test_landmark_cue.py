@@ -186,6 +186,24 @@ def test_nothing_is_known_between_looks_that_are_far_apart() -> None:
     assert landmark_cue(replace(seen, score=0 * seen.score), track, truth.person) is None
 
 
+@pytest.mark.parametrize(("degrees", "between"), [(0, True), (20, True), (60, False), (-80, False)])
+def test_nothing_is_known_while_somebody_turns_over_between_two_looks(
+    degrees: float, between: bool
+) -> None:
+    """Points that go straight from look to look would draw the person together half-way."""
+    truth = walk(np.full(45, 0.4))
+    seen = looks(truth)
+    kp2d = seen.kp2d.copy()
+    turn = Rotation.from_euler("z", degrees, degrees=True).as_matrix()[:2, :2]
+    middle = kp2d[5:, :, :2].mean(1, keepdims=True)
+    kp2d[5:, :, :2] = (kp2d[5:, :, :2] - middle) @ turn.T + middle
+    cue = landmark_cue(replace(seen, kp2d=kp2d), detected(truth, 5), truth.person)
+    assert cue is not None
+    known = cue.seen.numpy()
+    assert known[[*range(13), *range(15, 43)]].all()
+    assert known[13:15].tolist() == [between, between]
+
+
 def test_between_looks_landmarks_move_evenly() -> None:
     truth = walk(np.full(45, 0.4))
     track, seen = detected(truth, 6), looks(truth, noise=0.0)

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from staf_cli.body.format import BETAS, JOINT_COUNT
 from staf_cli.body.skinning import Body
 from staf_cli.core.records import Float, Person
-from staf_cli.fitting import refine
+from staf_cli.fitting import energy, refine
 from staf_cli.fitting.facing import estimate_scale
 from staf_cli.fitting.keypoints import OTHER_SIDE, correct_sides, seen_keypoints
 from staf_cli.fitting.skeleton import (
@@ -156,6 +156,33 @@ def test_gaps_and_missing_keypoints() -> None:
     assert off[20:30].max() < 0.15 * height
     fastest = np.linalg.norm(np.diff(refined.joints3d[15:35], axis=0), axis=-1).max() * FPS
     assert fastest < 6
+
+
+@pytest.mark.parametrize(("sigma", "farthest"), [(1e6, (1.5, 9)), (energy.APPROACH_SIGMA, (0, 1))])
+def test_who_looks_small_for_a_moment_is_not_far_away(
+    sigma: float, farthest: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keypoints drawn together for 0.4 s: without the width of speeds the person leaps away."""
+    monkeypatch.setattr(energy, "APPROACH_SIGMA", sigma)
+    truth = walk(np.full(50, 1.57))
+    track, small = detected(truth, 5), slice(20, 32)
+    kp2d = track.kp2d.copy()
+    middle = kp2d[small, 5:, :2].mean(1, keepdims=True)
+    kp2d[small, :, :2] = middle + 0.6 * (kp2d[small, :, :2] - middle)
+    refined = refine.refine(truth.person, replace(track, kp2d=kp2d), small_body())
+    leap = np.abs(refined.joints3d[:, 0, 2] - truth.person.joints3d[:, 0, 2]).max()
+    assert farthest[0] < leap < farthest[1]
+
+
+def test_who_walks_towards_the_camera_keeps_the_speed() -> None:
+    truth = walk(np.full(60, 0.0))
+    refined = refine.refine(mean_pose(truth), detected(truth, 11), small_body())
+    speed, wanted = (
+        np.polyfit(truth.person.time, one.joints3d[:, 0, 2], 1)[0]
+        for one in (refined, truth.person)
+    )
+    assert wanted == pytest.approx(-1, abs=0.05)
+    assert 0.75 < speed / wanted < 1.1
 
 
 def test_runs_do_not_feel_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
