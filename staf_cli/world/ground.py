@@ -338,13 +338,19 @@ def _heavy_tailed(off: Float) -> Float:
 
 def _lean(x: Float, seen: _Seen) -> Float:
     """How far off the vertical upright people are (2N,), along and across the line of sight."""
-    axes, up = seen.axes, _up(x, seen.basis)
-    forward = np.cross(axes.left, up)
-    off = axes.axis - LEAN * forward
-    across = np.cross(axes.along, up)
-    across /= np.maximum(np.linalg.norm(across, axis=1, keepdims=True), SMALL)
-    away = np.cross(up, across)
+    axes = seen.axes
+    turn = _times(_up(x, seen.basis))
+    off = axes.axis - LEAN * (axes.left @ turn)
+    across = axes.along @ turn
+    across /= np.sqrt(np.maximum((across * across).sum(1, keepdims=True), SMALL**2))
+    away = -across @ turn
     count = np.bincount(axes.person)[axes.person]
     sigma = np.sqrt(UPRIGHT_SIGMA**2 + count * LEAN_SIGMA**2)
     turned = [(off * away).sum(1) - x[3], (off * across).sum(1)]
     return _robust((np.stack(turned, 1) / sigma[:, None]).ravel())
+
+
+def _times(up: Float) -> Float:
+    """The matrix M (3, 3) with v @ M = v x up: for few vectors much faster than np.cross."""
+    x, y, z = up
+    return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
