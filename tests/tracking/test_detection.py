@@ -36,7 +36,9 @@ def test_detections_of_a_real_network(sparing_detector):
 @pytest.mark.parametrize("tracker", ["bytetrack", "botsort"])
 def test_nothing_is_remembered_from_the_clip_before(sparing_detector, tracker):
     first, second = (
-        list(detect(iter(noise_frames(2)), sparing_detector, tracker=tracker, pixels=64, device=CPU))
+        list(
+            detect(iter(noise_frames(2)), sparing_detector, tracker=tracker, pixels=64, device=CPU)
+        )
         for _ in range(2)
     )
     assert all(seen.track_id.any() for seen in first)
