@@ -51,8 +51,9 @@ def gather(
     found = [clip for path in arguments for clip in _expand(_noted(path, notes), choice, output)]
     for path in lists:
         for number, line in _lines(path):
+            said = len(notes)
             line = _noted(line, notes)
-            if not line.exists():
+            if len(notes) == said and not line.exists():
                 notes.append(f"{printable(path)}, line {number}: no such file {printable(line)}")
             found += _expand(line, choice, output)
     unique = {clip.parent / clip.name: clip for clip in reversed(found)}

@@ -98,7 +98,7 @@ def local_path(path: Path) -> Path:
         place = "/" + address[2].removeprefix("localhost/")
         return Path(os.fsdecode(unquote_to_bytes(os.fsencode(place))))
     raise VideoError(
-        f"{text}: is an address; download the video first, and name the file; "
+        f"{address[1]}://{address[2]}: is an address; download the video first, and name the file; "
         "`staf live` follows the people of a stream"
     )
 

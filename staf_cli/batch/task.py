@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from staf_cli.batch.events import Event
 from staf_cli.batch.ledger import DAMAGED, DONE, FAILED, NOBODY, Row
-from staf_cli.batch.naming import Job
+from staf_cli.batch.naming import Job, local_path
 from staf_cli.core.errors import NobodyFound, describe
 from staf_cli.core.files import printable
 
@@ -116,6 +116,7 @@ def _process(task: Task, options: "Options", tools: "Tools", watch: "Watch") -> 
     from staf_cli.pipeline import clip as clip_pipeline
 
     job = task.job
+    local_path(job.video)  # raises what an address is told
     clip = str(job.video.absolute())
     start = time.monotonic()
     if task.known_empty and not options.force:

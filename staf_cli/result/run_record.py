@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from math import degrees, isfinite
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -16,8 +16,10 @@ from scipy.spatial.transform import Rotation
 from staf_cli.core.camera_motion import CameraMotion
 from staf_cli.core.numbered import unpack
 from staf_cli.core.records import Track
-from staf_cli.fitting.smoothing import Effect
 from staf_cli.video import Damage
+
+if TYPE_CHECKING:  # torch takes seconds: what reads no smoothing does without it
+    from staf_cli.fitting.smoothing import Effect
 
 LONGEST_TEXT = 4096  # characters; as long as a path can be on Linux
 LARGEST_COUNT = 2**53  # that JSON holds exactly
@@ -205,7 +207,7 @@ class PeopleFacts:
     """What is kept of a pass that makes a file for each person: landmarks, recover."""
 
     keys: Mapping[int, str]  # by person: a hash of all that the file depends on
-    smoothing: Effect | None = None
+    smoothing: "Effect | None" = None
 
     def to_json(self) -> Json:
         """Return plain values."""
@@ -344,9 +346,11 @@ def _damage(values: Json) -> Damage:
     return Damage(_count(values, "packets"), _count(values, "missing"), interlaced, pictures)
 
 
-def _smoothing(values: Any) -> Effect | None:
+def _smoothing(values: Any) -> "Effect | None":
     if values is None:
         return None
+    from staf_cli.fitting.smoothing import Effect
+
     frames, *means = (one.name for one in fields(Effect))
     return Effect(_count(values, frames), *(_number(values, key) for key in means))
 
@@ -393,7 +397,7 @@ class RunRecord:
     precision: str  # of convolutions: float32, float16 or bfloat16
     seconds: Mapping[str, float] = field(default_factory=dict)  # by part of every pass
     versions: Mapping[str, str] = field(default_factory=dict)  # of Python and of libraries
-    smoothing: Effect | None = None
+    smoothing: "Effect | None" = None
     passes: Mapping[str, PassRecord] = field(default_factory=dict)
 
     @property

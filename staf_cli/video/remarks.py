@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from staf_cli.core.records import Clip
 from staf_cli.video.damage import Damage
-from staf_cli.video.sequence import listed, missing_names
+from staf_cli.video.sequence import listed, missing_names, numbers_left_aside
 from staf_cli.video.timeline import ANY_TIME
 
 
@@ -43,6 +43,11 @@ def _of_folder(clip: Clip, damage: Damage) -> Iterator[str]:
     """Lines about the pictures of a folder that are not there, or not all there."""
     if names := missing_names(clip):
         yield f"the numbers of the pictures have gaps, which are gaps in time: {listed(names)}"
+    if aside := numbers_left_aside(clip):
+        yield (
+            "the numbers of the pictures have too many gaps to be times: "
+            f"{aside} are shown one after another"
+        )
     if damage.pictures:
         yield f"pictures that cannot be read in full: {listed(damage.pictures)}"
 

@@ -155,6 +155,13 @@ def missing_names(clip: Clip) -> list[str]:
     return names
 
 
+def numbers_left_aside(clip: Clip) -> str:
+    """Name the first and last picture where the numbers have gaps that are no gaps in time."""
+    pictures = pictures_in(clip.path)
+    aside = _by_number(pictures) not in ([], _places(pictures))
+    return f"{printable(pictures[0].name)} to {printable(pictures[-1].name)}" if aside else ""
+
+
 def sequence_frames(clip: Clip, damaged: bool) -> Iterator[Frame]:
     """Decode the pictures of the clip's span that can be read.
 
@@ -224,16 +231,23 @@ def _places(pictures: Sequence[Path]) -> list[int]:
     """Return when each picture is shown, in ticks: by its number, where that counts pictures.
 
     A number that is missing is a gap. Numbers do not count pictures where several in a name
-    differ, one comes twice, or more than half of them are missing.
+    differ, one comes twice, or where most are missing and most do not follow the one before.
     """
-    in_a_row = list(range(len(pictures)))
+    places = _by_number(pictures)
+    following = sum(b - a == 1 for a, b in pairwise(places))
+    if places and (places[-1] < 2 * len(places) or 2 * following > len(places) - 1):
+        return places
+    return list(range(len(pictures)))
+
+
+def _by_number(pictures: Sequence[Path]) -> list[int]:
+    """Return the place that each number gives; empty where they are no numbers that ascend."""
     numbers = _numbers(pictures)
     steps = [b - a for a, b in pairwise(numbers)]
     if not steps or min(steps) <= 0:
-        return in_a_row
+        return []
     step = gcd(*steps)
-    places = [(number - numbers[0]) // step for number in numbers]
-    return places if places[-1] < 2 * len(places) else in_a_row
+    return [(number - numbers[0]) // step for number in numbers]
 
 
 def _numbers(pictures: Sequence[Path]) -> list[int]:

@@ -45,6 +45,7 @@ STRAIGHT = 0.85  # of its length: a leg from hip to ankle on which a person stan
 PITCHES = tuple(np.radians([-10.0, 5, 20, 40]))  # from which the search begins
 FIRST = 4  # unknowns that all people share
 STEPS = 100  # of a search; one that takes more is not on the way to the likeliest answer
+AT_ONCE = 100_000  # residuals, which bounds the memory of a Jacobian
 ROUNDS = 4  # what stands depends on what is down
 OWN_NOISE = 3  # stands from which on their noise is that which is seen, not the usual one
 LEAST_NOISE = 0.15  # times the usual
@@ -156,7 +157,7 @@ def _solve(
     x = start.copy()
     x[2] = max(LEAST_HEIGHT, float(np.median(-seen.stands.point @ up)))
     args = (seen, noise, options)
-    return least_squares(_residuals, x, x_scale="jac", max_nfev=STEPS, args=args), seen
+    return least_squares(_residuals, x, _slopes, x_scale="jac", max_nfev=STEPS, args=args), seen
 
 
 def _scale(off: Float) -> float:
@@ -176,9 +177,10 @@ def _basis(up: Float) -> Float:
 
 
 def _up(x: Float, basis: Float) -> Float:
-    """The vertical (3,) of a camera that looks down by x[0] and is rolled by x[1], rad."""
-    pitch, roll = x[:2]
-    level = np.array([np.sin(roll) * np.cos(pitch), np.cos(roll) * np.cos(pitch), -np.sin(pitch)])
+    """The vertical (..., 3) of a camera that looks down by x[0] and is rolled by x[1], rad."""
+    pitch, roll = x[..., 0], x[..., 1]
+    far = np.cos(pitch)
+    level = np.stack([np.sin(roll) * far, np.cos(roll) * far, -np.sin(pitch)], -1)
     up: Float = level @ basis
     return up
 
@@ -280,46 +282,58 @@ def _axes(people: Sequence[Feet], standing: Sequence[Bools]) -> _Axes:
     return _Axes(axis, along, left, np.array(owners, np.int64))
 
 
+def _slopes(x: Float, seen: _Seen, noise: float, options: WorldOptions) -> Float:
+    """The Jacobian (R, U) of `_residuals` by differences, for many unknowns at once."""
+    here = _residuals(x, seen, noise, options)
+    step = np.sqrt(np.finfo(float).eps) * np.where(x < 0, -1, 1) * np.maximum(1, np.abs(x))
+    moved = x + np.diag(step)  # (U, U)
+    at_once = max(1, AT_ONCE // len(here))
+    parts = [moved[k : k + at_once] for k in range(0, len(x), at_once)]
+    found = np.concatenate([_residuals(part, seen, noise, options) for part in parts])
+    slopes: Float = (found - here).T / (moved.diagonal() - x)
+    return slopes
+
+
 def _residuals(x: Float, seen: _Seen, noise: float, options: WorldOptions) -> Float:
     """What is off, in sigmas.
 
     Args:
-        x: pitch and roll, rad; the camera's height, m; how far all bodies are turned in depth, rad;
-            what each person's size adds to the height, of it; what each of their soles adds to
-            that, m.
+        x: (..., U) pitch and roll, rad; the camera's height, m; how far all bodies are turned in
+            depth, rad; what each person's size adds to the height, of it; what each of their soles
+            adds to that, m.
         seen: what people do.
         noise: of stands, in its usual size.
         options: what the user knows.
 
     Returns:
-        (R,)
+        (..., R)
     """
-    people = (len(x) - FIRST) // 5
+    people = (x.shape[-1] - FIRST) // 5
     pitch, height = (0.0, PITCH_SIGMA), (USUAL_HEIGHT, HEIGHT_SIGMA)
     if options.tilt is not None:
         pitch = np.radians(options.tilt), EXACT
     if options.camera_height is not None:
         height = options.camera_height, EXACT
-    sizes = _heavy_tailed(x[FIRST : FIRST + people] / SIZE_SIGMA)  # or on a roof, on stairs
-    each = x[FIRST + people :] / EACH_SOLE
+    sizes = _heavy_tailed(x[..., FIRST : FIRST + people] / SIZE_SIGMA)  # or on a roof, on stairs
+    each = x[..., FIRST + people :] / EACH_SOLE
     before = [
-        (x[0] - pitch[0]) / pitch[1],
-        x[1] / ROLL_SIGMA,
-        np.log(max(x[2], LEAST_HEIGHT) / height[0]) / height[1],
-        x[3] / DEPTH_TURN_SIGMA,
+        (x[..., 0] - pitch[0]) / pitch[1],
+        x[..., 1] / ROLL_SIGMA,
+        np.log(np.maximum(x[..., 2], LEAST_HEIGHT) / height[0]) / height[1],
+        x[..., 3] / DEPTH_TURN_SIGMA,
     ]
     off = _robust(_off_ground(x, seen) / noise)
-    return np.concatenate([before, sizes, each, off, _lean(x, seen)])
+    return np.concatenate([np.stack(before, -1), sizes, each, off, _lean(x, seen)], -1)
 
 
 def _off_ground(x: Float, seen: _Seen) -> Float:
-    """How far stands are off the ground (N,), in usual deviations."""
+    """How far stands are off the ground (..., N), in usual deviations."""
     # The deviation is that of the tilt that is tried, as in total least squares: with a fixed one
     # the errors of distances would pull the ground towards the line of sight.
-    people, stands = (len(x) - FIRST) // 5, seen.stands
-    own = x[2] * (1 + x[FIRST + stands.person])
-    own += x[FIRST + people + 4 * stands.person + stands.sole]
-    below = -stands.point @ _up(x, seen.basis)
+    people, stands = (x.shape[-1] - FIRST) // 5, seen.stands
+    own = x[..., 2:3] * (1 + x[..., FIRST + stands.person])
+    own += x[..., FIRST + people + 4 * stands.person + stands.sole]
+    below = -_up(x, seen.basis) @ stands.point.T
     off: Float = (below - own) / np.hypot(SOLE_SIGMA, DEPTH_SIGMA * below)
     return off
 
@@ -337,14 +351,22 @@ def _heavy_tailed(off: Float) -> Float:
 
 
 def _lean(x: Float, seen: _Seen) -> Float:
-    """How far off the vertical upright people are (2N,), along and across the line of sight."""
-    axes, up = seen.axes, _up(x, seen.basis)
-    forward = np.cross(axes.left, up)
-    off = axes.axis - LEAN * forward
-    across = np.cross(axes.along, up)
-    across /= np.maximum(np.linalg.norm(across, axis=1, keepdims=True), SMALL)
-    away = np.cross(up, across)
+    """How far off the vertical upright people are (..., 2N), along and across the line of sight."""
+    axes = seen.axes
+    turn = _times(_up(x, seen.basis))
+    off = axes.axis - LEAN * (axes.left @ turn)
+    across = axes.along @ turn
+    across /= np.sqrt(np.maximum((across * across).sum(-1, keepdims=True), SMALL**2))
+    away = -across @ turn
     count = np.bincount(axes.person)[axes.person]
     sigma = np.sqrt(UPRIGHT_SIGMA**2 + count * LEAN_SIGMA**2)
-    turned = [(off * away).sum(1) - x[3], (off * across).sum(1)]
-    return _robust((np.stack(turned, 1) / sigma[:, None]).ravel())
+    turned = np.stack([(off * away).sum(-1) - x[..., 3:4], (off * across).sum(-1)], -1)
+    return _robust((turned / sigma[:, None]).reshape(*x.shape[:-1], -1))
+
+
+def _times(up: Float) -> Float:
+    """The matrices M (..., 3, 3) with v @ M = v x up: for few vectors far faster than np.cross."""
+    x, y, z = up[..., 0], up[..., 1], up[..., 2]
+    zero = np.zeros_like(x)
+    rows = [np.stack(row, -1) for row in ((zero, -z, y), (z, zero, -x), (-y, x, zero))]
+    return np.stack(rows, -2)

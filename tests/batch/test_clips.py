@@ -1,15 +1,19 @@
 """Which clips a command names, and the folder of each one's results."""
 
+import re
 from itertools import combinations, permutations
 from pathlib import Path, PurePosixPath
+from typing import Any
 from unicodedata import normalize
 
 import pytest
 
+from staf_cli.batch import task
 from staf_cli.batch.clips import gather, is_single_clip
 from staf_cli.batch.naming import single_job
 from staf_cli.batch.options import Choice
 from staf_cli.core.errors import UsageError, VideoError
+from staf_cli.pipeline.options import Options
 
 ALL = Choice(recursive=True)
 
@@ -183,10 +187,22 @@ def test_a_folder_of_pictures_is_one_clip(put):
 @pytest.mark.parametrize("path", ["https://example.com/a.mp4", "rtsp://10.0.0.1/live", "0"])
 def test_what_is_no_file_is_said_so_and_stops_no_other(put, path):
     put("b.mp4")
-    with pytest.raises(VideoError, match=r"is an address; download|before a camera"):
+    said = rf"^{re.escape(path)}: (is an address; download|.* before a camera)"  # as it was typed
+    with pytest.raises(VideoError, match=said):
         single_job(Path(path), Path("out"))
     jobs, notes = gather([Path(path), Path("b.mp4")], [], Choice(), Path("out"))
     assert len(jobs) == 2 and len(notes) == 1
+    assert re.match(said, notes[0])
+    Path("list.txt").write_text(f"{path}\nb.mp4\n")
+    jobs, notes = gather([], [Path("list.txt")], Choice(), Path("out"))
+    assert len(jobs) == 2
+    tools: Any = None  # no clip is opened
+    (row,) = (
+        task._run_task(task.Task(job), Options(), tools, watch=lambda _, items, __: items)
+        for job in jobs
+        if job.video != Path("b.mp4")
+    )
+    assert re.match(said, row.message)
 
 
 def test_file_addresses_and_quoted_lines_are_paths(put):

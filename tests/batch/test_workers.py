@@ -39,6 +39,13 @@ def test_no_bad_clip_stops_the_others(tmp_path, log):
     assert all(gone(pid) for pid in scripted_workers.worker_pids(log))
 
 
+def test_a_worker_waits_for_no_library_but_those_that_it_loads():
+    """The pool alone imports no torch, which takes seconds in each process."""
+    code = "import sys, staf_cli.batch.workers; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_progress_comes_from_the_workers(tmp_path, log):
     tasks = scripted_workers.tasks(tmp_path, a="slow 6", b="done")
     seen = list(pool_of(log, 1).submit(tasks))

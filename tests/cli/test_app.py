@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from staf_cli import video
 from staf_cli.pipeline import clip as clip_pipeline
+from staf_cli.pipeline import loading
 from staf_cli.pipeline.loading import default_weights, prepare
 from staf_cli.pipeline.options import Options
 from staf_cli.recovery.options import RecoveryOptions
@@ -25,7 +27,15 @@ from tests.support.made_people import open_body
 from tests.support.walking_person import FRAMES, SIZE, film, walk
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once():
+    """Runs with the same recovery share its networks, which nothing changes after loading."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "prepare_recovery", cache(loading.prepare_recovery))
+        yield
+
+
+@pytest.fixture(scope="module")
 def finished(walking, detector, tmp_path_factory):
     """The walk, run once with --refine."""
     output = tmp_path_factory.mktemp("out")

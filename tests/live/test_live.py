@@ -238,7 +238,7 @@ def test_a_stream_of_the_network(live, tmp_path, missing):
             pass
 
     with HTTPServer(("127.0.0.1", 0), Sender) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/clip.mkv"
         code, out, err = live(address, "--record", tmp_path / "take")
         server.shutdown()

@@ -21,9 +21,9 @@ def noise_frames(count, seed=0):
     ]
 
 
-def test_detections_of_a_real_network(random_detector):
+def test_detections_of_a_real_network(sparing_detector):
     frames = noise_frames(3)
-    found = list(detect(iter(frames), random_detector, pixels=64, device=CPU))
+    found = list(detect(iter(frames), sparing_detector, pixels=64, device=CPU))
     assert [seen.frame for seen in found] == list(range(3))
     assert [seen.time for seen in found] == [frame.time for frame in frames]
     assert sum(len(seen.box) for seen in found) > 10
@@ -34,9 +34,11 @@ def test_detections_of_a_real_network(random_detector):
 
 
 @pytest.mark.parametrize("tracker", ["bytetrack", "botsort"])
-def test_nothing_is_remembered_from_the_clip_before(random_detector, tracker):
+def test_nothing_is_remembered_from_the_clip_before(sparing_detector, tracker):
     first, second = (
-        list(detect(iter(noise_frames(2)), random_detector, tracker=tracker, pixels=64, device=CPU))
+        list(
+            detect(iter(noise_frames(2)), sparing_detector, tracker=tracker, pixels=64, device=CPU)
+        )
         for _ in range(2)
     )
     assert all(seen.track_id.any() for seen in first)
@@ -220,6 +222,6 @@ def test_an_empty_frame_gives_an_empty_record():
 
 
 @pytest.mark.parametrize("options", [{"tracker": "sort"}, {"conf": 0.0}, {"conf": 1.5}])
-def test_options_that_cannot_be_meant(random_detector, options):
+def test_options_that_cannot_be_meant(sparing_detector, options):
     with pytest.raises(UsageError):
-        detect([], random_detector, device=CPU, **options)
+        detect([], sparing_detector, device=CPU, **options)

@@ -89,7 +89,7 @@ def test_the_same_is_found_however_slow_the_clock_says_it_was(random_detector, m
         np.testing.assert_array_equal(one.box, other.box)
 
 
-def test_nothing_is_written_printed_asked_or_left_behind(random_detector, tmp_path):
+def test_nothing_is_written_printed_asked_or_left_behind(sparing_detector, tmp_path):
     """In a process of its own, with an empty home and no network."""
     script = """
 import os, socket, sys
@@ -116,7 +116,7 @@ assert cv2.getNumThreads() == 2
     home.mkdir()
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "YOLO_", "STAF_"))}
     done = subprocess.run(
-        [sys.executable, "-c", script, str(random_detector)],
+        [sys.executable, "-c", script, str(sparing_detector)],
         cwd=home,
         # Two threads that wait in a loop would take minutes beside another test.
         env={**kept, "HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"},

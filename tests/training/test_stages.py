@@ -115,7 +115,9 @@ def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread(monkeypatch):
+    """And no curves: tests/training/test_loop.py looks at them."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -222,10 +222,42 @@ def test_missing_numbers_are_gaps_in_time(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("numbers", "lacking"),
+    [
+        ([7, 8, 9, 12, 13, 20], "010.png to 011.png, 014.png to 019.png"),
+        ([1, 2, 3, 501, 502, 503], "004.png to 500.png"),
+        ([1, 3, 4, 6, 7], "002.png, 005.png"),
+        ([10, 20, 30, 60, 70, 200], "040.png to 050.png, 080.png to 190.png"),
+    ],
+)
+def test_gaps_are_kept_however_wide_where_numbers_count_pictures(tmp_path, numbers, lacking):
+    for number in numbers:
+        picture(number).save(tmp_path / f"{number:03}.png")
+    clip = probe(tmp_path, fps=10)
+    step = 10 if all(number % 10 == 0 for number in numbers) else 1
+    want = [(number - numbers[0]) / step / 10 for number in numbers]
+    assert [f.time for f in read(tmp_path, fps=10)] == pytest.approx(want)
+    assert remarks(clip, inspect(clip)) == [
+        f"the numbers of the pictures have gaps, which are gaps in time: {lacking}"
+    ]
+
+
+@pytest.mark.parametrize("numbers", [[1, 1000, 3000], [5, 6, 90, 400], [33, 67, 100, 133]])
+def test_numbers_of_something_else_are_said_to_be_left_aside(tmp_path, numbers):
+    for number in numbers:
+        picture(number).save(tmp_path / f"{number}.png")
+    clip = probe(tmp_path)
+    assert [f.pts for f in read(tmp_path)] == list(range(len(numbers)))
+    assert remarks(clip, inspect(clip)) == [
+        "the numbers of the pictures have too many gaps to be times: "
+        f"{numbers[0]}.png to {numbers[-1]}.png are shown one after another"
+    ]
+
+
+@pytest.mark.parametrize(
     "names",
     [
         ["a10", "a20", "a30", "a40"],  # every tenth
-        ["1", "1000", "3000"],  # numbers of something else
         ["shot1_take3", "shot2_take1", "shot2_take2"],
         ["a", "b", "c"],
         ["a1", "a01", "a3"],
