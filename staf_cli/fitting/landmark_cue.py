@@ -55,8 +55,8 @@ BONES = (
     (((3,), (4,)), ((7,), (8,)), 0.16),  # ears
 )
 # So many times these, because the errors of a look's bones, and of one look and the next, go
-# together: of 1, 1.5 and 2 each has a smaller PA-MPJPE than the one before on 20 synthetic clips and
-# on four photos with truth; but 2 has a larger MPJPE on the photos, which the clips are not alike.
+# together: of 1, 1.5 and 2 each has a smaller PA-MPJPE than the one before on 20 synthetic clips,
+# and on four photos with truth, where 2 has a larger MPJPE; and photos are not like the clips.
 BONES_TOGETHER = 1.5
 BONE_SIGMA = BONES_TOGETHER * torch.tensor([bone[2] for bone in BONES])
 _SKELETON_POINTS, _LANDMARKS = 41, 33
