@@ -6,7 +6,7 @@ Each is a chain of generators over the clip's frames, so memory does not grow wi
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import repeat
+from itertools import dropwhile, pairwise, repeat
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from staf_cli.core.records import (
     STRETCH_FRAMES,
     Clip,
     Detections,
+    Float,
     Float32,
     Frame,
     LandmarkTrack,
@@ -34,9 +35,8 @@ from staf_cli.core.records import (
 )
 from staf_cli.core.threads import in_thread
 from staf_cli.export.motion import in_level_camera
-from staf_cli.landmarks.continuing import follow_lost
+from staf_cli.landmarks.both_ways import follow_both_ways
 from staf_cli.landmarks.following import follow
-from staf_cli.landmarks.handover import with_followed
 from staf_cli.landmarks.network import PoseLandmarkNetwork
 from staf_cli.landmarks.reading import look_at
 from staf_cli.pipeline.loading import Tools
@@ -84,6 +84,10 @@ class Source:
         """Yield all frames in order, decoded in a thread a little ahead of their use."""
         return in_thread(video.frames(self.clip, self.damage))
 
+    def decode_before(self, times: Float, end: int) -> Iterator[Frame]:
+        """Yield the frames before one of these (T,), times in s, the last one first."""
+        return video.frames_before(self.clip, self.damage, times, end)
+
 
 def track_people(
     source: Source, options: Options, tools: Tools, watch: Watch
@@ -126,10 +130,15 @@ def track_people(
     linked = link_people(counted(), cuts)
     if tools.landmark_network is not None:
         look = partial(look_at, tools.landmark_network)
-        size = source.clip.image_size
-        ends = {*(cut - 1 for cut in cuts), frames[-1]} if frames else set()
-        followed = follow_lost(source.decode(), linked.people, look, ends, size)
-        linked = replace(linked, people=with_followed(linked.people, followed))
+        shots = list(pairwise([*frames[:1], *cuts, frames.stop])) if frames else []
+
+        def read(first: int, backwards: bool) -> Iterator[Frame]:
+            if not backwards:
+                return dropwhile(lambda frame: frame.index < first, source.decode())
+            return source.decode_before(linked.time, first + 1 - frames.start)
+
+        people = follow_both_ways(linked.people, shots, read, look, source.clip.image_size)
+        linked = replace(linked, people=people)
     selected = choose_people(linked, options.tracks)
     if not selected.tracks:
         raise NobodyFound(_nobody(source.clip, len(frames), selected.longest, options))
