@@ -105,6 +105,7 @@ class _Following:
 
     person: Followed
     loss: _Loss  # after which they are followed on
+    within: bool  # whether what is seen before counts too, and tracks may jump
     look: Landmarks  # N = 1, the newest
     time: float  # s, of it
     others: _Others = field(default_factory=_Others)
@@ -128,7 +129,8 @@ def follow_lost(
         look: the landmark network.
         ends: the last frame of every shot.
         size: (width, height) of the frames, px.
-        within: whether also where tracks jump or have gaps, not only where they end.
+        within: whether also where tracks jump or have gaps, and what they hold may be somebody
+            else's; if not, only what comes after their ends is looked for.
 
     Returns:
         Who was followed, by their first frame.
@@ -156,7 +158,7 @@ def follow_lost(
                 elif not _known(found, n, running, here, people):
                     one = Followed(n, n, frame.time, people={n: frame.index})
                     one.rows[frame.index] = n, row
-                    running.append(_Following(one, doubtful[n, row], found, frame.time))
+                    running.append(_Following(one, doubtful[n, row], within, found, frame.time))
                     finished.append(one)
             due = due[bisect_right(due, frame.index) :]
             if not running and (not due or due[0] > frame.index + LONGEST_WAIT):
@@ -185,6 +187,10 @@ def _follow(
             and _goes_on(one, frame, people, doubtful)
         ):
             kept.append(one)
+        if not one.within and frame.index <= one.loss.frame:
+            one.person.rows.clear()
+            one.person.taken.clear()
+            one.person.people = dict.fromkeys(one.person.people, frame.index + 1)
     return kept
 
 
@@ -222,9 +228,9 @@ def _covering(n: int, row: int, people: Sequence[Track]) -> tuple[int, ...]:
     found = []
     for m, other in enumerate(people):
         there = int(np.searchsorted(other.frame, frame))
-        if m != n and there < len(other.frame) and other.frame[there] == frame:
-            if not other.interpolated[there] and is_covered(box, other.box[there : there + 1]):
-                found.append(m)
+        here = m != n and there < len(other.frame) and other.frame[there] == frame
+        if here and not other.interpolated[there] and is_covered(box, other.box[[there]]):
+            found.append(m)
     return tuple(found)
 
 
@@ -311,7 +317,7 @@ def _take(
     person, others = one.person, one.others
     boxes = {n: people[n].box[row] for n, row in here.items()}
     same = [n for n, row in here.items() if same_body(seen, boxes[n], people[n].kp2d[row])]
-    if not _uncovered(one, same, frame.index, here):
+    if not _uncovered(one, same, frame.index, here, people):
         person.rows.clear()
         return False
     alone = not any(n in person.people for n in same)
@@ -338,17 +344,23 @@ def _take(
     return True
 
 
-def _uncovered(one: _Following, same: Sequence[int], frame: int, here: Collection[int]) -> bool:
-    """Whether a person is lost as all who look like them; False where others hide them."""
+def _uncovered(
+    one: _Following, same: Sequence[int], frame: int, here: dict[int, int], people: Sequence[Track]
+) -> bool:
+    """Whether a person, when lost, is all that is there; False where somebody hides them."""
+    # A track that covers them shows the same person if it looked like them for long, and had been
+    # somewhere else: it slid from one to the other. Whoever stands close stays where they are.
     covering = [n for n in one.loss.behind if n not in one.person.people]
     if frame <= one.loss.frame:
-        for n in here:
-            if n in covering:
-                one.others.alike.setdefault(n, []).append(n in same)
+        for n in here.keys() & covering:
+            one.others.alike.setdefault(n, []).append(n in same)
     if frame == one.loss.frame:
         for n in covering:
-            alike = one.others.alike[n]
+            alike, other = one.others.alike[n], people[n]
             if not alike[-1] or sum(alike) < max(FEWEST_ALIKE, ALIKE * len(alike)):
+                return False
+            start = int(np.searchsorted(other.time, other.time[here[n]] - WARM_UP))
+            if _stayed(other.box[[start]], other.box[[here[n]]])[0]:
                 return False
             one.person.people[n] = frame
     return True
@@ -365,7 +377,7 @@ def _meet(
 ) -> bool:
     """Decide whose a track is that looks like a person; False where the network passed to it."""
     person, others, other = one.person, one.others, people[n]
-    before = _before_jump(other, row)
+    before = _before_jump(other, row) if one.within else None
     if _is_new(n, row, one, people):
         person.people[n] = frame.index
     elif n not in others.apart and before is not None and _overlaps(seen, other.box[before]):

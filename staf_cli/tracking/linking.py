@@ -12,7 +12,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from staf_cli.core.geometry import box_area, box_iou
+from staf_cli.core.geometry import box_iou
 from staf_cli.core.records import Bools, Detections, Float, Ints, Track, select_rows
 from staf_cli.tracking.appearance import difference
 from staf_cli.tracking.boxes import centre_and_size, is_covered, smooth_boxes
