@@ -10,6 +10,7 @@ from typing import Protocol
 from staf_cli.core.records import Frame, Track
 from staf_cli.landmarks.continuing import Look, follow_lost
 from staf_cli.landmarks.handover import with_followed
+from staf_cli.landmarks.reading import Landmarks, joined
 
 
 class Read(Protocol):
@@ -34,7 +35,7 @@ def follow_both_ways(
     read: Read,
     look: Look,
     size: tuple[int, int],
-) -> list[Track]:
+) -> tuple[list[Track], dict[int, Landmarks]]:
     """Follow people where their tracks end, begin or jump inside the picture.
 
     Args:
@@ -45,11 +46,12 @@ def follow_both_ways(
         size: (width, height) of the frames, px.
 
     Returns:
-        Tracks without numbers, with what was seen of people.
+        Tracks without numbers, with what was seen of people; and the looks at those who were
+        followed, by frame.
     """
     ends = {end - 1 for _, end in shots}
-    followed = follow_lost(lambda first: read(first, False), people, look, ends, size)
-    people = with_followed(people, followed)
+    on = follow_lost(lambda first: read(first, False), people, look, ends, size)
+    people = with_followed(people, on)
 
     def read_back(first: int) -> Iterator[Frame]:
         for frame in read(-first, True):
@@ -57,8 +59,15 @@ def follow_both_ways(
 
     turned = [in_reverse(one) for one in people]
     ends = {-first for first, _ in shots}
-    followed = follow_lost(read_back, turned, look, ends, size, within=False)
-    return [in_reverse(one) for one in with_followed(turned, followed)] if followed else people
+    back = follow_lost(read_back, turned, look, ends, size, within=False)
+    if back:
+        people = [in_reverse(one) for one in with_followed(turned, back)]
+    looks: dict[int, list[Landmarks]] = {}
+    for sign, followed in ((1, on), (-1, back)):
+        for one in followed:
+            for frame in one.rows.keys() & one.looks.keys():
+                looks.setdefault(sign * frame, []).append(one.looks[frame])
+    return people, {frame: joined(some) for frame, some in sorted(looks.items())}
 
 
 def in_reverse(track: Track) -> Track:

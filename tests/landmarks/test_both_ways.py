@@ -8,6 +8,7 @@ import pytest
 
 from staf_cli.landmarks.both_ways import follow_both_ways, in_reverse
 from staf_cli.landmarks.continuing import LONGEST_ALONE
+from staf_cli.landmarks.reading import one_by_one
 from tests.landmarks.figures import (
     FPS,
     SIZE,
@@ -26,7 +27,11 @@ def followed(tracks, look, count=90, cuts=()):
         return taken[::-1] if backwards else taken
 
     shots = list(pairwise([0, *cuts, count]))
-    people = follow_both_ways(tracks, shots, read, look, SIZE)
+    people, looks = follow_both_ways(tracks, shots, read, look, SIZE)
+    for frame, seen in looks.items():  # nothing is handed on that the network did not see there
+        image = read(frame, False)[0].image
+        for one in one_by_one(seen):
+            np.testing.assert_array_equal(look(image, one.region).kp2d, one.kp2d)
     return sorted(people, key=lambda one: (int(one.frame[0]), -len(one.frame)))
 
 
