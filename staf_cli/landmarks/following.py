@@ -81,7 +81,8 @@ def follow(
         for number, row in places:
             track, own = tracks[number], looks[number]
             run = run_of(runs[number], row)
-            regular = (row - run.start) % step == 0 or row == run.stop - 1
+            # By the number of the frame: so people are due together, and more crops go at a time.
+            regular = frame.index % step == 0 or row in (run.start, run.stop - 1)
             if not (regular or own.hurried):
                 rest.append(track.box[row])
                 continue
