@@ -310,10 +310,13 @@ def _use_edited(
                     f"tracks: person {one.id} is in frames {one.frame[0]} to "
                     f"{one.frame[-1]}, the video has {frames.start} to {frames.stop - 1}"
                 )
+        before = log.passes.get("track")
+        looks = before.files.get(looks_npz.FILE) if before else None
+        kept = [looks_npz.FILE] if looks and log.intact(looks_npz.FILE, looks) else []
         log.begin()
         tracks_csv.save(path, tracks)
         facts = TrackFacts(frames.start, len(frames), log.passes["check"].key, found)
-        log.keep("track", key, [path.name], {}, facts)
+        log.keep("track", key, [path.name, *kept], {}, facts)
         log.save()
     return tracks_csv.load(path)
 

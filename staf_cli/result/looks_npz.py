@@ -55,7 +55,10 @@ def load(path: Path) -> dict[int, Landmarks]:
     except StafError as error:
         raise TracksError(str(error)) from error
     looks: dict[int, Landmarks] = {}
-    for frame in np.unique(arrays["frame"]).tolist():
-        here = arrays["frame"] == frame
-        looks[frame] = Landmarks(**{name: arrays[name][here] for name in FIELDS})
+    try:
+        for frame in np.unique(arrays["frame"]).tolist():
+            here = arrays["frame"] == frame
+            looks[frame] = Landmarks(**{name: arrays[name][here] for name in FIELDS})
+    except (IndexError, TypeError) as error:
+        raise TracksError(f"{path}: {error}; run the clip again") from error
     return looks

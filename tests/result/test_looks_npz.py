@@ -40,3 +40,12 @@ def test_a_damaged_file_is_one_line(content, tmp_path):
     path.write_bytes(content)
     with pytest.raises(TracksError, match=r"looks\.npz"):
         looks_npz.load(path)
+
+
+def test_a_column_that_is_too_short_is_one_line(tmp_path):
+    path = tmp_path / looks_npz.FILE
+    one = looks(2, 4)
+    arrays = {field.name: getattr(one, field.name) for field in fields(Landmarks)}
+    np.savez(path, frame=np.array([4, 4, 4]), **arrays)
+    with pytest.raises(TracksError, match=r"looks\.npz"):
+        looks_npz.load(path)
