@@ -67,7 +67,7 @@ def follow(
         fps: frames a second.
         found: gets a record for each track, when the last frame has passed.
         known: what was seen before, by frame; those of these looks that show one of the people
-            are not made again.
+            are kept, and not made again.
 
     Yields:
         The frames.
@@ -83,15 +83,13 @@ def follow(
             run = run_of(runs[number], row)
             # By the number of the frame: so people are due together, and more crops go at a time.
             regular = frame.index % step == 0 or row in (run.start, run.stop - 1)
-            if not (regular or own.hurried):
-                rest.append(track.box[row])
-                continue
             seen = _known_look(track, row, (known or {}).get(frame.index))
             if seen is not None:
-                own.add(row, seen, False)
+                own.add(row, seen, False, regular)
+            if seen is None and (regular or own.hurried):
+                due.append(_due(track, row, own))
+            else:
                 rest.append(track.box[row])
-                continue
-            due.append(_due(track, row, own))
         if due:
             boxes = np.stack([*(one.track.box[one.row] for one in due), *rest])
             _look_at(frame.image, due, boxes, network)
@@ -122,9 +120,9 @@ class _Looks:
         self.search_again = 0  # the number of the look from which a search may be worth it
         self.masks_every = max(1, frames // (step * MOST_MASKS))
 
-    def add(self, row: int, look: _Look, mirrored: bool) -> None:
+    def add(self, row: int, look: _Look, mirrored: bool, regular: bool = True) -> None:
         believed = look.agreement >= BELIEVED
-        if len(self.rows) % self.masks_every == 0 and believed:
+        if regular and len(self.rows) % self.masks_every == 0 and believed:
             self.masks[len(self.rows)] = look.seen.mask[0]
         self.rows.append(row)
         self.mirrored.append(mirrored)

@@ -90,10 +90,27 @@ def test_looks_that_were_made_before_are_not_made_again(network, monkeypatch):
     (seen,) = found
     assert seen.frame.tolist() == alone.frame.tolist()
     assert looked == without[:-1]  # once less
+    found.clear()
+    list(
+        follow(
+            frames(places),
+            [own],
+            network,
+            30.0,
+            found,
+            {
+                3: known,
+                4: look_at(network, list(frames(places))[4].image, around_boxes(own.box[4:5])),
+            },
+        )
+    )
+    assert found[0].frame.tolist() == sorted([*seen.frame.tolist(), 4])  # a look for nothing
+    assert len(found[0].mask_row) == len(seen.mask_row)
     row = seen.frame.tolist().index(3)
     assert not seen.mirrored[row] and seen.score[row] >= agreement.BELIEVED
     np.testing.assert_array_equal(seen.kp2d[row], known.kp2d[1].astype(np.float32))
     np.testing.assert_array_equal(seen.region[row], regions[1].astype(np.float32))
+    assert alone.mask_row.tolist() == seen.mask_row.tolist()
     made = reading.read(network, [image], regions[1:], np.zeros(1, bool))
     np.testing.assert_allclose(seen.metres[row], made.metres[0], atol=1e-4)
 
