@@ -20,7 +20,7 @@ class Read(Protocol):
         """Read frames, the last first if backwards.
 
         Args:
-            first: index of the frame to begin with.
+            first: index of the frame to begin with, none that was read in this direction before.
             backwards: whether those before it follow, not those after it.
 
         Returns:

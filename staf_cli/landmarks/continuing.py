@@ -125,7 +125,8 @@ def follow_lost(
     """Follow people on where their tracks end or jump inside the picture.
 
     Args:
-        read: gives the clip's frames from one on, by its index, in order.
+        read: gives the clip's frames from one on, by its index, in order; of each stretch only
+            once, the earlier ones first.
         people: tracks, boxes not smoothed.
         look: the landmark network.
         ends: the last frame of every shot.

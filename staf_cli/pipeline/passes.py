@@ -133,9 +133,11 @@ def track_people(
         look = partial(look_at, tools.landmark_network)
         shots = list(pairwise([*frames[:1], *cuts, frames.stop])) if frames else []
 
+        on = source.decode()  # once for all stretches, which come in order
+
         def read(first: int, backwards: bool) -> Iterator[Frame]:
             if not backwards:
-                return dropwhile(lambda frame: frame.index < first, source.decode())
+                return dropwhile(lambda frame: frame.index < first, on)
             return source.decode_before(linked.time, first + 1 - frames.start)
 
         people, looks = follow_both_ways(linked.people, shots, read, look, source.clip.image_size)

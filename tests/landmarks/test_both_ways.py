@@ -120,3 +120,28 @@ def test_time_turned_twice_is_time():
     assert turned.time.tolist() == [-7 / FPS, -4 / FPS, -3 / FPS]
     np.testing.assert_array_equal(hips(turned), [walking(f) for f in (7, 4, 3)])
     assert in_reverse(turned).digest == replace(track).digest
+
+
+def test_frames_are_read_once_and_only_where_somebody_is_lost():
+    """Two are lost far apart in time; between them nothing is read that is not needed."""
+    read_on: list[int] = []
+    stream = frames(240)
+
+    def read(first, backwards):
+        if backwards:
+            return
+        for frame in stream:
+            if frame.index >= first:
+                read_on.append(frame.index)
+                yield frame
+
+    def near(index):
+        return 150, 180
+
+    one = a_track({f: near(f) for f in range(60)})
+    other = a_track({f: standing(f) for f in range(170, 220)})
+    network_ = network(near, standing)
+    people, _ = follow_both_ways([one, other], [(0, 240)], read, network_, SIZE)
+    assert [len(track.frame) > 65 for track in people] == [True, True]
+    assert len(read_on) == len(set(read_on)) < 190
+    assert not set(read_on) & set(range(125, 155))
