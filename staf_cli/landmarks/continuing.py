@@ -79,7 +79,7 @@ class Followed:
     heir: int | None = None  # the track by which the person goes on after the last frame
     people: dict[int, int] = field(default_factory=dict)  # their tracks: from which frame
     rows: dict[int, TrackRow | Track] = field(default_factory=dict)  # by frame: detected, or seen
-    looks: dict[int, Landmarks] = field(default_factory=dict)  # by frame, N = 1 each
+    looks: dict[int, Landmarks] = field(default_factory=dict)  # by frame; rows made from them
     taken: set[TrackRow] = field(default_factory=set)  # rows of others' tracks, of this person
 
     @property
@@ -335,7 +335,6 @@ def _take(
     person.taken |= {(n, here[n]) for n in (*own, *others.intruders.intersection(same))}
     one.look, one.time = seen, frame.time
     as_seen = _as_track(seen, frame)
-    person.looks[frame.index] = seen
     person.rows[frame.index] = as_seen
     if own:
         person.agreed = frame.time
@@ -344,6 +343,8 @@ def _take(
         if not same_pose(seen, boxes[n], people[n].kp2d[here[n]]):
             detected = select_rows(people[n], np.array([here[n]]))
             person.rows[frame.index] = replace(detected, kp2d=as_seen.kp2d)
+    if not isinstance(person.rows[frame.index], tuple):
+        person.looks[frame.index] = seen
     return True
 
 
