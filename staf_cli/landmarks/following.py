@@ -9,7 +9,7 @@ Looks are made in turns at the picture and at its mirror image, and the first of
 both ways (`read` says why).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,14 +18,12 @@ import numpy as np
 from staf_cli.core.geometry import box_area
 from staf_cli.core.records import (
     MASK_PIXELS,
-    Bools,
     Float,
     Float32,
     Frame,
     Image,
     LandmarkTrack,
     Track,
-    TrackRow,
     frames_with_people,
     run_of,
 )
@@ -58,6 +56,7 @@ def follow(
     network: PoseLandmarkNetwork,
     fps: float,
     found: list[LandmarkTrack],
+    known: Mapping[int, Landmarks] | None = None,
 ) -> Iterator[Frame]:
     """Look at everybody some times a second while frames pass.
 
@@ -67,6 +66,8 @@ def follow(
         network: on the device that computes, in float32.
         fps: frames a second.
         found: gets a record for each track, when the last frame has passed.
+        known: what was seen before, by frame; those of these looks that show one of the people
+            are kept, and not made again.
 
     Yields:
         The frames.
@@ -75,15 +76,23 @@ def follow(
     looks = [_Looks(step, len(track.frame)) for track in tracks]
     runs = [track.runs for track in tracks]
     for frame, places in frames_with_people(frames, tracks):
-        due: list[TrackRow] = []
-        rest: list[TrackRow] = []
+        due: list[_Due] = []
+        rest: list[Float] = []  # boxes
         for number, row in places:
+            track, own = tracks[number], looks[number]
             run = run_of(runs[number], row)
-            regular = (row - run.start) % step == 0 or row == run.stop - 1
-            (due if regular or looks[number].hurried else rest).append((number, row))
+            # By the number of the frame: so people are due together, and more crops go at a time.
+            regular = frame.index % step == 0 or row in (run.start, run.stop - 1)
+            seen = _known_look(track, row, (known or {}).get(frame.index))
+            if seen is not None:
+                own.add(row, seen, False, regular)
+            if seen is None and (regular or own.hurried):
+                due.append(_due(track, row, own))
+            else:
+                rest.append(track.box[row])
         if due:
-            boxes = np.stack([tracks[number].box[row] for number, row in (*due, *rest)])
-            _look_at(frame.image, due, boxes, tracks, looks, network)
+            boxes = np.stack([*(one.track.box[one.row] for one in due), *rest])
+            _look_at(frame.image, due, boxes, network)
         yield frame
     found += [own.finished(track) for own, track in zip(looks, tracks, strict=True)]
 
@@ -111,9 +120,9 @@ class _Looks:
         self.search_again = 0  # the number of the look from which a search may be worth it
         self.masks_every = max(1, frames // (step * MOST_MASKS))
 
-    def add(self, row: int, look: _Look, mirrored: bool) -> None:
+    def add(self, row: int, look: _Look, mirrored: bool, regular: bool = True) -> None:
         believed = look.agreement >= BELIEVED
-        if len(self.rows) % self.masks_every == 0 and believed:
+        if regular and len(self.rows) % self.masks_every == 0 and believed:
             self.masks[len(self.rows)] = look.seen.mask[0]
         self.rows.append(row)
         self.mirrored.append(mirrored)
@@ -158,94 +167,123 @@ class _Looks:
         )
 
 
-def _look_at(
-    image: Image,
-    due: Sequence[TrackRow],
-    boxes: Float,
-    tracks: Sequence[Track],
-    looks: Sequence[_Looks],
-    network: PoseLandmarkNetwork,
-) -> None:
+@dataclass(frozen=True)
+class _Due:
+    """Somebody who is looked at in a frame."""
+
+    track: Track
+    row: int
+    looks: _Looks  # so far
+    before: _Look | None  # the last one, where it says where to look now
+    mirrored: bool
+
+    @property
+    def turn(self) -> float | None:
+        """How the detector says that they are turned, rad."""
+        return trunk_turn(self.track, self.row)
+
+    @property
+    def region(self) -> Float:
+        """Where to look first, (1, 4)."""
+        if self.before is not None:
+            return self.before.seen.next_region
+        return around_boxes(self.track.box[self.row : self.row + 1], self.turn or 0.0)
+
+    def lost(self, best: _Look) -> bool:
+        """Whether nothing shows how they are turned, or what was seen does not fit."""
+        unclear = self.before is None and self.turn is None
+        return unclear or best.agreement < BELIEVED
+
+    @property
+    def worth_searching(self) -> bool:
+        """Whether the last search in vain was long ago."""
+        return len(self.looks.rows) >= self.looks.search_again
+
+
+def _due(track: Track, row: int, looks: _Looks) -> _Due:
+    """Somebody who is to be looked at, in turns at the picture and at its mirror image."""
+    before = looks.last(track, row)
+    return _Due(track, row, looks, before, before is not None and not looks.mirrored[-1])
+
+
+def _known_look(track: Track, row: int, known: Landmarks | None) -> _Look | None:
+    """The one of some looks at a frame that shows a person, if one does."""
+    if known is None:
+        return None
+    looks = [_Look(one, with_detector(one, track, row)) for one in one_by_one(known)]
+    best = max(looks, key=lambda one: one.agreement)
+    return best if best.agreement >= BELIEVED else None
+
+
+def _look_at(image: Image, due: Sequence[_Due], boxes: Float, network: PoseLandmarkNetwork) -> None:
     """Look at some people in a frame, and add what is seen to their looks.
 
     Args:
         image: the frame.
         due: the people.
         boxes: (M, 4) of everybody in the frame, in which those of `due` come first.
-        tracks: the people's.
-        looks: so far.
         network: on its device.
     """
-    before = [looks[number].last(tracks[number], row) for number, row in due]
-    mirrored = np.array(
-        [
-            last is not None and not looks[number].mirrored[-1]
-            for (number, _), last in zip(due, before, strict=True)
-        ]
-    )
 
-    def look(people: Sequence[int], regions: Float, across: Bools) -> list[_Look]:
-        seen = read(network, [image] * len(people), regions, across[people])
+    def look(people: Sequence[_Due], regions: Sequence[Float], other_way: bool) -> list[_Look]:
+        across = np.array([one.mirrored != other_way for one in people])
+        seen = read(network, [image] * len(people), np.concatenate(regions), across)
         return [
-            _Look(one, with_detector(one, tracks[due[n][0]], due[n][1]))
-            for n, one in zip(people, one_by_one(seen), strict=True)
+            _Look(found, with_detector(found, one.track, one.row))
+            for one, found in zip(people, one_by_one(seen), strict=True)
         ]
 
-    def look_again(n: int, regions: Float) -> Landmarks:
-        across = np.full(len(regions), mirrored[n])
-        return read(network, [image] * len(regions), regions, across)
-
-    best: dict[int, _Look] = {}  # by the index in `due`
-
-    def keep_better(n: int, one: _Look) -> None:
-        if n not in best or one.agreement > best[n].agreement:
-            best[n] = one
-
-    def lost(n: int) -> bool:
-        return n in unclear or best[n].agreement < BELIEVED
-
-    def worth_searching(n: int) -> bool:
-        return len(looks[due[n][0]].rows) >= looks[due[n][0]].search_again
-
-    first: list[Float] = []  # regions
-    unclear = set()  # people whose turn nothing shows
-    for n, (number, row) in enumerate(due):
-        last, turn = before[n], trunk_turn(tracks[number], row)
-        if last is not None:
-            first.append(last.seen.next_region[0])
-        else:
-            first.append(around_boxes(boxes[n : n + 1], turn or 0.0)[0])
-            if turn is None:
-                unclear.add(n)
-    everybody = range(len(due))
-    for n, one in zip(everybody, look(everybody, np.stack(first), mirrored), strict=True):
-        keep_better(n, one)
+    best = look(due, [one.region for one in due], False)
     # A box is a rough guide, the landmarks know better where to look.
-    new = [n for n in everybody if before[n] is None]
+    new = [n for n, one in enumerate(due) if one.before is None]
     if new:
-        regions = np.stack([best[n].seen.next_region[0] for n in new])
-        for n, one in zip(new, look(new, regions, mirrored), strict=True):
-            keep_better(n, one)
-    rank = np.argsort(-box_area(boxes), kind="stable").tolist()
-    by_size = [n for n in rank if n < len(due)]
-    for n in [n for n in by_size if lost(n) and before[n] is not None][:MOST_LOST]:
-        here = best[n].seen
-        turned = look_again(n, here.next_region + np.array([0, 0, 0, EIGHTH]))
-        keep_better(n, _agreed(joined([here, turned]), boxes, n))
-    large = set(rank[:LARGEST])
-    for n in [n for n in by_size if n in large and lost(n) and worth_searching(n)][:MOST_LOST]:
-        one = _agreed(all_turns(boxes[n], partial(look_again, n)), boxes, n)
-        looks[due[n][0]].note_search(one.agreement >= BELIEVED)
-        if one.agreement >= BELIEVED:
-            best[n] = one
-        keep_better(n, one)
-    for n, (number, row) in enumerate(due):
-        looks[number].add(row, best[n], bool(mirrored[n]))
+        regions = [best[n].seen.next_region for n in new]
+        for n, again in zip(new, look([due[n] for n in new], regions, False), strict=True):
+            best[n] = _better(best[n], again)
+    _search(image, due, best, boxes, network)
+    for one, found in zip(due, best, strict=True):
+        one.looks.add(one.row, found, one.mirrored)
     both = [n for n in new if best[n].agreement >= BELIEVED]
     if both:
-        regions = np.stack([best[n].seen.next_region[0] for n in both])
-        for n, one in zip(both, look(both, regions, ~mirrored), strict=True):
-            looks[due[n][0]].add(due[n][1], one, not mirrored[n])
+        regions = [best[n].seen.next_region for n in both]
+        for n, other in zip(both, look([due[n] for n in both], regions, True), strict=True):
+            due[n].looks.add(due[n].row, other, not due[n].mirrored)
+
+
+def _search(
+    image: Image,
+    due: Sequence[_Due],
+    best: list[_Look],
+    boxes: Float,
+    network: PoseLandmarkNetwork,
+) -> None:
+    """Look from turned regions at large people who are lost; what is better becomes their best."""
+
+    def look(n: int, regions: Float) -> Landmarks:
+        return read(
+            network, [image] * len(regions), regions, np.full(len(regions), due[n].mirrored)
+        )
+
+    def lost(n: int) -> bool:
+        return due[n].lost(best[n])
+
+    rank = np.argsort(-box_area(boxes), kind="stable").tolist()
+    by_size = [n for n in rank if n < len(due)]
+    for n in [n for n in by_size if lost(n) and due[n].before is not None][:MOST_LOST]:
+        here = best[n].seen
+        turned = look(n, here.next_region + np.array([0, 0, 0, EIGHTH]))
+        best[n] = _better(best[n], _agreed(joined([here, turned]), boxes, n))
+    large = [n for n in rank[:LARGEST] if n < len(due)]
+    for n in [n for n in large if lost(n) and due[n].worth_searching][:MOST_LOST]:
+        found = _agreed(all_turns(boxes[n], partial(look, n)), boxes, n)
+        believed = found.agreement >= BELIEVED
+        due[n].looks.note_search(believed)
+        best[n] = found if believed else _better(best[n], found)
+
+
+def _better(one: _Look, other: _Look) -> _Look:
+    """The look that agrees better; the first of equal ones."""
+    return other if other.agreement > one.agreement else one
 
 
 def all_turns(box: Float, look: Callable[[Float], Landmarks]) -> Landmarks:

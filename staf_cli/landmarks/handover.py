@@ -60,7 +60,7 @@ def _owners(
         For each track pairs (from which frame, number of the person), ascending; and for everybody
         who is followed the number of the person.
     """
-    owners = [[(-1, n)] for n in range(len(people))]
+    owners = [[(int(track.frame[0]) - 1, n)] for n, track in enumerate(people)]
     person = [-1] * len(followed)
     new = count(len(people))
     ends = [(max(one.rows) + 1, 0, k) for k, one in enumerate(followed)]

@@ -3,10 +3,10 @@
 Each is a chain of generators over the clip's frames, so memory does not grow with the clip.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import repeat
+from itertools import dropwhile, pairwise, repeat
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from staf_cli.core.records import (
     STRETCH_FRAMES,
     Clip,
     Detections,
+    Float,
     Float32,
     Frame,
     LandmarkTrack,
@@ -34,11 +35,10 @@ from staf_cli.core.records import (
 )
 from staf_cli.core.threads import in_thread
 from staf_cli.export.motion import in_level_camera
-from staf_cli.landmarks.continuing import follow_lost
+from staf_cli.landmarks.both_ways import follow_both_ways
 from staf_cli.landmarks.following import follow
-from staf_cli.landmarks.handover import with_followed
 from staf_cli.landmarks.network import PoseLandmarkNetwork
-from staf_cli.landmarks.reading import look_at
+from staf_cli.landmarks.reading import Landmarks, look_at
 from staf_cli.pipeline.loading import Tools
 from staf_cli.pipeline.options import Look, Options
 from staf_cli.recovery.options import RecoveryOptions
@@ -84,10 +84,14 @@ class Source:
         """Yield all frames in order, decoded in a thread a little ahead of their use."""
         return in_thread(video.frames(self.clip, self.damage))
 
+    def decode_before(self, times: Float, end: int) -> Iterator[Frame]:
+        """Yield the frames before one of these (T,), times in s, the last one first."""
+        return video.frames_before(self.clip, self.damage, times, end)
+
 
 def track_people(
     source: Source, options: Options, tools: Tools, watch: Watch
-) -> tuple[range, list[Track], int]:
+) -> tuple[range, list[Track], int, dict[int, Landmarks]]:
     """First pass: find out who is where.
 
     Args:
@@ -97,8 +101,8 @@ def track_people(
         watch: the progress callback.
 
     Returns:
-        The indices of the clip's frames, the tracks, and how many people were left out because
-        the options limit their number.
+        The indices of the clip's frames, the tracks, how many people were left out because the
+        options limit their number, and the landmark network's looks at people, by frame.
 
     Raises:
         NobodyFound: no person was seen for long enough.
@@ -124,16 +128,24 @@ def track_people(
             yield seen
 
     linked = link_people(counted(), cuts)
+    looks: dict[int, Landmarks] = {}
     if tools.landmark_network is not None:
         look = partial(look_at, tools.landmark_network)
-        size = source.clip.image_size
-        ends = {*(cut - 1 for cut in cuts), frames[-1]} if frames else set()
-        followed = follow_lost(source.decode(), linked.people, look, ends, size)
-        linked = replace(linked, people=with_followed(linked.people, followed))
+        shots = list(pairwise([*frames[:1], *cuts, frames.stop])) if frames else []
+
+        on = source.decode()  # once for all stretches, which come in order
+
+        def read(first: int, backwards: bool) -> Iterator[Frame]:
+            if not backwards:
+                return dropwhile(lambda frame: frame.index < first, on)
+            return source.decode_before(linked.time, first + 1 - frames.start)
+
+        people, looks = follow_both_ways(linked.people, shots, read, look, source.clip.image_size)
+        linked = replace(linked, people=people)
     selected = choose_people(linked, options.tracks)
     if not selected.tracks:
         raise NobodyFound(_nobody(source.clip, len(frames), selected.longest, options))
-    return frames, selected.tracks, selected.left_out
+    return frames, selected.tracks, selected.left_out, looks
 
 
 def _nobody(clip: Clip, frames: int, longest: float, options: Options) -> str:
@@ -172,7 +184,11 @@ def follow_camera(
 
 
 def read_landmarks(
-    source: Source, tracks: Sequence[Track], network: PoseLandmarkNetwork, watch: Watch
+    source: Source,
+    tracks: Sequence[Track],
+    network: PoseLandmarkNetwork,
+    known: Mapping[int, Landmarks],
+    watch: Watch,
 ) -> list[LandmarkTrack]:
     """Look at some people with the landmark network.
 
@@ -180,6 +196,7 @@ def read_landmarks(
         source: the video.
         tracks: the people; none: no frame is decoded.
         network: on the device that computes.
+        known: looks from the first pass, by frame.
         watch: the progress callback.
 
     Returns:
@@ -191,7 +208,7 @@ def read_landmarks(
     found: list[LandmarkTrack] = []
     if tracks:
         frames = watch("landmarks", source.decode(), source.clip.frames)
-        for _ in follow(frames, tracks, network, source.clip.fps, found):
+        for _ in follow(frames, tracks, network, source.clip.fps, found, known):
             pass
     return found
 

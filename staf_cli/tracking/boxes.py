@@ -6,9 +6,11 @@ import numpy as np
 from scipy.ndimage import median_filter
 from scipy.signal import savgol_filter
 
+from staf_cli.core.geometry import box_area
 from staf_cli.core.records import Float, Track
 
 SMOOTHING_SPAN = 0.3  # s: window of the quadratic that smooths boxes
+COVERED = 0.6  # share of a box inside a larger person's, from which a person is behind them
 FLICKER = 5  # frames: a box that jumps for less than half of this is an outlier
 
 
@@ -16,6 +18,22 @@ def centre_and_size(box: Float) -> Float:
     """Convert boxes (..., 4) to centre x, centre y, width, height (..., 4), px."""
     low, high = box[..., :2], box[..., 2:]
     return np.concatenate([(low + high) / 2, high - low], -1)
+
+
+def is_covered(box: Float, others: Float) -> bool:
+    """Tell whether a person is behind one of others, by their boxes.
+
+    Args:
+        box: (4,) of the person.
+        others: (N, 4).
+
+    Returns:
+        Whether most of the box is inside a larger one.
+    """
+    larger = others[box_area(others) > box_area(box)]
+    low, high = np.maximum(box[:2], larger[:, :2]), np.minimum(box[2:], larger[:, 2:])
+    common = (high - low).clip(0).prod(1)
+    return bool((common > COVERED * box_area(box)).any())
 
 
 def smooth_boxes(track: Track) -> Track:

@@ -12,10 +12,10 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from staf_cli.core.geometry import box_area, box_iou
+from staf_cli.core.geometry import box_iou
 from staf_cli.core.records import Bools, Detections, Float, Ints, Track, select_rows
 from staf_cli.tracking.appearance import difference
-from staf_cli.tracking.boxes import centre_and_size, smooth_boxes
+from staf_cli.tracking.boxes import centre_and_size, is_covered, smooth_boxes
 from staf_cli.tracking.options import TrackOptions
 from staf_cli.tracking.selection import Selection, select_people
 from staf_cli.tracking.tracklets import (
@@ -38,7 +38,6 @@ COLOUR_COST = 3.0  # of a difference of 1
 FASTEST = 2.0  # box sizes a second, that a hidden person may have moved
 LONGEST_BRIDGE = 0.5  # s: a longer gap stays a gap
 SHORTEST_HIDDEN = 0.2  # s: nobody is taken for hidden in a shorter gap
-COVERED = 0.6  # share of a box inside a larger person's, from which a person is behind them
 SAME_PLACE = 0.5  # IoU with the straight line, of a detection that fills a gap
 VELOCITY_SPAN = 0.3  # s: the stretch from which a lost person's motion is estimated
 # What a link may cost, in box sizes between the expected place and the one where a person appears.
@@ -266,7 +265,7 @@ def _without_hidden(people: Sequence[Track]) -> list[Track]:
     for number, one in enumerate(people):
         for row in np.flatnonzero(one.interpolated & ~_briefly(one)).tolist():
             others = [other.box[_seen_in(other, one.frame[row])] for other in people]
-            kept[number][row] = not _is_covered(one.box[row], np.concatenate(others))
+            kept[number][row] = not is_covered(one.box[row], np.concatenate(others))
     return [
         one if kept[number].all() else select_rows(one, np.flatnonzero(kept[number]))
         for number, one in enumerate(people)
@@ -285,14 +284,6 @@ def _briefly(track: Track) -> Bools:
     after = np.clip(np.searchsorted(seen, np.arange(len(track.frame))), 1, len(seen) - 1)
     brief: Bools = track.time[seen[after]] - track.time[seen[after - 1]] <= SHORTEST_HIDDEN
     return brief
-
-
-def _is_covered(box: Float, others: Float) -> bool:
-    """Whether most of a box (4,) is inside a larger one of others (N, 4)."""
-    larger = others[box_area(others) > box_area(box)]
-    low, high = np.maximum(box[:2], larger[:, :2]), np.minimum(box[2:], larger[:, 2:])
-    common = (high - low).clip(0).prod(1)
-    return bool((common > COVERED * box_area(box)).any())
 
 
 def _seen_there(table: Table, frame: Ints, box: Float) -> Ints:

@@ -19,6 +19,7 @@ timeline.py   where a file's times jump
 deinterlacing.py  whole pictures of interlaced ones
 tonemapping.py  SDR of high dynamic range
 reading.py    `probe` and `frames`
+backwards.py  `frames_before`: the last one first
 remarks.py    `remarks`: what is not read just as the file has it
 writing.py    `write`; the user's own ffmpeg
 live.py       `live_pictures`: what is filmed at this moment
@@ -35,6 +36,7 @@ Pixels: RGB uint8, upright and square. A file's rotation or mirroring is applied
 are made whole, and high dynamic range becomes SDR.
 """
 
+from staf_cli.video.backwards import frames_before
 from staf_cli.video.damage import Damage, inspect
 from staf_cli.video.live import STDIN, Arrival, check_source, live_pictures, source_name
 from staf_cli.video.reading import frames, probe
@@ -54,6 +56,7 @@ __all__ = [
     "check_source",
     "content_hash",
     "frames",
+    "frames_before",
     "inspect",
     "is_sequence",
     "live_pictures",
