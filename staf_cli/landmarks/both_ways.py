@@ -10,7 +10,6 @@ from typing import Protocol
 from staf_cli.core.records import Frame, Track
 from staf_cli.landmarks.continuing import Look, follow_lost
 from staf_cli.landmarks.handover import with_followed
-from staf_cli.landmarks.reading import Landmarks, joined
 
 
 class Read(Protocol):
@@ -35,7 +34,7 @@ def follow_both_ways(
     read: Read,
     look: Look,
     size: tuple[int, int],
-) -> tuple[list[Track], dict[int, Landmarks]]:
+) -> list[Track]:
     """Follow people where their tracks end, begin or jump inside the picture.
 
     Args:
@@ -46,8 +45,7 @@ def follow_both_ways(
         size: (width, height) of the frames, px.
 
     Returns:
-        Tracks without numbers, with what was seen of people; and the looks at those who were
-        followed, by frame.
+        Tracks without numbers, with what was seen of people.
     """
     ends = {end - 1 for _, end in shots}
     on = follow_lost(lambda first: read(first, False), people, look, ends, size)
@@ -62,12 +60,7 @@ def follow_both_ways(
     back = follow_lost(read_back, turned, look, ends, size, within=False)
     if back:
         people = [in_reverse(one) for one in with_followed(turned, back)]
-    looks: dict[int, list[Landmarks]] = {}
-    for sign, followed in ((1, on), (-1, back)):
-        for one in followed:
-            for frame in one.rows.keys() & one.looks.keys():
-                looks.setdefault(sign * frame, []).append(one.looks[frame])
-    return people, {frame: joined(some) for frame, some in sorted(looks.items())}
+    return people
 
 
 def in_reverse(track: Track) -> Track:

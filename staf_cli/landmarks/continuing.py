@@ -79,7 +79,6 @@ class Followed:
     heir: int | None = None  # the track by which the person goes on after the last frame
     people: dict[int, int] = field(default_factory=dict)  # their tracks: from which frame
     rows: dict[int, TrackRow | Track] = field(default_factory=dict)  # by frame: detected, or seen
-    looks: dict[int, Landmarks] = field(default_factory=dict)  # by frame; rows made from them
     taken: set[TrackRow] = field(default_factory=set)  # rows of others' tracks, of this person
 
     @property
@@ -343,8 +342,6 @@ def _take(
         if not same_pose(seen, boxes[n], people[n].kp2d[here[n]]):
             detected = select_rows(people[n], np.array([here[n]]))
             person.rows[frame.index] = replace(detected, kp2d=as_seen.kp2d)
-    if not isinstance(person.rows[frame.index], tuple):
-        person.looks[frame.index] = seen
     return True
 
 

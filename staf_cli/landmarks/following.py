@@ -9,7 +9,7 @@ Looks are made in turns at the picture and at its mirror image, and the first of
 both ways (`read` says why).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -56,7 +56,6 @@ def follow(
     network: PoseLandmarkNetwork,
     fps: float,
     found: list[LandmarkTrack],
-    known: Mapping[int, Landmarks] | None = None,
 ) -> Iterator[Frame]:
     """Look at everybody some times a second while frames pass.
 
@@ -66,8 +65,6 @@ def follow(
         network: on the device that computes, in float32.
         fps: frames a second.
         found: gets a record for each track, when the last frame has passed.
-        known: what was seen before, by frame; those of these looks that show one of the people
-            are kept, and not made again.
 
     Yields:
         The frames.
@@ -83,10 +80,7 @@ def follow(
             run = run_of(runs[number], row)
             # By the number of the frame: so people are due together, and more crops go at a time.
             regular = frame.index % step == 0 or row in (run.start, run.stop - 1)
-            seen = _known_look(track, row, (known or {}).get(frame.index))
-            if seen is not None:
-                own.add(row, seen, False, regular)
-            if seen is None and (regular or own.hurried):
+            if regular or own.hurried:
                 due.append(_due(track, row, own))
             else:
                 rest.append(track.box[row])
@@ -120,9 +114,9 @@ class _Looks:
         self.search_again = 0  # the number of the look from which a search may be worth it
         self.masks_every = max(1, frames // (step * MOST_MASKS))
 
-    def add(self, row: int, look: _Look, mirrored: bool, regular: bool = True) -> None:
+    def add(self, row: int, look: _Look, mirrored: bool) -> None:
         believed = look.agreement >= BELIEVED
-        if regular and len(self.rows) % self.masks_every == 0 and believed:
+        if len(self.rows) % self.masks_every == 0 and believed:
             self.masks[len(self.rows)] = look.seen.mask[0]
         self.rows.append(row)
         self.mirrored.append(mirrored)
@@ -204,15 +198,6 @@ def _due(track: Track, row: int, looks: _Looks) -> _Due:
     """Somebody who is to be looked at, in turns at the picture and at its mirror image."""
     before = looks.last(track, row)
     return _Due(track, row, looks, before, before is not None and not looks.mirrored[-1])
-
-
-def _known_look(track: Track, row: int, known: Landmarks | None) -> _Look | None:
-    """The one of some looks at a frame that shows a person, if one does."""
-    if known is None:
-        return None
-    looks = [_Look(one, with_detector(one, track, row)) for one in one_by_one(known)]
-    best = max(looks, key=lambda one: one.agreement)
-    return best if best.agreement >= BELIEVED else None
 
 
 def _look_at(image: Image, due: Sequence[_Due], boxes: Float, network: PoseLandmarkNetwork) -> None:

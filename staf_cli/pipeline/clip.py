@@ -33,15 +33,7 @@ from staf_cli.recovery.cadence import choose_cadence
 from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.recovery.placement import default_focal
 from staf_cli.recovery.recover import Recovery, should_refine
-from staf_cli.result import (
-    camera_npz,
-    exports,
-    journal,
-    landmarks_npz,
-    looks_npz,
-    person_npz,
-    tracks_csv,
-)
+from staf_cli.result import camera_npz, exports, journal, landmarks_npz, person_npz, tracks_csv
 from staf_cli.result import folder as result_folder
 from staf_cli.result.journal import Journal, key_of
 from staf_cli.result.run_record import (
@@ -229,19 +221,16 @@ def _track(
     path = log.folder / result_folder.TRACKS
     if not _tracks_up_to_date(key, log):
         start = time.perf_counter()
-        frames, tracks, left_out, looks = passes.track_people(source, options, tools, watch)
+        frames, tracks, left_out = passes.track_people(source, options, tools, watch)
         seconds = {"track": time.perf_counter() - start}
         # Raises before anything is replaced where refinement is asked for and impossible.
         should_refine(options.recovery, tracks, tools.weights)
         log.begin()
         tracks_csv.save(path, tracks)
-        names = [path.name, *([looks_npz.FILE] if looks else [])]
-        if looks:
-            looks_npz.save(log.folder / looks_npz.FILE, looks)
-        del tracks, looks  # before they are read again: those of a long clip are large
+        del tracks  # before they are read again: those of a long clip are large
         checked = log.passes["check"].key
         facts = TrackFacts(frames.start, len(frames), checked, left_out=left_out)
-        log.keep("track", key, names, seconds, facts)
+        log.keep("track", key, [path.name], seconds, facts)
         log.save()
     return tracks_csv.load(path)
 
@@ -265,7 +254,7 @@ def _tracks_up_to_date(key: str, log: Journal) -> bool:
     table = log.folder / result_folder.TRACKS
     facts = log.track_facts
     replaced = facts.instead_of if facts else None
-    changed = log.edited("track") == table.name
+    changed = log.edited("track") is not None
     if changed or (replaced and replaced != key and log.up_to_date("track", known.key)):
         raise TracksError(
             f"{table}: was changed by hand; go on with it by --tracks {table}, "
@@ -310,13 +299,10 @@ def _use_edited(
                     f"tracks: person {one.id} is in frames {one.frame[0]} to "
                     f"{one.frame[-1]}, the video has {frames.start} to {frames.stop - 1}"
                 )
-        before = log.passes.get("track")
-        looks = before.files.get(looks_npz.FILE) if before else None
-        kept = [looks_npz.FILE] if looks and log.intact(looks_npz.FILE, looks) else []
         log.begin()
         tracks_csv.save(path, tracks)
         facts = TrackFacts(frames.start, len(frames), log.passes["check"].key, found)
-        log.keep("track", key, [path.name, *kept], {}, facts)
+        log.keep("track", key, [path.name], {}, facts)
         log.save()
     return tracks_csv.load(path)
 
@@ -370,16 +356,14 @@ def _read_landmarks(
             log.drop("landmarks")
         return
     paths = {one.id: landmarks_npz.path_of(log.folder, one.id) for one in tracks}
-    looks = log.passes["track"].files.get(looks_npz.FILE)
-    how = [*source.pictures, tools.settings.device.type, looks]
+    how = [*source.pictures, tools.settings.device.type]
     keys = {one.id: key_of("landmarks", __version__, one.digest, *how) for one in tracks}
     key = _key_of_all(keys)
     if log.up_to_date("landmarks", key):
         return
     start = time.perf_counter()
     outdated = _outdated(tracks, "landmarks", keys, paths, log)
-    known = looks_npz.load(log.folder / looks_npz.FILE) if looks else {}
-    found = passes.read_landmarks(source, outdated, tools.landmark_network, known, watch)
+    found = passes.read_landmarks(source, outdated, tools.landmark_network, watch)
     log.begin()
     for one in found:
         landmarks_npz.save(paths[one.id], one)

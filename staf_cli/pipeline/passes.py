@@ -3,7 +3,7 @@
 Each is a chain of generators over the clip's frames, so memory does not grow with the clip.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import dropwhile, pairwise, repeat
@@ -38,7 +38,7 @@ from staf_cli.export.motion import in_level_camera
 from staf_cli.landmarks.both_ways import follow_both_ways
 from staf_cli.landmarks.following import follow
 from staf_cli.landmarks.network import PoseLandmarkNetwork
-from staf_cli.landmarks.reading import Landmarks, look_at
+from staf_cli.landmarks.reading import look_at
 from staf_cli.pipeline.loading import Tools
 from staf_cli.pipeline.options import Look, Options
 from staf_cli.recovery.options import RecoveryOptions
@@ -91,7 +91,7 @@ class Source:
 
 def track_people(
     source: Source, options: Options, tools: Tools, watch: Watch
-) -> tuple[range, list[Track], int, dict[int, Landmarks]]:
+) -> tuple[range, list[Track], int]:
     """First pass: find out who is where.
 
     Args:
@@ -101,8 +101,8 @@ def track_people(
         watch: the progress callback.
 
     Returns:
-        The indices of the clip's frames, the tracks, how many people were left out because the
-        options limit their number, and the landmark network's looks at people, by frame.
+        The indices of the clip's frames, the tracks, and how many people were left out because
+        the options limit their number.
 
     Raises:
         NobodyFound: no person was seen for long enough.
@@ -128,7 +128,6 @@ def track_people(
             yield seen
 
     linked = link_people(counted(), cuts)
-    looks: dict[int, Landmarks] = {}
     if tools.landmark_network is not None:
         look = partial(look_at, tools.landmark_network)
         shots = list(pairwise([*frames[:1], *cuts, frames.stop])) if frames else []
@@ -140,12 +139,12 @@ def track_people(
                 return dropwhile(lambda frame: frame.index < first, on)
             return source.decode_before(linked.time, first + 1 - frames.start)
 
-        people, looks = follow_both_ways(linked.people, shots, read, look, source.clip.image_size)
+        people = follow_both_ways(linked.people, shots, read, look, source.clip.image_size)
         linked = replace(linked, people=people)
     selected = choose_people(linked, options.tracks)
     if not selected.tracks:
         raise NobodyFound(_nobody(source.clip, len(frames), selected.longest, options))
-    return frames, selected.tracks, selected.left_out, looks
+    return frames, selected.tracks, selected.left_out
 
 
 def _nobody(clip: Clip, frames: int, longest: float, options: Options) -> str:
@@ -184,11 +183,7 @@ def follow_camera(
 
 
 def read_landmarks(
-    source: Source,
-    tracks: Sequence[Track],
-    network: PoseLandmarkNetwork,
-    known: Mapping[int, Landmarks],
-    watch: Watch,
+    source: Source, tracks: Sequence[Track], network: PoseLandmarkNetwork, watch: Watch
 ) -> list[LandmarkTrack]:
     """Look at some people with the landmark network.
 
@@ -196,7 +191,6 @@ def read_landmarks(
         source: the video.
         tracks: the people; none: no frame is decoded.
         network: on the device that computes.
-        known: looks from the first pass, by frame.
         watch: the progress callback.
 
     Returns:
@@ -208,7 +202,7 @@ def read_landmarks(
     found: list[LandmarkTrack] = []
     if tracks:
         frames = watch("landmarks", source.decode(), source.clip.frames)
-        for _ in follow(frames, tracks, network, source.clip.fps, found, known):
+        for _ in follow(frames, tracks, network, source.clip.fps, found):
             pass
     return found
 

@@ -25,7 +25,7 @@ from staf_cli.core.records import (
     select_rows,
 )
 from staf_cli.export.motion import Y_UP
-from staf_cli.result import camera_npz, looks_npz, person_npz, tracks_csv
+from staf_cli.result import camera_npz, person_npz, tracks_csv
 from staf_cli.result.journal import RUN
 from staf_cli.result.run_record import RunRecord
 from staf_cli.video import content_hash
@@ -33,7 +33,6 @@ from staf_cli.video import content_hash
 TRACKS = "tracks.csv"
 REPORT = "report.html"
 OVERLAYS = ("overlay.mp4", "overlay.mov", "overlay.png")  # by the codec; png of a picture
-OURS = (*OVERLAYS, REPORT, camera_npz.FILE, looks_npz.FILE)
 PERSONAL = re.compile(r"(person|landmarks)_\d+\.npz")
 MOST_JOINTS = 100_000  # frames of all people whose joints are looked at together
 
@@ -85,7 +84,7 @@ def remove_outdated(folder: Path, kept: Collection[str]) -> None:
     """
     wanted = set(unpack(kept))
     for path in list(folder.iterdir()):
-        ours = path.name in OURS or PERSONAL.fullmatch(path.name)
+        ours = path.name in (*OVERLAYS, REPORT, camera_npz.FILE) or PERSONAL.fullmatch(path.name)
         if ours and path.name not in wanted and (path.is_symlink() or path.is_file()):
             path.unlink()
 

@@ -8,7 +8,6 @@ import pytest
 
 from staf_cli.landmarks.both_ways import follow_both_ways, in_reverse
 from staf_cli.landmarks.continuing import LONGEST_ALONE
-from staf_cli.landmarks.reading import one_by_one
 from tests.landmarks.figures import (
     FPS,
     SIZE,
@@ -27,11 +26,7 @@ def followed(tracks, look, count=90, cuts=()):
         return taken[::-1] if backwards else taken
 
     shots = list(pairwise([0, *cuts, count]))
-    people, looks = follow_both_ways(tracks, shots, read, look, SIZE)
-    for frame, seen in looks.items():  # nothing is handed on that the network did not see there
-        image = read(frame, False)[0].image
-        for one in one_by_one(seen):
-            np.testing.assert_array_equal(look(image, one.region).kp2d, one.kp2d)
+    people = follow_both_ways(tracks, shots, read, look, SIZE)
     return sorted(people, key=lambda one: (int(one.frame[0]), -len(one.frame)))
 
 
@@ -141,7 +136,7 @@ def test_frames_are_read_once_and_only_where_somebody_is_lost():
     one = a_track({f: near(f) for f in range(60)})
     other = a_track({f: standing(f) for f in range(170, 220)})
     network_ = network(near, standing)
-    people, _ = follow_both_ways([one, other], [(0, 240)], read, network_, SIZE)
+    people = follow_both_ways([one, other], [(0, 240)], read, network_, SIZE)
     assert [len(track.frame) > 65 for track in people] == [True, True]
     assert len(read_on) == len(set(read_on)) < 190
     assert not set(read_on) & set(range(125, 155))

@@ -5,10 +5,8 @@ import numpy as np
 import pytest
 
 from staf_cli.core.records import LANDMARKS, Frame, LandmarkTrack, Track
-from staf_cli.core.regions import around_boxes
 from staf_cli.landmarks import agreement, following, reading
 from staf_cli.landmarks.following import follow
-from staf_cli.landmarks.reading import look_at
 from staf_cli.landmarks.weights import load_landmarks
 from tests.landmarks.pictures import drawn_person
 
@@ -66,53 +64,6 @@ def test_a_walking_person_is_looked_at_ten_times_a_second(network):
     nose = seen.kp2d[:, NOSE, :2] - np.array(places)[seen.frame]
     assert np.abs(nose - [0, -64]).max() < 14  # where it was drawn, at any place
     assert seen.mask_row.tolist() == [0, 1, 2, 3, 4] and seen.mask.shape == (5, 64, 64)
-
-
-def test_looks_that_were_made_before_are_not_made_again(network, monkeypatch):
-    places = [(200 + 4 * n, 180) for n in range(8)]
-    own = track(places)
-    image = list(frames(places))[3].image
-    elsewhere = around_boxes(np.array([[420.0, 90, 540, 270]]))
-    regions = np.concatenate([elsewhere, around_boxes(own.box[3:4])])
-    known = look_at(network, image, regions)  # the first shows nobody
-    looked = []
-
-    def counted(network, images, regions, mirrored):
-        looked.append(len(images))
-        return reading.read(network, images, regions, mirrored)
-
-    monkeypatch.setattr(following, "read", counted)
-    (alone,) = followed(frames(places), [own], network)
-    without = looked.copy()
-    looked.clear()
-    found: list[LandmarkTrack] = []
-    list(follow(frames(places), [own], network, 30.0, found, {3: known}))
-    (seen,) = found
-    assert seen.frame.tolist() == alone.frame.tolist()
-    assert looked == without[:-1]  # once less
-    found.clear()
-    list(
-        follow(
-            frames(places),
-            [own],
-            network,
-            30.0,
-            found,
-            {
-                3: known,
-                4: look_at(network, list(frames(places))[4].image, around_boxes(own.box[4:5])),
-            },
-        )
-    )
-    assert found[0].frame.tolist() == sorted([*seen.frame.tolist(), 4])  # a look for nothing
-    assert len(found[0].mask_row) == len(seen.mask_row)
-    row = seen.frame.tolist().index(3)
-    assert not seen.mirrored[row] and seen.score[row] >= agreement.BELIEVED
-    np.testing.assert_array_equal(seen.kp2d[row], known.kp2d[1].astype(np.float32))
-    np.testing.assert_array_equal(seen.region[row], regions[1].astype(np.float32))
-    assert alone.mask_row.tolist() == seen.mask_row.tolist()
-    made = reading.read(network, [image], regions[1:], np.zeros(1, bool))
-    np.testing.assert_allclose(seen.metres[row], made.metres[0], atol=1e-4)
 
 
 @pytest.mark.parametrize("turned", [1, 2, 3])

@@ -9,14 +9,12 @@ import pytest
 
 from staf_cli import video
 from staf_cli.core.errors import OutputError, TracksError
-from staf_cli.landmarks.reading import Landmarks
 from staf_cli.pipeline import clip as clip_pipeline
-from staf_cli.pipeline import passes
 from staf_cli.pipeline.loading import prepare
 from staf_cli.pipeline.options import ExportOptions, Look, Options
 from staf_cli.recovery import engine
 from staf_cli.recovery.options import RecoveryOptions
-from staf_cli.result import journal, looks_npz, tracks_csv
+from staf_cli.result import journal, tracks_csv
 from staf_cli.result.journal import key_of
 from staf_cli.result.run_record import TrackFacts
 from staf_cli.tracking.detection import detect
@@ -323,32 +321,3 @@ def test_keys_differ_where_values_do():
     assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
     with pytest.raises(ValueError, match="JSON compliant"):
         key_of(np.nan)
-
-
-def test_looks_of_the_first_pass_are_kept_with_its_tracks(again, monkeypatch):
-    one = Landmarks(
-        kp2d=np.ones((1, 33, 3)),
-        metres=np.ones((1, 33, 3)),
-        score=np.ones(1),
-        region=np.ones((1, 4)),
-        next_region=np.ones((1, 4)),
-        mask=np.ones((1, 64, 64), np.uint8),
-    )
-    found = passes.track_people
-    looks = {5: one}
-    monkeypatch.setattr(passes, "track_people", lambda *how: (*found(*how)[:3], looks))
-    summary, _ = again()
-    path = summary.folder / looks_npz.FILE
-    assert list(looks_npz.load(path)) == [5]
-    assert again()[0].reused
-    written = path.read_bytes()
-    path.write_bytes(b"damaged")  # nobody edits it by hand: it is made again
-    assert again()[1] == ["track"]
-    assert path.read_bytes() == written
-    tracks = tracks_csv.load(summary.folder / "tracks.csv")
-    named = apply_edits(tracks, parse_edits([], [], [], ["1=bo"]))
-    assert again(edited=named)[1] == ["show"]
-    assert path.read_bytes() == written
-    looks.clear()
-    again(tracks=TrackOptions(min_track=0.2), force=True)
-    assert not path.exists()
