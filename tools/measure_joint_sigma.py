@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--check", type=Path, help="other clips, to check those in use on")
     options = parser.parse_args()
     body = Body(OPEN_BODY, load_body(locate(OPEN_BODY)))
-    recovery = _recovery(body)
+    recovery = recovery_of(body)
     samples = [one for folder in options.clips for one in _samples(folder, recovery)]
     usual, powers = _measured(samples)
     print("USUAL =", {joint: round(value, 3) for joint, value in usual.items()})
@@ -88,7 +88,15 @@ def main() -> None:
         )
 
 
-def _recovery(body: Body) -> Recovery:
+def recovery_of(body: Body) -> Recovery:
+    """Load the open weights and the landmark network.
+
+    Args:
+        body: the open body.
+
+    Returns:
+        What `staf run` recovers people with, on the processor.
+    """
     device = torch.device("cpu")
     one = contender(OPEN_WEIGHTS, load_checkpoint(locate(OPEN_WEIGHTS)), body)
     settings = engine.Settings(device, choose_dtype(device, "auto"), 16)
@@ -103,7 +111,19 @@ def _samples(folder: Path, tools: Recovery) -> Iterator[Sample]:
             yield from _of_person(f"{folder}/{footage.name}", footage, truth, tools)
 
 
-def _of_person(clip: str, footage: Footage, truth: Truth, tools: Recovery) -> Iterator[Sample]:
+def seen_by_networks(
+    footage: Footage, truth: Truth, tools: Recovery
+) -> tuple[Track, Person, LandmarkTrack]:
+    """Let the networks look at a person whose boxes are the true ones.
+
+    Args:
+        footage: the clip.
+        truth: of one of its people, with a detector's keypoints.
+        tools: the networks.
+
+    Returns:
+        The track, the person before any fit, and the landmarks.
+    """
     track = _track(truth, footage.clip.fps)
     spool, found = MemorySpool(1), list[LandmarkTrack]()
     rest = Damage(), tools, footage.focal, choose_cadence(footage.clip.fps, 1), spool
@@ -112,15 +132,20 @@ def _of_person(clip: str, footage: Footage, truth: Truth, tools: Recovery) -> It
     assert tools.landmark_network is not None
     for _ in follow(footage.frames(), [track], tools.landmark_network, footage.clip.fps, found):
         pass
+    return track, start, found[0]
+
+
+def _of_person(clip: str, footage: Footage, truth: Truth, tools: Recovery) -> Iterator[Sample]:
+    track, start, seen = seen_by_networks(footage, truth, tools)
     error = _error(start, truth, tools.body)
     nothing = np.zeros_like(error)
     unfitted = {name: nothing + (name == "unfitted") for name in POWERS}
     yield Sample(clip, "network", error, unfitted, network_sigma(len(error))[:, 1:])
-    yield _fitted(clip, "landmarks", start, truth, track, found[0], tools.body)
+    yield _fitted(clip, "landmarks", start, truth, track, seen, tools.body)
     yield _fitted(clip, "no landmarks", start, truth, track, None, tools.body)
     lost = _lost(track)
     if lost.interpolated.any():
-        yield _fitted(clip, "lost, landmarks", start, truth, lost, found[0], tools.body)
+        yield _fitted(clip, "lost, landmarks", start, truth, lost, seen, tools.body)
         yield _fitted(clip, "lost, no landmarks", start, truth, lost, None, tools.body)
 
 
