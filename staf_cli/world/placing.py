@@ -344,7 +344,7 @@ def _envelope(values: Float, time: Float, seconds: float) -> Float:
     if len(values) < 2:
         return values
     step = max(float(np.median(np.diff(time))), SHORTEST_STEP)
-    frames = round(seconds / step)
+    frames = max(1, round(seconds / step))  # also of frames that are far apart
     highest = maximum_filter1d(values, 2 * frames + 1, mode="nearest")
     smooth: Float = gaussian_filter1d(highest, frames / 2, mode="nearest", radius=frames)
     return smooth
