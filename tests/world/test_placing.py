@@ -152,6 +152,22 @@ def test_frames_at_the_same_time_break_nothing():
     assert np.isfinite(frozen.world_joints3d).all()
 
 
+@pytest.mark.parametrize("seconds", [1.3, 60.0])
+def test_frames_far_apart_break_nothing(seconds):
+    axes, place = looking(5, 0, 1.5)
+    person = filmed(walk(2.0, ALONG, (-1, -6)), axes, place)
+    (moved,) = placed([replace(person, time=seconds * np.arange(len(person.time)))], WorldOptions())
+    assert np.isfinite(moved.world_joints3d).all()
+
+
+@pytest.mark.parametrize("step", [0.04, 0.3, 60.0])
+def test_an_envelope_is_nowhere_below_its_values(step):
+    values = np.random.default_rng(2).random(50)
+    envelope = placing._envelope(values, step * np.arange(50.0), placing.DROP_SECONDS)
+    assert (envelope >= values - 1e-12).all()
+    assert envelope.max() <= values.max() + 1e-12
+
+
 def test_what_the_user_knows_holds():
     axes, place = looking(20, 0, 2.5)
     person = filmed(walk(2.0, ALONG, (-1, -7)), axes, place)
