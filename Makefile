@@ -32,15 +32,15 @@ format: .venv/test
 .venv/runtime: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("staf needs Python 3.11 or newer: make PYTHON=python3.11 demo" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	$(PIP) --editable .
+	$(PIP) --editable '.[openvino]'
 	touch $@
 
 .venv/test: .venv/runtime
-	$(PIP) --editable '.[test]'
+	$(PIP) --editable '.[openvino,test]'
 	touch $@
 
 .venv/full: .venv/test
-	$(PIP) --editable '.[test,ray,browser]'
+	$(PIP) --editable '.[openvino,test,ray,browser]'
 	touch $@
 
 clean:

@@ -562,9 +562,9 @@ def recover(
     source, spool = Source(clip, video.Damage(), ""), MemorySpool(len(tracks))
     passing: Iterable[Frame] = chain([first], coming)
     seen: list[LandmarkTrack] | None = None
-    if tools.landmark_network is not None and decided.refine:
+    if tools.landmark_reader is not None and decided.refine:
         seen = []  # filled while the frames pass
-        passing = follow(passing, tracks, tools.landmark_network, rate, seen)
+        passing = follow(passing, tracks, tools.landmark_reader, rate, seen)
     recovered = recover_people(
         passing, tracks, seen, clip, source.damage, tools, decided, spool, watch
     )

@@ -37,7 +37,7 @@ from staf_cli.fitting.skeleton import reduce_body
 from staf_cli.fitting.smoothing import with_shape
 from staf_cli.fitting.uncertainty import POWERS, SHARE, USUAL, evidence, network_sigma
 from staf_cli.landmarks.following import follow
-from staf_cli.landmarks.weights import load_landmarks
+from staf_cli.landmarks.reader import load_reader
 from staf_cli.recovery import engine
 from staf_cli.recovery.cadence import choose_cadence
 from staf_cli.recovery.recover import Recovery, place_people
@@ -101,7 +101,7 @@ def recovery_of(body: Body) -> Recovery:
     one = contender(OPEN_WEIGHTS, load_checkpoint(locate(OPEN_WEIGHTS)), body)
     settings = engine.Settings(device, choose_dtype(device, "auto"), 16)
     engine.prepare(one.network, settings)
-    return Recovery(body, one.network, one.identity, one.crop_scale, settings, load_landmarks())
+    return Recovery(body, one.network, one.identity, one.crop_scale, settings, load_reader(device))
 
 
 def _samples(folder: Path, tools: Recovery) -> Iterator[Sample]:
@@ -129,8 +129,8 @@ def seen_by_networks(
     rest = Damage(), tools, footage.focal, choose_cadence(footage.clip.fps, 1), spool
     place_people(footage.frames(), [track], footage.clip, *rest)
     (start,) = spool.people()
-    assert tools.landmark_network is not None
-    for _ in follow(footage.frames(), [track], tools.landmark_network, footage.clip.fps, found):
+    assert tools.landmark_reader is not None
+    for _ in follow(footage.frames(), [track], tools.landmark_reader, footage.clip.fps, found):
         pass
     return track, start, found[0]
 

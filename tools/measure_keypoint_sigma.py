@@ -27,7 +27,7 @@ from staf_cli.core.records import COCO_KEYPOINTS, LANDMARKS, Float, Float32, Lan
 from staf_cli.evaluation.truth import Footage, Truth, open_dataset
 from staf_cli.fitting.keypoints import LEAST_CONFIDENCE
 from staf_cli.landmarks.following import follow
-from staf_cli.landmarks.weights import load_landmarks
+from staf_cli.landmarks.reader import load_reader
 from staf_cli.training.losses import labelled_points
 
 PARTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
@@ -60,7 +60,7 @@ def main() -> None:
 
 def _readings(folder: Path) -> Iterator[tuple[Readings, Readings]]:
     """The detector's and the landmark network's readings of each person."""
-    network = load_landmarks()
+    network = load_reader(torch.device("cpu"))
     points = labelled_points(Body(OPEN_BODY, load_body(locate(OPEN_BODY))))
     for footage in open_dataset(folder):
         for truth in footage.people:

@@ -45,19 +45,19 @@ from staf_cli.evaluation.options import METHODS, EvaluationOptions
 from staf_cli.evaluation.table import OVERALL, Curve, Row, Table
 from staf_cli.evaluation.truth import LSP, Footage, Pose, Truth
 from staf_cli.landmarks.following import follow
-from staf_cli.landmarks.network import PoseLandmarkNetwork
-from staf_cli.landmarks.weights import load_landmarks
+from staf_cli.landmarks.reader import CropReader, load_reader
 from staf_cli.model.hmr import HMR
 from staf_cli.model.staf import STAF, load_network, mean_pose_network
 from staf_cli.recovery import engine
 from staf_cli.recovery.cadence import choose_cadence
+from staf_cli.recovery.compiled_encoder import prepare_fastest
 from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.recovery.placement import Estimate, place
 from staf_cli.recovery.recover import Recovery, fit_people, place_people
 from staf_cli.recovery.spool import MemorySpool
 from staf_cli.result.journal import key_of
 from staf_cli.tracking.detection import closest_keypoints, find_people
-from staf_cli.tracking.detector import load_detector
+from staf_cli.tracking.loading import load_detector
 from staf_cli.video import Damage
 
 _Theta = tuple[Tensor, Tensor]  # rotmats (F, 24, 3, 3), betas (F, 10)
@@ -73,7 +73,7 @@ class _Setup:
     options: EvaluationOptions
     settings: engine.Settings
     detector: Path | None
-    landmark_network: PoseLandmarkNetwork | None
+    landmark_reader: CropReader | None
     regressor: Floats | None
     watch: Watch
 
@@ -164,9 +164,9 @@ def evaluate(
     device = choose_device(options.device)
     settings = engine.Settings(device, choose_dtype(device, "auto"), options.batch)
     for one in contenders:
-        engine.prepare(one.network, settings)
-    landmark_network = load_landmarks().to(device) if options.reads_landmarks else None
-    setup = _Setup(options, settings, detector, landmark_network, regressor, watch)
+        prepare_fastest(one.network, settings)
+    landmark_reader = load_reader(device) if options.reads_landmarks else None
+    setup = _Setup(options, settings, detector, landmark_reader, regressor, watch)
     found: dict[tuple[int, str], list[list[Errors]]] = {}  # contender, method: clips, people
     pairs = [(number, name) for number in range(len(contenders)) for name in options.methods]
     read = 0
@@ -325,7 +325,7 @@ def _recovered(
     setup: _Setup,
 ) -> Iterator[tuple[str, list[Person]]]:
     """Each of the methods with the footage's people as it recovers them."""
-    watch, landmarks = setup.watch, setup.landmark_network
+    watch, landmarks = setup.watch, setup.landmark_reader
     tools = Recovery(one.body, one.network, one.identity, one.crop_scale, setup.settings, landmarks)
     starts: dict[str, list[Person]] = {}
     seen: list[LandmarkTrack] | None = None
@@ -346,7 +346,7 @@ def _recovered(
 
 
 def _landmarks(
-    footage: Footage, tracks: list[Track], network: PoseLandmarkNetwork | None, watch: Watch
+    footage: Footage, tracks: list[Track], network: CropReader | None, watch: Watch
 ) -> list[LandmarkTrack]:
     """The landmarks of the footage's people."""
     assert network is not None

@@ -35,7 +35,7 @@ from staf_cli.landmarks.agreement import (
     with_detector,
     with_each_other,
 )
-from staf_cli.landmarks.network import PoseLandmarkNetwork
+from staf_cli.landmarks.reader import CropReader
 from staf_cli.landmarks.reading import BODY, Landmarks, joined, one_by_one, read, selected
 
 # The fit of 12 synthetic clips is as good with 10 looks a second as with 30; with 5 it is worse.
@@ -53,7 +53,7 @@ SHOULDERS, HIPS = (5, 6), (11, 12)  # COCO's
 def follow(
     frames: Iterable[Frame],
     tracks: Sequence[Track],
-    network: PoseLandmarkNetwork,
+    reader: CropReader,
     fps: float,
     found: list[LandmarkTrack],
 ) -> Iterator[Frame]:
@@ -62,7 +62,7 @@ def follow(
     Args:
         frames: the clip's, in order.
         tracks: the people.
-        network: on the device that computes, in float32.
+        reader: reads landmarks from crops.
         fps: frames a second.
         found: gets a record for each track, when the last frame has passed.
 
@@ -86,7 +86,7 @@ def follow(
                 rest.append(track.box[row])
         if due:
             boxes = np.stack([*(one.track.box[one.row] for one in due), *rest])
-            _look_at(frame.image, due, boxes, network)
+            _look_at(frame.image, due, boxes, reader)
         yield frame
     found += [own.finished(track) for own, track in zip(looks, tracks, strict=True)]
 
@@ -200,19 +200,19 @@ def _due(track: Track, row: int, looks: _Looks) -> _Due:
     return _Due(track, row, looks, before, before is not None and not looks.mirrored[-1])
 
 
-def _look_at(image: Image, due: Sequence[_Due], boxes: Float, network: PoseLandmarkNetwork) -> None:
+def _look_at(image: Image, due: Sequence[_Due], boxes: Float, reader: CropReader) -> None:
     """Look at some people in a frame, and add what is seen to their looks.
 
     Args:
         image: the frame.
         due: the people.
         boxes: (M, 4) of everybody in the frame, in which those of `due` come first.
-        network: on its device.
+        reader: reads landmarks from crops.
     """
 
     def look(people: Sequence[_Due], regions: Sequence[Float], other_way: bool) -> list[_Look]:
         across = np.array([one.mirrored != other_way for one in people])
-        seen = read(network, [image] * len(people), np.concatenate(regions), across)
+        seen = read(reader, [image] * len(people), np.concatenate(regions), across)
         return [
             _Look(found, with_detector(found, one.track, one.row))
             for one, found in zip(people, one_by_one(seen), strict=True)
@@ -225,7 +225,7 @@ def _look_at(image: Image, due: Sequence[_Due], boxes: Float, network: PoseLandm
         regions = [best[n].seen.next_region for n in new]
         for n, again in zip(new, look([due[n] for n in new], regions, False), strict=True):
             best[n] = _better(best[n], again)
-    _search(image, due, best, boxes, network)
+    _search(image, due, best, boxes, reader)
     for one, found in zip(due, best, strict=True):
         one.looks.add(one.row, found, one.mirrored)
     both = [n for n in new if best[n].agreement >= BELIEVED]
@@ -240,14 +240,12 @@ def _search(
     due: Sequence[_Due],
     best: list[_Look],
     boxes: Float,
-    network: PoseLandmarkNetwork,
+    reader: CropReader,
 ) -> None:
     """Look from turned regions at large people who are lost; what is better becomes their best."""
 
     def look(n: int, regions: Float) -> Landmarks:
-        return read(
-            network, [image] * len(regions), regions, np.full(len(regions), due[n].mirrored)
-        )
+        return read(reader, [image] * len(regions), regions, np.full(len(regions), due[n].mirrored))
 
     def lost(n: int) -> bool:
         return due[n].lost(best[n])

@@ -7,13 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-import torch
-from torch.nn.functional import avg_pool2d
 
-from staf_cli.core.devices import send
 from staf_cli.core.records import LANDMARKS, MASK_PIXELS, MIRRORED_LANDMARKS, Bools, Float, Image
 from staf_cli.core.regions import CROP_PIXELS, around_landmarks, cut, to_camera, to_frame
-from staf_cli.landmarks.network import POINTS, PoseLandmarkNetwork
+from staf_cli.landmarks.network import POINTS
+from staf_cli.landmarks.reader import CropReader
 
 BODY = len(LANDMARKS)  # the first of the network's points
 BATCH = 8  # crops at a time
@@ -31,16 +29,14 @@ class Landmarks:
     mask: Image  # (N, 64, 64) 255 times the probability that a part of the region shows the person
 
 
-def read(
-    network: PoseLandmarkNetwork, images: Sequence[Image], regions: Float, mirrored: Bools
-) -> Landmarks:
+def read(reader: CropReader, images: Sequence[Image], regions: Float, mirrored: Bools) -> Landmarks:
     """Read the landmarks of people.
 
     The network errs to one side: in the mirror image it takes the other shoulder for the nearer
     one. The mean of both is nearer to the truth (bones of synthetic people: 14.2 for 16.3 degrees).
 
     Args:
-        network: on the device that computes, in float32.
+        reader: reads landmarks from crops.
         images: N frames (H, W, 3) RGB uint8, one for each person; the same frame may be repeated.
         regions: (N, 4) the region of each person (core/regions.py).
         mirrored: (N,) whether to look at the mirror image of the region.
@@ -53,7 +49,7 @@ def read(
         rows = range(start, min(start + BATCH, len(images)))
         crops = np.stack([cut(images[row], regions[row]) for row in rows])
         across = mirrored[rows.start : rows.stop]
-        points, mask = _look(network, _flip_some(crops, across))
+        points, mask = reader(_flip_some(crops, across))
         found.append(_mirror_some(points, across))
         masks.append(_flip_some(mask, across))
     seen = np.concatenate(found)  # (N, 39, 7)
@@ -68,18 +64,18 @@ def read(
     )
 
 
-def look_at(network: PoseLandmarkNetwork, image: Image, regions: Float) -> Landmarks:
+def look_at(reader: CropReader, image: Image, regions: Float) -> Landmarks:
     """Read the landmarks of people in one frame.
 
     Args:
-        network: on the device that computes, in float32.
+        reader: reads landmarks from crops.
         image: (H, W, 3) RGB uint8.
         regions: (N, 4) the region of each person (core/regions.py).
 
     Returns:
         The landmarks, float64.
     """
-    return read(network, [image] * len(regions), regions, np.zeros(len(regions), bool))
+    return read(reader, [image] * len(regions), regions, np.zeros(len(regions), bool))
 
 
 def selected(seen: Landmarks, n: int) -> Landmarks:
@@ -134,25 +130,3 @@ def _mirror_some(points: Float, mirrored: Bools) -> Float:
     told[mirrored, :, 0] = CROP_PIXELS - told[mirrored, :, 0]
     told[mirrored, :, 4] *= -1
     return told
-
-
-@torch.inference_mode()
-def _look(network: PoseLandmarkNetwork, crops: Image) -> tuple[Float, Image]:
-    """Run the network on crops (N, 256, 256, 3).
-
-    Returns:
-        (N, 39, 7) x, y px of the crop, visibility, the crop's score, and x, y, z m; and the masks
-        (N, 64, 64).
-    """
-    pixels = torch.from_numpy(np.ascontiguousarray(crops))
-    images = send(pixels, network.stem.weight.device).permute(0, 3, 1, 2)  # channels last
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # it moves points by cm
-        points, logits = network.points_and_mask(images.float() / 255)
-    score = points.score[:, None, None].expand(-1, POINTS, 1)
-    visibility = points.landmarks[..., 3:4].sigmoid()
-    columns = [points.landmarks[..., :2], visibility, score, points.metres]
-    mask = avg_pool2d(logits.sigmoid(), CROP_PIXELS // MASK_PIXELS)
-    return (
-        torch.cat(columns, -1).double().cpu().numpy(),
-        (255 * mask).round().to(torch.uint8).cpu().numpy(),
-    )

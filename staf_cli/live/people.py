@@ -16,7 +16,8 @@ from staf_cli.recovery.placement import default_focal, place
 from staf_cli.rendering import Figure
 from staf_cli.tracking.association import associate
 from staf_cli.tracking.detection import find_people
-from staf_cli.tracking.detector import Detector, load_detector
+from staf_cli.tracking.detector import Detector
+from staf_cli.tracking.loading import load_detector
 
 
 def follow_people(

@@ -270,7 +270,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the map, of the same shape."""
-        parts = self.qkv.linear(x).reshape(len(x), self.heads, -1, x.shape[2] * x.shape[3])
+        parts = self.qkv.linear(x).reshape(x.shape[0], self.heads, -1, x.shape[2] * x.shape[3])
         q, k, v = torch.split(parts, [self.key, self.key, self.value], 2)  # (N, heads, ., H W)
         weights = torch.softmax(q.transpose(2, 3) @ k * self.key**-0.5, -1)  # (N, heads, H W, H W)
         values = (v @ weights.transpose(2, 3)).reshape(x.shape)  # (N, C, H, W)

@@ -16,6 +16,7 @@ from typing import Any, get_args
 from staf_cli import report, video
 from staf_cli.body.skinning import Body
 from staf_cli.core import files
+from staf_cli.core.compiled import openvino_version
 from staf_cli.core.errors import TracksError
 from staf_cli.core.interrupts import cleanup
 from staf_cli.core.memory import give_back
@@ -351,7 +352,7 @@ def _read_landmarks(
     watch: Watch,
 ) -> None:
     """Look at people with the landmark network, if that is wanted; who is unchanged is kept."""
-    if tools.landmark_network is None or not options.refine:
+    if tools.landmark_reader is None or not options.refine:
         if "landmarks" in log.passes:
             log.drop("landmarks")
         return
@@ -363,7 +364,7 @@ def _read_landmarks(
         return
     start = time.perf_counter()
     outdated = _outdated(tracks, "landmarks", keys, paths, log)
-    found = passes.read_landmarks(source, outdated, tools.landmark_network, watch)
+    found = passes.read_landmarks(source, outdated, tools.landmark_reader, watch)
     log.begin()
     for one in found:
         landmarks_npz.save(paths[one.id], one)
@@ -680,6 +681,7 @@ def describe_run(
     """
     clip = source.clip
     assert clip.frames is not None
+    openvino = openvino_version(tools.settings.device)
     body_file = options.recovery.body
     if body_file is not None and Path(body_file).is_file():
         body_file = str(Path(body_file).absolute())
@@ -699,6 +701,7 @@ def describe_run(
         versions={
             "python": platform.python_version(),
             **{name: version(name) for name in LIBRARIES},
+            **({"openvino": openvino} if openvino else {}),
         },
     )
 
@@ -720,7 +723,7 @@ def _describe_video(source: Source) -> VideoRecord:
 def _track_key(sha256: str, options: Options, tools: Tools) -> str:
     what = [sha256, asdict(options.span), options.fps, options.deinterlace, options.fit]
     how = [tools.detector_sha256, options.detect_size, tools.settings.precision]
-    how.append(tools.landmark_network is not None)
+    how += [tools.landmark_reader is not None, openvino_version(tools.settings.device)]
     who = [options.tracker, asdict(options.tracks)]
     return key_of("track", __version__, *what, *how, *who)
 
@@ -738,6 +741,7 @@ def _person_keys(
         tools.weights,
         tools.body.identity,
         tools.settings.precision,
+        openvino_version(tools.settings.device),
         options.focal or default_focal(source.clip.image_size),
         options.every,
         options.refine,

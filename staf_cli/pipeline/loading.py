@@ -10,15 +10,15 @@ from staf_cli.checkpoints import registry
 from staf_cli.checkpoints.format import load_checkpoint
 from staf_cli.checkpoints.registry import OPEN_BODY, OPEN_WEIGHTS
 from staf_cli.core import files
-from staf_cli.core.convolution import fuse
 from staf_cli.core.devices import choose_device, choose_dtype
 from staf_cli.core.errors import BodyError
 from staf_cli.core.geometry import CROP_SCALE
-from staf_cli.landmarks.weights import load_landmarks
+from staf_cli.landmarks.reader import load_reader
 from staf_cli.model.network import WindowNetwork
 from staf_cli.model.staf import load_network, mean_pose_network
 from staf_cli.pipeline.options import Options
 from staf_cli.recovery import engine
+from staf_cli.recovery.compiled_encoder import prepare_fastest
 from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.recovery.recover import Recovery
 
@@ -85,13 +85,11 @@ def prepare_recovery(options: RecoveryOptions) -> tuple[Recovery, list[str]]:
         body = open_body(options.body or checkpoint.body.rsplit(maxsplit=1)[0])
         network = load_network(checkpoint, body)
         identity, crop_scale = checkpoint.identity, checkpoint.crop_scale
-    network = engine.prepare(network, settings)
-    fuse(network)
-    landmark_network = None
+    prepare_fastest(network, settings)
+    landmark_reader = None
     if options.landmarks is not False and options.refine is not False:
-        landmark_network = load_landmarks().to(device)
-        fuse(landmark_network)
-    return Recovery(body, network, identity, crop_scale, settings, landmark_network), notes
+        landmark_reader = load_reader(device)
+    return Recovery(body, network, identity, crop_scale, settings, landmark_reader), notes
 
 
 def default_weights(body: str | None) -> str | None:

@@ -37,7 +37,7 @@ from staf_cli.core.threads import in_thread
 from staf_cli.export.motion import in_level_camera
 from staf_cli.landmarks.both_ways import follow_both_ways
 from staf_cli.landmarks.following import follow
-from staf_cli.landmarks.network import PoseLandmarkNetwork
+from staf_cli.landmarks.reader import CropReader
 from staf_cli.landmarks.reading import look_at
 from staf_cli.pipeline.loading import Tools
 from staf_cli.pipeline.options import Look, Options
@@ -128,8 +128,8 @@ def track_people(
             yield seen
 
     linked = link_people(counted(), cuts)
-    if tools.landmark_network is not None:
-        look = partial(look_at, tools.landmark_network)
+    if tools.landmark_reader is not None:
+        look = partial(look_at, tools.landmark_reader)
         shots = list(pairwise([*frames[:1], *cuts, frames.stop])) if frames else []
 
         on = source.decode()  # once for all stretches, which come in order
@@ -183,7 +183,7 @@ def follow_camera(
 
 
 def read_landmarks(
-    source: Source, tracks: Sequence[Track], network: PoseLandmarkNetwork, watch: Watch
+    source: Source, tracks: Sequence[Track], network: CropReader, watch: Watch
 ) -> list[LandmarkTrack]:
     """Look at some people with the landmark network.
 

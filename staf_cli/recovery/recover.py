@@ -29,7 +29,7 @@ from staf_cli.fitting.smoothing import (
     smooth_stretches,
     with_shape,
 )
-from staf_cli.landmarks.network import PoseLandmarkNetwork
+from staf_cli.landmarks.reader import CropReader
 from staf_cli.model.network import WindowNetwork
 from staf_cli.recovery import engine
 from staf_cli.recovery.cadence import Cadence, choose_cadence
@@ -50,7 +50,7 @@ class Recovery:
     weights: str  # identity of the checkpoint, for the records
     crop_scale: float  # side of the crop over the longer side of the box
     settings: engine.Settings
-    landmark_network: PoseLandmarkNetwork | None  # of the second cue of the fit; None: without
+    landmark_reader: CropReader | None  # for the second cue of the fit; None: without
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from staf_cli.core.errors import UsageError
 from staf_cli.core.geometry import box_iou
 from staf_cli.core.records import Detections, Float, Frame
 from staf_cli.tracking.association import associate
-from staf_cli.tracking.detector import Detector, Found, load_detector
+from staf_cli.tracking.detector import Detector, Found
+from staf_cli.tracking.loading import load_detector
 from staf_cli.tracking.options import Tracker
 from staf_cli.tracking.second_look import LOWEST_SCORE, look_closer
 

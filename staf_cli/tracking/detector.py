@@ -5,17 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from staf_cli.core.errors import OutOfMemory, WeightsError, is_out_of_memory
 from staf_cli.core.records import COCO_KEYPOINTS, Float, Image
-from staf_cli.tracking.ultralytics_import import import_ultralytics
+from staf_cli.tracking.letterbox import letterboxed
+from staf_cli.tracking.ultralytics_import import import_networks
 
 OVERLAP = 0.7  # two boxes with a greater IoU are one person to the detector
-GREY = (114, 114, 114)  # what the detector was trained to see beyond the edges of a picture
 HEADS = ("Detect", "Pose", "Segment")  # of networks whose convolutions may be in 16 bits
 ADVICE = "choose a YOLO person detector (.pt), such as yolo11n-pose.pt"
 
@@ -52,8 +51,8 @@ class Detector(Protocol):
 
 
 @dataclass(frozen=True)
-class YoloDetector:
-    """A YOLO network on its device."""
+class TorchDetector:
+    """A YOLO network of ultralytics on its device."""
 
     network: nn.Module
     person: int  # the class's number
@@ -91,23 +90,8 @@ class YoloDetector:
     def _find(self, images: list[Image], pixels: int, conf: float) -> list[Found]:
         from ultralytics.utils.nms import non_max_suppression
 
-        height, width = images[0].shape[:2]
-        zoom = pixels / max(height, width)
-        inner = (round(width * zoom), round(height * zoom))
         stride = int(self.network.stride.max())  # type: ignore[operator]
-        left, top = (-inner[0] % stride) // 2, (-inner[1] % stride) // 2
-        right, bottom = -inner[0] % stride - left, -inner[1] % stride - top
-        padded = np.stack(
-            [
-                cv2.copyMakeBorder(
-                    cv2.resize(image, inner, interpolation=cv2.INTER_LINEAR),
-                    *(top, bottom, left, right),
-                    cv2.BORDER_CONSTANT,
-                    value=GREY,
-                )
-                for image in images
-            ]
-        )
+        padded, letterbox = letterboxed(images, pixels, stride)
         x = torch.from_numpy(padded).to(self.device).permute(0, 3, 1, 2)  # channels last in memory
         answer = self.network(x.to(self.dtype).div_(255))
         while not isinstance(answer, Tensor):  # what is needed comes first
@@ -124,20 +108,18 @@ class YoloDetector:
             end2end=bool(getattr(self.network, "end2end", False)),
         )
         found = []
-        corner, size = np.array([left, top]), np.array([width, height])
         for rows in kept:  # (N, 6 + 51) x1 y1 x2 y2 score class, keypoints x y confidence
             values = rows.cpu().numpy().astype(np.float64)
-            ends = values[:, :4].reshape(-1, 2, 2)
-            box = np.clip((ends - corner) / zoom, 0, size).reshape(-1, 4)
+            box = letterbox.to_picture(values[:, :4].reshape(-1, 2, 2)).reshape(-1, 4)
             kp2d = np.zeros((len(values), len(COCO_KEYPOINTS), 3))
             if self.has_keypoints:
                 kp2d[:] = values[:, 6:].reshape(kp2d.shape)
-                kp2d[..., :2] = np.clip((kp2d[..., :2] - corner) / zoom, 0, size)
+                kp2d[..., :2] = letterbox.to_picture(kp2d[..., :2])
             found.append(Found(box, values[:, 4], kp2d))
         return found
 
 
-def load_detector(path: Path, device: torch.device, dtype: torch.dtype) -> YoloDetector:
+def load_torch_detector(path: Path, device: torch.device, dtype: torch.dtype) -> TorchDetector:
     """Load a detector from a checkpoint, whose pickle may name known classes only.
 
     Args:
@@ -162,7 +144,7 @@ def load_detector(path: Path, device: torch.device, dtype: torch.dtype) -> YoloD
     if dtype != torch.float32:
         _convolve_in(network, dtype)
     names = {name: number for number, name in model.names.items()}
-    return YoloDetector(network, names["person"], len(names), model.task == "pose", device, dtype)
+    return TorchDetector(network, names["person"], len(names), model.task == "pose", device, dtype)
 
 
 def load_yolo(path: Path) -> Any:
@@ -181,7 +163,7 @@ def load_yolo(path: Path) -> Any:
         raise WeightsError(f"no detector at {path}; {ADVICE}")
     if path.suffix != ".pt":
         raise WeightsError(f"{path} does not end in .pt; {ADVICE}")
-    import_ultralytics()
+    import_networks()
     from ultralytics.models import YOLO
 
     try:

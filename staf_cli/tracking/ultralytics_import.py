@@ -10,11 +10,16 @@ from staf_cli.core.environment import environment
 from staf_cli.core.files import scratch_folder
 
 
+def import_networks() -> None:
+    """Import what ultralytics' networks need; to be called before any import of them."""
+    torchvision_ops.ensure()
+    import_ultralytics()
+
+
 def import_ultralytics() -> None:
-    """Import ultralytics; to be called before any other import of it."""
+    """Import ultralytics without its networks; to be called before any other import of it."""
     if "ultralytics" in sys.modules:
         return
-    torchvision_ops.ensure()
     # It sets OMP_NUM_THREADS to 1 and OpenCV to one thread, for the whole process.
     torch_threads, cv2_threads = torch.get_num_threads(), cv2.getNumThreads()
     with (

@@ -19,7 +19,8 @@ from staf_cli.core.crop import crop_image, crop_matrix, square_box
 from staf_cli.core.errors import DatasetError
 from staf_cli.core.records import COCO_KEYPOINTS, Float, Image
 from staf_cli.tracking.detection import COARSE
-from staf_cli.tracking.detector import Detector, load_detector
+from staf_cli.tracking.detector import Detector
+from staf_cli.tracking.loading import load_detector
 from staf_cli.training.people.pose_prior import PosePrior
 from staf_cli.training.pseudo_labels import confidence, fit_bodies
 from staf_cli.training.samples import MARGIN, PIXELS, POINTS, Labels, write_samples

@@ -3,11 +3,12 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from staf_cli.core.records import LANDMARKS, Frame, LandmarkTrack, Track
 from staf_cli.landmarks import agreement, following, reading
 from staf_cli.landmarks.following import follow
-from staf_cli.landmarks.weights import load_landmarks
+from staf_cli.landmarks.reader import load_reader
 from tests.landmarks.pictures import drawn_person
 
 SIZE = (360, 640)  # height, width of the frames
@@ -16,7 +17,7 @@ NOSE = LANDMARKS.index("nose")
 
 @pytest.fixture(scope="module")
 def network():
-    return load_landmarks()
+    return load_reader(torch.device("cpu"))
 
 
 def frames(places, turned=0):

@@ -3,11 +3,12 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from staf_cli.core.records import LANDMARKS
 from staf_cli.core.regions import around_boxes
+from staf_cli.landmarks.reader import load_reader
 from staf_cli.landmarks.reading import read
-from staf_cli.landmarks.weights import load_landmarks
 from tests.landmarks.pictures import drawn_person
 
 DRAWN = {  # x, y px of a picture of 256 x 256; the person's left is on the right
@@ -27,7 +28,7 @@ AS_IT_IS = np.array([False])
 
 @pytest.fixture(scope="module")
 def network():
-    return load_landmarks()
+    return load_reader(torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

@@ -160,7 +160,7 @@ def main(count: int, folder: Path) -> None:
         weights="standing 0",
         crop_scale=1.1,
         settings=engine.Settings(torch.device("cpu"), dtype=torch.float32),
-        landmark_network=cast(PoseLandmarkNetwork, SimpleNamespace()),
+        landmark_reader=cast(PoseLandmarkNetwork, SimpleNamespace()),
     )
     options = Options(recovery=RecoveryOptions(refine=True))
     summary = clip_pipeline.run_clip(path, folder / "out", options, tools, watch)

@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from staf_cli.tracking.ultralytics_import import import_ultralytics
+from staf_cli.core import compiled
+from staf_cli.tracking.ultralytics_import import import_networks
 
 EVERYWHERE, NOWHERE = 0.5, -9.0  # a score near 0.6 at every place, or near 0
 
 
 def save_random_detector(path: Path, *biases: float) -> Path:
     """Save a network like yolo11n-pose.pt with random weights; a bias for each of its 3 scales."""
-    import_ultralytics()
+    import_networks()
     from ultralytics.models import YOLO
 
     torch.manual_seed(0)
@@ -24,6 +25,15 @@ def save_random_detector(path: Path, *biases: float) -> Path:
             branch[-1].bias[0] = bias
     model.save(path)
     return path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compiled_apart(tmp_path_factory):
+    """Networks with random weights are not kept among the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("compiled")
+        patch.setattr(compiled, "data_folder", lambda: folder)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -278,7 +278,7 @@ def test_the_readme_begins_with_what_comes_out():
     for system in ("On Windows:", "On macOS and Linux:"):
         lines = text.partition(system)[2].partition("```sh\n")[2].partition("```")[0]
         assert "-m venv .venv\n" in lines and "activate\n" in lines
-        assert "pip install --constraint constraints.txt .\n" in lines
+        assert 'pip install --constraint constraints.txt ".[openvino]"\n' in lines
     path = ROOT / "docs" / "demo.webp"
     assert path.stat().st_size < 1.5e6
     with PIL.Image.open(path) as picture:

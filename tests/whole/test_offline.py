@@ -37,8 +37,8 @@ for command in sys.stdin.read().splitlines():
         app.main()
     except SystemExit as end:
         print("ENDED", end.code, *sys.argv[1:3], file=sys.stderr)
-from staf_cli.tracking.ultralytics_import import import_ultralytics
-import_ultralytics()
+from staf_cli.tracking.ultralytics_import import import_networks
+import_networks()
 from ultralytics.utils import ONLINE, TESTS_RUNNING
 from ultralytics.utils.events import events
 assert not TESTS_RUNNING  # which would be reason enough for it to send nothing

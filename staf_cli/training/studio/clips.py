@@ -22,7 +22,8 @@ from staf_cli.core.errors import DatasetError
 from staf_cli.core.records import Clip, Float, Frame
 from staf_cli.evaluation.truth import Pose, Truth, save_truth
 from staf_cli.tracking.detection import closest_keypoints, find_people
-from staf_cli.tracking.detector import Detector, load_detector
+from staf_cli.tracking.detector import Detector
+from staf_cli.tracking.loading import load_detector
 from staf_cli.training.chance import branch, uniform
 from staf_cli.training.loop import Say
 from staf_cli.training.people.motion import Motions, join_clips

@@ -1,0 +1,27 @@
+"""The person detector, as fast as it can be on a device."""
+
+from pathlib import Path
+
+import torch
+
+from staf_cli.tracking.compiled_detector import load_compiled_detector
+from staf_cli.tracking.detector import Detector, load_torch_detector
+
+
+def load_detector(path: Path, device: torch.device, dtype: torch.dtype) -> Detector:
+    """Load a detector, compiled where that is possible.
+
+    Args:
+        path: a YOLO checkpoint (.pt) that knows the class "person"; with COCO keypoints, or
+            without any.
+        device: where it will run.
+        dtype: number format of its convolutions, where its kind of network allows it.
+
+    Returns:
+        The detector.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or detects something else.
+    """
+    detector = load_compiled_detector(path, dtype) if device.type == "cpu" else None
+    return detector or load_torch_detector(path, device, dtype)
