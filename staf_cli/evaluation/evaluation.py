@@ -50,7 +50,6 @@ from staf_cli.model.hmr import HMR
 from staf_cli.model.staf import STAF, load_network, mean_pose_network
 from staf_cli.recovery import engine
 from staf_cli.recovery.cadence import choose_cadence
-from staf_cli.recovery.compiled_encoder import prepare_fastest
 from staf_cli.recovery.options import RecoveryOptions
 from staf_cli.recovery.placement import Estimate, place
 from staf_cli.recovery.recover import Recovery, fit_people, place_people
@@ -164,7 +163,7 @@ def evaluate(
     device = choose_device(options.device)
     settings = engine.Settings(device, choose_dtype(device, "auto"), options.batch)
     for one in contenders:
-        prepare_fastest(one.network, settings)
+        engine.prepare(one.network, settings)
     landmark_reader = load_reader(device) if options.reads_landmarks else None
     setup = _Setup(options, settings, detector, landmark_reader, regressor, watch)
     found: dict[tuple[int, str], list[list[Errors]]] = {}  # contender, method: clips, people

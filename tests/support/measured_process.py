@@ -82,9 +82,12 @@ def opened_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
 
 def _child(outcomes: Path, commands: Sequence[Sequence[str]]) -> None:
     from staf_cli.cli import app
+    from staf_cli.pipeline.loading import prepare_recovery
+    from staf_cli.recovery.options import RecoveryOptions
     from staf_cli.tracking.ultralytics_import import import_ultralytics
 
     import_ultralytics()
+    prepare_recovery(RecoveryOptions())  # where OpenVINO is, the first time takes seconds
     with contextlib.suppress(ImportError):
         import h5py  # noqa: F401  its import asks the system for the processor's name
     events: list[str] = []
