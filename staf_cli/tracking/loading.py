@@ -12,10 +12,9 @@ def load_detector(path: Path, device: torch.device, dtype: torch.dtype) -> Detec
     """Load a detector, compiled where that is possible.
 
     Args:
-        path: a YOLO checkpoint (.pt) that knows the class "person"; with COCO keypoints, or
-            without any.
+        path: a YOLO checkpoint (.pt), see `load_torch_detector`.
         device: where it will run.
-        dtype: number format of its convolutions, where its kind of network allows it.
+        dtype: number format of its convolutions.
 
     Returns:
         The detector.
