@@ -101,14 +101,14 @@ def compiled(
     folder = data_folder() / "openvino" / _name(key, sizes, openvino.get_version())
     try:
         core = openvino.Core()
-        if not _is_whole(folder):
+        kept = _kept(core, folder)
+        if kept is None:
             network, facts = build()
             model = _translated(network, example, sizes)
             _keep(openvino, model, facts, folder)
-        if _is_whole(folder):  # also what was translated now: it then rounds as in later runs
-            facts = read_json(folder / FACTS)["facts"]
-            model = core.read_model(folder / NETWORK)
-            folder.touch()
+            # Read back, it rounds as it will in later runs; without a place for it, it is as it is.
+            kept = _kept(core, folder) or (model, facts)
+        model, facts = kept
         how = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -157,13 +157,17 @@ def _translated(network: nn.Module, example: Tensor, sizes: Sequence[int]) -> An
     return model
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether a translated network is there, as it was written."""
+def _kept(core: Any, folder: Path) -> tuple[Any, Facts] | None:
+    """A translated network and its facts, if they are there as they were written."""
     try:
-        hashes = read_json(folder / FACTS)["sha256"]
-        return all(sha256(folder / name) == hashes[name] for name in (NETWORK, WEIGHTS))
+        content = read_json(folder / FACTS)
+        hashes = content["sha256"]
+        if any(sha256(folder / name) != hashes[name] for name in (NETWORK, WEIGHTS)):
+            return None
+        folder.touch()
+        return core.read_model(folder / NETWORK), content["facts"]
     except (OSError, ValueError, TypeError, KeyError):
-        return False
+        return None
 
 
 def _keep(openvino: Any, model: Any, facts: Facts, folder: Path) -> None:
@@ -183,9 +187,9 @@ def _keep(openvino: Any, model: Any, facts: Facts, folder: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _name(key: str, sizes: Sequence[int], version: str) -> str:
+def _name(key: str, sizes: Sequence[int], openvino: str) -> str:
     """What a translated network is kept as: a hash of all that it was made of."""
-    made_of = [key, str(list(sizes)), version, torch.__version__, _hash_of_code()]
+    made_of = [key, str(list(sizes)), openvino, torch.__version__, _hash_of_code()]
     return hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:32]
 
 

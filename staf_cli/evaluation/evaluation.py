@@ -345,13 +345,13 @@ def _recovered(
 
 
 def _landmarks(
-    footage: Footage, tracks: list[Track], network: CropReader | None, watch: Watch
+    footage: Footage, tracks: list[Track], reader: CropReader | None, watch: Watch
 ) -> list[LandmarkTrack]:
     """The landmarks of the footage's people."""
-    assert network is not None
+    assert reader is not None
     found: list[LandmarkTrack] = []
     frames = _frames(footage, "landmarks", watch)
-    for _ in follow(frames, tracks, network, footage.clip.fps, found):
+    for _ in follow(frames, tracks, reader, footage.clip.fps, found):
         pass
     return found
 

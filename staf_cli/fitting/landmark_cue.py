@@ -34,8 +34,8 @@ POINTS = np.array([*enumerate(_COCO), *_TOES, *_HANDS])  # (P, 2) point, landmar
 _FACE, _ARMS, _LEGS = [2.0] * 3 + [1.2] * 2, [1.3, 1.3, 1.7, 1.7, 1.6, 1.6], [1.9, 1.9, 1.8, 1.8]
 _FEET, _KNUCKLES = [1.4, 1.4, 3, 3], [2, 2]
 # So many times these, as the rest of the fit holds limbs back from where they are seen: of
-# 1, 0.7 and 0.5 the number with the smallest error in the image on 64 labelled photos of athletes,
-# and the smallest PA-MPJPE on 20 synthetic clips.
+# 1, 0.7 and 0.5 the one with the smallest median error in the image on 64 labelled photos of
+# athletes, and the smallest PA-MPJPE on 20 synthetic clips.
 POINTS_PREFERRED = 0.7
 POINT_SIGMA = POINTS_PREFERRED * 0.01 * torch.tensor([*_FACE, *_ARMS, *_LEGS, *_FEET, *_KNUCKLES])
 

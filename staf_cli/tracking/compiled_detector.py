@@ -35,16 +35,7 @@ class CompiledDetector:
     has_keypoints: bool
 
     def find(self, images: list[Image], pixels: int, conf: float) -> list[Found]:
-        """Find the people in pictures of one size.
-
-        Args:
-            images: (H, W, 3) RGB.
-            pixels: to which the longer side is scaled.
-            conf: the lowest score.
-
-        Returns:
-            For each picture the people in it.
-        """
+        """Find the people in pictures of one size, see `Detector.find`."""
         batch, letterbox = letterboxed(images, pixels, max(self.steps))
         answers = self.network(batch)
         centre, step = _places(batch.shape[1:3], self.steps)

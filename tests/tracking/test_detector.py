@@ -193,7 +193,7 @@ assert cv2.getNumThreads() == 2
     )
     assert done.stderr == ""
     assert (done.returncode, done.stdout) == (0, "")
-    assert list(home.rglob("*")) == []  # nor in STAF_DATA but for what is compiled
+    assert list(home.rglob("*")) == []
 
 
 def test_a_device_that_is_too_small_is_reported(random_detector, monkeypatch):
