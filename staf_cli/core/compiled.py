@@ -97,10 +97,9 @@ def compiled(
     """
     if openvino_version(torch.device("cpu")) is None:
         return None
-    openvino = _import_openvino()
-    folder = data_folder() / "openvino" / _name(key, sizes, openvino.get_version())
     try:
-        core = openvino.Core()
+        openvino, core = _openvino()
+        folder = data_folder() / "openvino" / _name(key, sizes, openvino.get_version())
         kept = _kept(core, folder)
         if kept is None:
             network, facts = build()
@@ -128,17 +127,26 @@ def hash_of_weights(network: nn.Module) -> str:
     return total.hexdigest()
 
 
-def _import_openvino() -> Any:
-    """Import OpenVINO without its telemetry, which reports every import to its makers."""
-    telemetry = "openvino_telemetry"
+@cache
+def _openvino() -> tuple[Any, Any]:
+    """Import OpenVINO, and make the one core of this process.
+
+    Where there is AMX a core gives the thread another stack for signals, and takes it away when
+    it goes. After two of them Ctrl-C would end in a segmentation fault (OpenVINO 2026.4).
+
+    Returns:
+        The module and the core.
+    """
+    telemetry = "openvino_telemetry"  # which reports every import to OpenVINO's makers
     absent = telemetry not in sys.modules
     if absent:
         sys.modules[telemetry] = None  # type: ignore[assignment]
     try:
-        return importlib.import_module("openvino")
+        openvino = importlib.import_module("openvino")
     finally:
         if absent:
             del sys.modules[telemetry]
+    return openvino, openvino.Core()
 
 
 def _translated(network: nn.Module, example: Tensor, sizes: Sequence[int]) -> Any:

@@ -113,6 +113,41 @@ def test_damaged_files_are_as_if_absent(folder, name):
     assert compiled(refuse, "a", EXAMPLE, SIZES, torch.float32) is not None
 
 
+CTRL_C = """
+import gc, os, signal, sys
+from pathlib import Path
+import torch
+from torch import nn
+from staf_cli.core import compiled as module
+
+module.data_folder = lambda: Path(sys.argv[1])
+example = torch.zeros(1, 3, 16, 16)
+for dtype in (torch.float32, torch.bfloat16):
+    networks = [
+        module.compiled(lambda: (nn.Conv2d(3, 4, size), {}), name, example, [-1, 3, -1, -1], dtype)
+        for name, size in (("a", 1), ("b", 3))
+    ]
+    assert None not in networks
+    while networks:
+        del networks[0]
+        gc.collect()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    sum(range(1000))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@needs_openvino
+@pytest.mark.skipif(sys.platform == "win32", reason="no process can be sent Ctrl-C by its number")
+def test_ctrl_c_is_heard_after_several_networks_have_gone(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", CTRL_C, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
 @needs_openvino
 def test_what_is_long_unused_goes(folder):
     compiled(build(), "a", EXAMPLE, SIZES, torch.float32)

@@ -129,6 +129,7 @@ def numbers(line):
     return int(words[1]), int(words[3]), int(words[6])
 
 
+@pytest.mark.alone
 def test_a_clip_at_real_time_is_shown_recorded_and_becomes_a_result(live, screen, pipe, tmp_path):
     send(pipe, 40, "mpegts")
     code, out, err = live("-", "--record", tmp_path / "take")
