@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import MutableMapping
 
-from staf_cli.core import interrupts, streams
+from staf_cli.core import interrupts, memory, streams
 from staf_cli.core.errors import DONE, FAILED, INTERRUPTED, reason_of
 
 SPINS = "10000"  # tens of microseconds; a quiet machine is as fast as with OpenMP's 300,000
@@ -15,6 +15,7 @@ def main() -> None:
     """Run the command line with signals handled and standard streams protected."""
     streams.protect_standard_streams()
     let_waiting_threads_sleep(os.environ)
+    memory.keep_less()
     try:
         interrupts.handle_signals(INTERRUPTED_MESSAGE)
         code = _run()

@@ -19,6 +19,7 @@ from typing import Any
 
 from staf_cli.batch.events import Event, Finished, Note, Started, progress_callback
 from staf_cli.batch.task import LESS_MEMORY, LoadWorker, Task, failed_row
+from staf_cli.core import memory
 from staf_cli.core.errors import DONE, INTERRUPTED, StafError, describe
 from staf_cli.core.interrupts import cleanup
 from staf_cli.result import journal
@@ -193,6 +194,7 @@ def _main(pipe: "Connection[Any, Any]", load: LoadWorker) -> None:
     """Run a worker process; it skips what libraries do at exit, which takes time."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
+    memory.keep_less()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _run_tasks(pipe, load)

@@ -14,11 +14,13 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import Lock
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -34,13 +36,16 @@ PACKAGE = Path(__file__).parents[1]
 
 Facts = Mapping[str, Any]  # JSON
 
+_all: "WeakSet[Compiled]" = WeakSet()  # of the process, as its memory is
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Compiled:
-    """A network that OpenVINO computes."""
+    """A network that OpenVINO computes, for one thread after the other."""
 
     request: Any  # an openvino.InferRequest
     facts: Facts  # what its maker said of it
+    one_at_a_time: Lock = field(default_factory=Lock)
 
     def __call__(self, x: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
         """Compute the network's outputs.
@@ -51,7 +56,8 @@ class Compiled:
         Returns:
             Its outputs; they stay as they are when it is called again.
         """
-        return list(self.request.infer([np.ascontiguousarray(x)], share_inputs=True).values())
+        with self.one_at_a_time:
+            return list(self.request.infer([np.ascontiguousarray(x)], share_inputs=True).values())
 
 
 def openvino_version(device: torch.device) -> str | None:
@@ -113,9 +119,18 @@ def compiled(
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
-        return Compiled(core.compile_model(model, "CPU", how).create_infer_request(), facts)
+        ready = Compiled(core.compile_model(model, "CPU", how).create_infer_request(), facts)
     except RuntimeError:  # OpenVINO's own errors, whatever is wrong
         return None
+    _all.add(ready)
+    return ready
+
+
+def free_results() -> None:
+    """Free what compiled networks hold between two calls: all inner results, of every size."""
+    for network in list(_all):
+        with network.one_at_a_time:
+            network.request.get_compiled_model().release_memory()
 
 
 def hash_of_weights(network: nn.Module) -> str:
@@ -146,7 +161,9 @@ def _openvino() -> tuple[Any, Any]:
     finally:
         if absent:
             del sys.modules[telemetry]
-    return openvino, openvino.Core()
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})  # else weights are in memory twice
+    return openvino, core
 
 
 def _translated(network: nn.Module, example: Tensor, sizes: Sequence[int]) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, get_args
 from staf_cli import report, video
 from staf_cli.body.skinning import Body
 from staf_cli.core import files
-from staf_cli.core.compiled import openvino_version
+from staf_cli.core.compiled import free_results, openvino_version
 from staf_cli.core.errors import TracksError
 from staf_cli.core.interrupts import cleanup
 from staf_cli.core.memory import give_back
@@ -126,21 +126,27 @@ def run_clip(
             tracks = _track(source, options, tools, log, watch)
         else:
             tracks = _use_edited(edited, source, options, tools, log, watch)
-        give_back()  # after each pass with a network: what it freed is of no use to the next
+        _free_memory()
         source = with_frame_count(source, len(log.frames))
         recovery = replace(
             options.recovery, refine=should_refine(options.recovery, tracks, tools.weights)
         )
         _follow_camera(source, tracks, options, log, watch)
         _read_landmarks(source, tracks, recovery, tools, log, watch)
-        give_back()
+        _free_memory()
         _recover(source, tracks, recovery, tools, log, watch)
-        give_back()
+        _free_memory()
         _place(tracks, options.world, tools.body, log, watch)
         overlay, notes = show(source, tracks, options.look, tools.body, log, watch)
         clothes = options.look.clothes
         export(tracks, options.export, options.exporting, clothes, tools.body, log, watch)
         return _finish_run(source, tracks, overlay, notes, options, tools, log)
+
+
+def _free_memory() -> None:
+    """Free what a pass with a network leaves, which is of no use to the next one."""
+    free_results()
+    give_back()
 
 
 def tracking_key(path: Path, options: Options, tools: Tools) -> str:

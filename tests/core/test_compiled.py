@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 from staf_cli.core import compiled as module
-from staf_cli.core.compiled import compiled, hash_of_weights, openvino_version
+from staf_cli.core.compiled import compiled, free_results, hash_of_weights, openvino_version
+from staf_cli.core.memory import give_back
+from tests.core.test_memory import resident
 from tests.support.paths import ROOT
 
 CPU = torch.device("cpu")
@@ -111,6 +113,21 @@ def test_damaged_files_are_as_if_absent(folder, name):
     assert found is not None
     assert len(found(np.zeros((1, 3, 16, 16), np.float32))) == 2
     assert compiled(refuse, "a", EXAMPLE, SIZES, torch.float32) is not None
+
+
+@needs_openvino
+def test_inner_results_are_freed_and_computed_again(folder):
+    found = compiled(build(), "a", EXAMPLE, SIZES, torch.float32)
+    assert found is not None
+    x = np.random.default_rng(0).random((1, 3, 900, 900), np.float32)
+    first = [one.copy() for one in found(x)]
+    give_back()
+    before = resident()
+    free_results()
+    give_back()
+    assert before - resident() > 8 * 898**2  # of 8 channels of 4 bytes, and more
+    for one, other in zip(first, found(x), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 CTRL_C = """
