@@ -6,11 +6,12 @@ of eight does. So somebody who stands on their hands is followed where a detecto
 reads nothing, or the wrong thing.
 
 Looks are made in turns at the picture and at its mirror image, and the first of a run of frames
-both ways (`read` says why).
+both ways (`read` says why). Where no other frame averages its errors, as on a photo, a look is the
+median of looks from regions that lie a little apart.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -46,6 +47,12 @@ LONGEST_PAUSE = 16  # looks between two searches in all turns
 MOST_MASKS = 64  # that are kept of a person
 FAST_TURN = 0.25  # rad beside the region that was looked at: the next frame is looked at too
 EIGHTH = np.pi / 4  # rad, of a circle
+# How far the regions lie apart that somebody is looked at from who is seen in one frame alone: of
+# their side in x and y, of the logarithm of their side, rad. With them MPJPE of 60 frames of
+# synthetic people was 86 for 88 mm, PA-MPJPE 56.7 for 57.9; three times as far apart, the same.
+APART = np.array([0.03, 0.03, 0.12, 0.2])
+_HALF = np.random.default_rng(0).uniform(-1, 1, (3, 4))
+_AROUND = APART * np.concatenate([_HALF, -_HALF])  # (6, 4)
 PROMISING = 4  # of eight turned looks: these are improved
 SHOULDERS, HIPS = (5, 6), (11, 12)  # COCO's
 
@@ -226,13 +233,35 @@ def _look_at(image: Image, due: Sequence[_Due], boxes: Float, reader: CropReader
         for n, again in zip(new, look([due[n] for n in new], regions, False), strict=True):
             best[n] = _better(best[n], again)
     _search(image, due, best, boxes, reader)
-    for one, found in zip(due, best, strict=True):
-        one.looks.add(one.row, found, one.mirrored)
     both = [n for n in new if best[n].agreement >= BELIEVED]
+    others = []
     if both:
         regions = [best[n].seen.next_region for n in both]
-        for n, other in zip(both, look([due[n] for n in both], regions, True), strict=True):
-            due[n].looks.add(due[n].row, other, not due[n].mirrored)
+        others = look([due[n] for n in both], regions, True)
+    for one, found in zip(due, best, strict=True):
+        one.looks.add(one.row, _from_around(image, found, one, one.mirrored, reader), one.mirrored)
+    for n, found in zip(both, others, strict=True):
+        one, across = due[n], not due[n].mirrored
+        one.looks.add(one.row, _from_around(image, found, one, across, reader), across)
+
+
+def _from_around(image: Image, look: _Look, one: _Due, mirrored: bool, reader: CropReader) -> _Look:
+    """A look at somebody who is in one frame alone, as the median of looks from around it."""
+    if len(one.track.frame) > 1 or look.agreement < BELIEVED:
+        return look
+    regions = np.repeat(look.seen.next_region, len(_AROUND), 0)
+    regions[:, :2] += _AROUND[:, :2] * regions[:, 2:3]
+    regions[:, 2] *= np.exp(_AROUND[:, 2])
+    regions[:, 3] += _AROUND[:, 3]
+    around = read(reader, [image] * len(regions), regions, np.full(len(regions), mirrored))
+    believed = [
+        seen for seen in one_by_one(around) if with_detector(seen, one.track, one.row) >= BELIEVED
+    ]
+    every = joined([look.seen, *believed])
+    seen = replace(
+        look.seen, kp2d=np.median(every.kp2d, 0)[None], metres=np.median(every.metres, 0)[None]
+    )
+    return replace(look, seen=seen)
 
 
 def _search(

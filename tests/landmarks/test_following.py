@@ -67,6 +67,24 @@ def test_a_walking_person_is_looked_at_ten_times_a_second(network):
     assert seen.mask_row.tolist() == [0, 1, 2, 3, 4] and seen.mask.shape == (5, 64, 64)
 
 
+def test_errors_are_averaged_where_there_is_one_frame_alone(network):
+    noise = np.random.default_rng(0)
+
+    def noisy(crops):
+        points, mask = network(crops)
+        points = points.copy()
+        points[..., 4:] += noise.normal(0, 0.05, points[..., 4:].shape)  # m
+        return points, mask
+
+    places = [(300, 180)] * 2
+    for count, least, most in ((1, 0, 0.028), (2, 0.035, 1)):
+        own = track(places[:count])
+        clean, seen = (followed(frames(places[:count]), [own], net)[0] for net in (network, noisy))
+        assert seen.frame.tolist() == [0] * 2 + [1] * (count - 1)  # both ways
+        off = np.abs(seen.metres - clean.metres)[:2].mean()  # of normal noise: 0.8 times 0.05
+        assert least < off < most
+
+
 @pytest.mark.parametrize("turned", [1, 2, 3])
 def test_whoever_is_turned_is_found_and_followed(turned, network):
     places = [(300, 180)] * 4
