@@ -3,6 +3,7 @@
 import importlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -95,6 +96,19 @@ def staf(monkeypatch, capsys):
         return stop.value.code, printed.out, printed.err
 
     return run
+
+
+@pytest.fixture
+def heard():
+    """Have this process hear a signal, also if a shell made it ignore that."""
+    before = {}
+
+    def hear(number):
+        before[number] = signal.signal(number, signal.default_int_handler)
+
+    yield hear
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

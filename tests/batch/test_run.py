@@ -117,19 +117,6 @@ def test_a_verbose_batch_says_how_long_the_parts_took(tmp_path, screens):
     assert printed_on(out).splitlines()[1] == "time:    track 1.5 s"
 
 
-@pytest.fixture
-def heard():
-    """Have this process hear a signal, also if a shell made it ignore that."""
-    before = {}
-
-    def hear(number):
-        before[number] = signal.signal(number, signal.default_int_handler)
-
-    yield hear
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 def test_an_interrupted_batch_keeps_what_is_finished(tmp_path, log, screens, heard):
     tasks = scripted_workers.tasks(tmp_path, a="done", b=f"slow {scripted_workers.SLOW}", c="done")
 

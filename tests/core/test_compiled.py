@@ -137,6 +137,7 @@ import torch
 from torch import nn
 from staf_cli.core import compiled as module
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 module.data_folder = lambda: Path(sys.argv[1])
 example = torch.zeros(1, 3, 16, 16)
 for dtype in (torch.float32, torch.bfloat16):

@@ -9,6 +9,7 @@ PROGRAM = """
 import os, signal, time
 from staf_cli.core import interrupts
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 interrupts.GRACE = 0.3
 interrupts.handle_signals("forced")
 with interrupts.first_only_stops() as asked:

@@ -149,7 +149,8 @@ def test_a_clip_at_real_time_is_shown_recorded_and_becomes_a_result(live, screen
     assert (corner.max(-1) < 80).any() and (corner.min(-1) > 180).any()  # white on black
 
 
-def test_ctrl_c_ends_it_and_nothing_is_lost(live, pipe, tmp_path):
+def test_ctrl_c_ends_it_and_nothing_is_lost(live, pipe, tmp_path, heard):
+    heard(signal.SIGINT)
     send(pipe, 10_000)
     threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     code, out, err = live("-", "--record", tmp_path / "take")
