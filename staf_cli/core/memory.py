@@ -1,7 +1,6 @@
 """Memory that was freed, given back to the system, where glibc would keep it."""
 
 import ctypes
-import gc
 import sys
 from collections.abc import Callable
 
@@ -28,7 +27,6 @@ def give_back() -> None:
     glibc keeps what threads and networks have freed, in pieces that the next pass over a clip,
     which needs other sizes, adds its own to.
     """
-    gc.collect()
     trim = _of_glibc("malloc_trim")
     if trim is not None:
         trim(0)
