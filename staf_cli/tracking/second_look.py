@@ -26,6 +26,9 @@ READABLE = (120, 300)  # pixels of a person whose keypoints the detector finds b
 SAME_PERSON = 0.5  # IoU of the box in the crop with the box in the frame
 TURNED_PERSON = 0.3  # the same for a turned crop, whose box is less exact
 EXPECTED_PERSON = 0.3  # the same with the box where the tracker expects a person
+CLEAR = 0.5  # confidence of keypoints that are compared
+NEAR = 0.1  # sides of the box: keypoints that are nearer are the same
+FEWEST_COMMON, HALF_SEEN = 3, 0.5  # keypoints, and share of them, in one place: the same person
 TURNS = (0, 1, 2, 3)  # quarters of a circle, counterclockwise
 UPRIGHT = (0,)
 TURN_GAIN = 0.1  # by so much the score of a turned reading must be higher, once a person is known
@@ -119,7 +122,7 @@ def find_missing(
             one = _same_person(found, box, EXPECTED_PERSON)
             if one and one.score[0] >= conf and (best is None or one.score[0] > best.score[0]):
                 best = one
-        if best and box_iou(best.box, seen.box).max(initial=0) < SAME_PERSON:
+        if best and not _is_seen(best, seen):
             seen = replace(
                 seen,
                 box=np.concatenate([seen.box, best.box]),
@@ -128,6 +131,17 @@ def find_missing(
                 kp2d=np.concatenate([seen.kp2d, best.kp2d]),
             )
     return seen
+
+
+def _is_seen(one: Found, seen: Detections) -> bool:
+    """Whether somebody who was found in a crop is among those who were seen in the frame."""
+    if box_iou(one.box, seen.box).max(initial=0) >= SAME_PERSON:
+        return True
+    near = NEAR * (one.box[0, 2:] - one.box[0, :2]).max()
+    clear = one.kp2d[0, :, 2] >= CLEAR  # (17,)
+    there = np.linalg.norm(one.kp2d[..., :2] - seen.kp2d[..., :2], axis=-1) < near  # (N, 17)
+    common = (there & clear & (seen.kp2d[..., 2] >= CLEAR)).sum(1)
+    return bool((common >= max(FEWEST_COMMON, HALF_SEEN * clear.sum())).any())
 
 
 def look_at(frame: Frame, looks: Iterable[tuple[Float, int]], detector: Detector) -> list[Found]:

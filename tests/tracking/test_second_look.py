@@ -1,5 +1,7 @@
 """Second looks: people who are small, large, turned or missed. The detector reads one mark."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -183,3 +185,15 @@ def test_one_detection_stands_for_one_person():
     found = find_missing(frame, seen, np.concatenate([other, box]), 0.25, ReadsRedOverGreen())
     assert len(found.box) == 2
     np.testing.assert_allclose(found.box[1], box[0], atol=2)
+
+
+@pytest.mark.parametrize(("far", "people"), [(0.0, 1), (60.0, 2)])
+def test_whoever_is_seen_in_a_larger_box_is_not_found_again(far, people):
+    """A box around somebody and what they hold overlaps little with theirs; the keypoints agree."""
+    frame, box = picture((400, 300), 0)
+    (found,) = look_at(frame, [(box[0], 0)], ReadsRedOverGreen())
+    larger = box + np.array([-120, -60, 120, 60])
+    seen = replace(detected(frame, larger, 0.9), kp2d=found.kp2d + np.array([far, 0, 0]))
+    # Somebody else stands where the larger box is expected.
+    expected = np.concatenate([larger, box])
+    assert len(find_missing(frame, seen, expected, 0.25, ReadsRedOverGreen()).box) == people
