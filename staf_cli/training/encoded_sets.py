@@ -16,6 +16,7 @@ from torch import Tensor
 from staf_cli.body.skinning import BodyPoints
 from staf_cli.core.files import atomic
 from staf_cli.core.geometry import CROP_PIXELS
+from staf_cli.core.large_arrays import create_array
 from staf_cli.model.backbone import CHANNELS
 from staf_cli.model.hmr import HMR
 from staf_cli.model.normalisation import normalise
@@ -82,7 +83,7 @@ def encode(
         channels = CHANNELS[network.architecture.encoder]
         with atomic(path) as temporary:
             shape = (total, frames, channels, CROP_PIXELS // 32, CROP_PIXELS // 32)
-            features = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
+            features = create_array(temporary, np.float16, shape)
             for start, (rows, own_seed) in zip(starts, chunks, strict=True):
                 crops = _crops(samples, rows, views > 0, own_seed, device)
                 with torch.autocast(device.type, torch.bfloat16):

@@ -20,6 +20,7 @@ from safetensors import numpy as safetensors
 
 from staf_cli.core.errors import DatasetError
 from staf_cli.core.files import atomic
+from staf_cli.core.large_arrays import create_array
 from staf_cli.training.loop import Say
 
 FILES = (  # in the order in which they are unpacked: a set's labels after its images
@@ -164,7 +165,7 @@ def _unpack(name: str, parts: list[bytes], data: Path) -> None:
         shape = tuple(int(n) for n in arrays["shape"])
         pictures = _decode(arrays["jpeg"], arrays["end"], shape[-3:])
         with atomic(data / name) as temporary:
-            array = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+            array = create_array(temporary, np.uint8, shape)
             flat = array.reshape(-1, *shape[-3:])
             for place, picture in zip(flat, pictures, strict=True):
                 place[:] = picture

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from staf_cli.core.errors import DatasetError
 from staf_cli.core.files import atomic
+from staf_cli.core.large_arrays import create_array
 
 PIXELS = 288  # side of a stored image
 MARGIN = 1.4
@@ -137,7 +138,7 @@ def write_samples(
     """
     with atomic(folder / "images.npy") as temporary:
         shape = (count, frames, PIXELS, PIXELS, 3)
-        images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+        images = create_array(temporary, np.uint8, shape)
         done, parts = 0, []
         for piece, labels in pieces:
             images[done : done + len(piece)] = piece

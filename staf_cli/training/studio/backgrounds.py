@@ -7,6 +7,7 @@ import numpy as np
 
 from staf_cli.core.errors import DatasetError
 from staf_cli.core.files import atomic, printable
+from staf_cli.core.large_arrays import create_array
 
 SIDE = 320  # px
 
@@ -30,7 +31,7 @@ def prepare_backgrounds(folder: Path, path: Path) -> int:
         raise DatasetError(f"{printable(folder)}: holds no .jpg photos")
     with atomic(path) as temporary:
         shape = (len(names), SIDE, SIDE, 3)
-        photos = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+        photos = create_array(temporary, np.uint8, shape)
         for row, name in enumerate(names):
             photo = cv2.imread(str(name))
             if photo is None:
