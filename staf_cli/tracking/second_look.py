@@ -137,6 +137,8 @@ def _is_seen(one: Found, seen: Detections) -> bool:
     """Whether somebody who was found in a crop is among those who were seen in the frame."""
     if box_iou(one.box, seen.box).max(initial=0) >= SAME_PERSON:
         return True
+    # By half of the keypoints, not by their mean distance as in tracklets.py: a limb that is read
+    # elsewhere does not make another person.
     near = NEAR * (one.box[0, 2:] - one.box[0, :2]).max()
     clear = one.kp2d[0, :, 2] >= CLEAR  # (17,)
     there = np.linalg.norm(one.kp2d[..., :2] - seen.kp2d[..., :2], axis=-1) < near  # (N, 17)

@@ -1,6 +1,5 @@
 """Freed memory is given back."""
 
-import pathlib
 import subprocess
 import sys
 
@@ -9,12 +8,7 @@ import pytest
 
 from staf_cli.core.memory import give_back
 from tests.support.paths import ROOT
-
-
-def resident() -> int:
-    """Bytes of this process that are in memory."""
-    with pathlib.Path("/proc/self/statm").open() as statm:
-        return int(statm.read().split()[1]) * 4096
+from tests.support.resident import resident
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc keeps freed memory")
@@ -33,7 +27,7 @@ ARRAYS = """
 import sys
 import numpy as np
 from staf_cli.core.memory import keep_less
-from tests.core.test_memory import resident
+from tests.support.resident import resident
 
 if sys.argv[1] == "less":
     keep_less()
