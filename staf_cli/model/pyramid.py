@@ -128,8 +128,8 @@ class Pyramid(nn.Module):
         Returns:
             (N, 256, H, H), for `activate`.
         """
-        if level == 1 and self.training and below.device.type == "cpu":
-            return self._deconvolve_by_products(below.bfloat16())
+        if level == 1 and below.device.type == "cpu":
+            return self._deconvolve_by_products(below.bfloat16() if self.training else below)
         with torch.autocast(below.device.type, torch.bfloat16, enabled=self.training):
             linear: Tensor = self.deconv[level - 1](below)
         return linear
@@ -137,7 +137,7 @@ class Pyramid(nn.Module):
     def _deconvolve_by_products(self, below: Tensor) -> Tensor:
         """Compute `deconvolve` at level 1 as four matrix products: a third of the time on a CPU."""
         count, _, half, _ = below.shape
-        kernel = cast("nn.ConvTranspose2d", self.deconv[0]).weight.bfloat16()  # (C_0, 256, 4, 4)
+        kernel = cast("nn.ConvTranspose2d", self.deconv[0]).weight.to(below.dtype)
         padded = pad(below, (1, 1, 1, 1)).movedim(1, -1).contiguous()  # (N, 9, 9, C_0)
         rows = []
         for odd_y in (0, 1):  # as `sample` does

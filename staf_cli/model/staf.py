@@ -54,6 +54,8 @@ from staf_cli.model.pyramid import (
 from staf_cli.model.regressor import MeanParameters, Regressor, Theta
 from staf_cli.model.temporal import SAFM, TARGET, TCFM, WINDOW
 
+FRAMES_AT_ONCE = 16  # whose points are sampled
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -301,7 +303,10 @@ class STAF(WindowNetwork):
 
     def _features(self, level: int, products: Tensor, row: Tensor, points: Tensor) -> Tensor:
         """phi^m_k (M, S) of Eq. 2 from products (N, H, H, 197), of these rows at (M, P, 2)."""
-        return self.sampler[level - 1].finish(sample_rows(products, row, points))
+        # A few at a time: what is sampled of them stays in the processor's cache.
+        parts = zip(row.split(FRAMES_AT_ONCE), points.split(FRAMES_AT_ONCE), strict=True)
+        finish = self.sampler[level - 1].finish
+        return torch.cat([finish(sample_rows(products, some, where)) for some, where in parts])
 
 
 def _by_window(frames: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ np.ones(3_000_000)  # 24 MB: from now on glibc keeps arrays of less
 last = []
 before = resident()
 for _ in range(40):
-    pieces = [np.ones(500_000) for _ in range(20)]  # 4 MB each
+    pieces = [np.ones(2_500_000) for _ in range(4)]  # 20 MB each
     last.append(np.ones(10_000))  # which lies behind them
     del pieces
 print(resident() - before)
