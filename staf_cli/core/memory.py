@@ -13,9 +13,9 @@ def keep_less() -> None:
     """Let this process give large arrays back at once; to be called before it has threads.
 
     glibc else learns from the first ones to keep up to 64 MB of them, in a heap for each of many
-    threads: the demo took 10 % more memory, and no less time. Frames and what networks
-    compute of crops are smaller than LARGE: to fetch and return them each time takes longer (at 2 MB
-    the demo took a sixth more time, for 3 % less memory).
+    threads: the demo took 10 % more memory, and no less time. Frames, and what networks compute
+    of crops, are smaller than LARGE: with 2 MB, where they are fetched from the system each time,
+    the demo took a sixth more time and 3 % less memory.
     """
     mallopt = _of_glibc("mallopt")
     if mallopt is not None:

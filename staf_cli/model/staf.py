@@ -304,9 +304,10 @@ class STAF(WindowNetwork):
     def _features(self, level: int, products: Tensor, row: Tensor, points: Tensor) -> Tensor:
         """phi^m_k (M, S) of Eq. 2 from products (N, H, H, 197), of these rows at (M, P, 2)."""
         # A few at a time: what is sampled of them stays in the processor's cache.
-        parts = zip(row.split(FRAMES_AT_ONCE), points.split(FRAMES_AT_ONCE), strict=True)
+        parts = (torch.split(rows, FRAMES_AT_ONCE) for rows in (row, points))
         finish = self.sampler[level - 1].finish
-        return torch.cat([finish(sample_rows(products, some, where)) for some, where in parts])
+        features = [finish(sample_rows(products, *part)) for part in zip(*parts, strict=True)]
+        return torch.cat(features)
 
 
 def _by_window(frames: Tensor) -> Tensor:
