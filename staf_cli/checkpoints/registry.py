@@ -26,6 +26,7 @@ from staf_cli.core.files import atomic, data_folder, scratch_folder, sha256
 OPEN_BODY = "open-body"
 OPEN_WEIGHTS = "staf-open"  # used where no other weights are asked for
 POSE_LANDMARKS = "pose-landmarks"
+BONE_DIRECTIONS = "bone-directions"  # what landmarks say of bones, put right
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all
 
 PLAIN_NAME = re.compile(r"\w[\w.+ -]{0,99}")  # no path, and no hidden file

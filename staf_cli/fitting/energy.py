@@ -6,7 +6,8 @@ Each term is a squared deviation over the deviation that is usual (`*_SIGMA`).
 import torch
 from torch import Tensor
 
-from staf_cli.fitting.landmark_cue import BONE_SIGMA, POINT_SIGMA, bones_of, points_of
+from staf_cli.fitting.bones import BONE_SIGMA, bones_of
+from staf_cli.fitting.landmark_cue import POINT_SIGMA, points_of
 from staf_cli.fitting.motion import Motion
 from staf_cli.fitting.observations import Observations
 from staf_cli.fitting.prior import Prior

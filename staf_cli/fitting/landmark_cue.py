@@ -22,6 +22,7 @@ from staf_cli.core.records import (
     Person,
     Track,
 )
+from staf_cli.fitting.bones import BONES_OF_LANDMARKS, bones_of_looks, unit
 from staf_cli.fitting.keypoints import LEAST_CONFIDENCE, least_cost_path
 from staf_cli.fitting.skeleton import Posed
 
@@ -39,32 +40,6 @@ _FEET, _KNUCKLES = [1.4, 1.4, 3, 3], [2, 2]
 POINTS_PREFERRED = 0.7
 POINT_SIGMA = POINTS_PREFERRED * 0.01 * torch.tensor([*_FACE, *_ARMS, *_LEGS, *_FEET, *_KNUCKLES])
 
-# Bones and lines across the body whose direction in space is compared: the points at their ends
-# (means of several), the landmarks there, and the usual error of the unit vector along each axis
-# (1.13 times the median over 12 synthetic clips).
-BONES = (
-    (((5,), (6,)), ((11,), (12,)), 0.09),  # shoulders
-    (((11,), (12,)), ((23,), (24,)), 0.09),  # hips
-    (((5, 6), (11, 12)), ((11, 12), (23, 24)), 0.07),  # trunk
-    (((7,), (5,)), ((13,), (11,)), 0.16),  # upper arms
-    (((8,), (6,)), ((14,), (12,)), 0.16),
-    (((9,), (7,)), ((15,), (13,)), 0.19),  # forearms
-    (((10,), (8,)), ((16,), (14,)), 0.19),
-    (((13,), (11,)), ((25,), (23,)), 0.11),  # thighs
-    (((14,), (12,)), ((26,), (24,)), 0.11),
-    (((15,), (13,)), ((27,), (25,)), 0.09),  # shins
-    (((16,), (14,)), ((28,), (26,)), 0.09),
-    (((27,), (15,)), ((31,), (27,)), 0.31),  # feet
-    (((28,), (16,)), ((32,), (28,)), 0.31),
-    (((3,), (4,)), ((7,), (8,)), 0.16),  # ears
-)
-# So many times these, because the errors of a look's bones, and of one look and the next, go
-# together: of 1, 1.5 and 2 each has a smaller PA-MPJPE than the one before on 20 synthetic clips,
-# and on four photos with truth, where 2 has a larger MPJPE; and photos are not like the clips.
-BONES_TOGETHER = 1.5
-BONE_SIGMA = BONES_TOGETHER * torch.tensor([bone[2] for bone in BONES])
-_SKELETON_POINTS, _LANDMARKS = 41, 33
-
 # sides of the box: a keypoint that is farther from its landmark is wrong. Of 950 such keypoints of
 # 320 photos of athletes 0.07 were within 0.1 of the label, and 0.77 of their landmarks.
 CONTRADICTED = 0.15
@@ -80,20 +55,6 @@ _LARGEST_OFF = 4.0  # squared, in _OFF: one that is farther off costs no more
 _TURN = 0.5  # rad: a person who turns so far between two looks costs 1/2
 _LARGEST_TURN = 9.0  # squared, in _TURN
 _EXCHANGE_COST = 0.5  # of a look whose front is taken for the back
-
-
-def _ends(which: int, count: int) -> Float:
-    """(B, count): bones as differences of points (which = 0) or landmarks (1)."""
-    matrix = np.zeros((len(BONES), count))
-    for row, bone in enumerate(BONES):
-        to, start = bone[:2][which]
-        matrix[row, list(to)] += 1 / len(to)
-        matrix[row, list(start)] -= 1 / len(start)
-    return matrix
-
-
-_BONES_OF_POINTS = torch.from_numpy(_ends(0, _SKELETON_POINTS)).float()
-_BONES_OF_LANDMARKS = _ends(1, _LANDMARKS)
 
 
 @dataclass(frozen=True)
@@ -163,20 +124,6 @@ def points_of(posed: Posed) -> Tensor:
     return torch.cat([posed.landmarks, posed.joints], 1)[:, POINTS[:, 0]]
 
 
-def bones_of(posed: Posed) -> Tensor:
-    """Compute the directions of a skeleton's bones.
-
-    Args:
-        posed: F frames.
-
-    Returns:
-        (F, B, 3) unit vectors.
-    """
-    bones = _BONES_OF_POINTS @ torch.cat([posed.landmarks, posed.joints], 1)
-    unit: Tensor = bones / bones.norm(dim=-1, keepdim=True).clamp(min=1e-4)
-    return unit
-
-
 def landmark_cue(seen: LandmarkTrack, track: Track, person: Person) -> LandmarkCue | None:
     """Convert a person's landmarks to what the fit compares with, in every frame of the track.
 
@@ -203,11 +150,13 @@ def landmark_cue(seen: LandmarkTrack, track: Track, person: Person) -> LandmarkC
     kp2d, metres = np.where(other, front[0], kp2d), np.where(other, front[1], metres)
     values = np.concatenate([kp2d, metres], -1)  # (L, 33, 6)
     values = _without_bias(values, seen.mirrored[believed], at, track)
-    values[..., 3:] = _in_camera(values[..., 3:], seen.region[believed, :2], person)
+    region = seen.region[believed].astype(np.float64)
+    bones = bones_of_looks(values[..., :3], values[..., 3:], region)  # (L, B, 3)
+    bones = unit(_between(_in_camera(bones, region, person), at, track, LONGEST_GAP)[0])
+    values[..., 3:] = _in_camera(values[..., 3:], region, person)
     between, known = _between(values, at, track, LONGEST_GAP)
     known &= ~_while_turning(kp2d, at, track)
-    bones = _unit(_BONES_OF_LANDMARKS @ between[..., 3:])
-    hidden = np.where(_BONES_OF_LANDMARKS[None] != 0, between[:, None, :, 2], 1).min(-1)  # (F, B)
+    hidden = np.where(BONES_OF_LANDMARKS[None] != 0, between[:, None, :, 2], 1).min(-1)  # (F, B)
     visible = between[:, POINTS[:, 1], 2]
     point_weight = np.where(visible > LEAST_CONFIDENCE, visible, 0) * known[:, None]
     bone_weight = np.clip(hidden, HIDDEN_WEIGHT, 1) * known[:, None]
@@ -223,12 +172,6 @@ def landmark_cue(seen: LandmarkTrack, track: Track, person: Person) -> LandmarkC
 
 def _float(array: Float) -> Tensor:
     return torch.from_numpy(array).float()
-
-
-def _unit(vectors: Float) -> Float:
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    unit: Float = vectors / np.maximum(length, 1e-6)
-    return unit
 
 
 def _exchanged(kp2d: Float, metres: Float) -> tuple[Float, Float]:
@@ -256,9 +199,9 @@ def _front_or_back(kp2d: Float, metres: Float, track: Track, at: Ints) -> Ints:
 def _root(metres: Float) -> Float:
     """What the body's axes (left, up, forward) are in the camera frame: (L, 3, 3), columns."""
     shoulders, hips = metres[:, [11, 12]], metres[:, [23, 24]]
-    up = _unit(shoulders.mean(1) - hips.mean(1))
-    left = _unit(shoulders[:, 0] - shoulders[:, 1]) + _unit(hips[:, 0] - hips[:, 1])
-    left = _unit(left - (left * up).sum(-1, keepdims=True) * up)
+    up = unit(shoulders.mean(1) - hips.mean(1))
+    left = unit(shoulders[:, 0] - shoulders[:, 1]) + unit(hips[:, 0] - hips[:, 1])
+    left = unit(left - (left * up).sum(-1, keepdims=True) * up)
     return np.stack([left, up, np.cross(left, up)], -1)
 
 
@@ -279,12 +222,12 @@ def _without_bias(values: Float, mirrored: Bools, at: Ints, track: Track) -> Flo
     return freed
 
 
-def _in_camera(metres: Float, centre: Float, person: Person) -> Float:
-    """Landmarks (L, 33, 3) of crops with these centres (L, 2), turned into the camera's frame."""
+def _in_camera(vectors: Float, region: Float, person: Person) -> Float:
+    """What was seen in crops (L, N, 3) of these regions, turned into the camera's frame."""
     # The network sees the crop alone: as if its camera looked at the crop's centre.
     width, height = person.image_size
-    turn = ray_rotation(centre, person.focal_length, (width / 2, height / 2))  # (L, 3, 3)
-    turned: Float = metres @ turn.transpose(0, 2, 1)
+    turn = ray_rotation(region[:, :2], person.focal_length, (width / 2, height / 2))  # (L, 3, 3)
+    turned: Float = vectors @ turn.transpose(0, 2, 1)
     return turned
 
 
