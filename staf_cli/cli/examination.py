@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from staf_cli.checkpoints import registry
-from staf_cli.checkpoints.registry import OPEN_BODY, OPEN_WEIGHTS, POSE_LANDMARKS
+from staf_cli.checkpoints.registry import BONE_DIRECTIONS, OPEN_BODY, OPEN_WEIGHTS, POSE_LANDMARKS
 from staf_cli.core import files
 from staf_cli.core.compiled import MACHINES, openvino_version
 from staf_cli.core.devices import choose_device
@@ -86,8 +86,8 @@ def _openvino() -> str:
 
 
 def _checkpoints() -> str:
-    registry.locate(OPEN_WEIGHTS)
-    registry.locate(POSE_LANDMARKS)
+    for name in (OPEN_WEIGHTS, POSE_LANDMARKS, BONE_DIRECTIONS):
+        registry.locate(name)
     return ", ".join(
         [OPEN_WEIGHTS, POSE_LANDMARKS, *(path.stem for path in registry.imported_checkpoints())]
     )

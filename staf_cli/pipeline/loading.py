@@ -13,6 +13,7 @@ from staf_cli.core import files
 from staf_cli.core.devices import choose_device, choose_dtype
 from staf_cli.core.errors import BodyError
 from staf_cli.core.geometry import CROP_SCALE
+from staf_cli.fitting.bones import bone_network
 from staf_cli.landmarks.reader import load_reader
 from staf_cli.model.network import WindowNetwork
 from staf_cli.model.staf import load_network, mean_pose_network
@@ -89,6 +90,7 @@ def prepare_recovery(options: RecoveryOptions) -> tuple[Recovery, list[str]]:
     landmark_reader = None
     if options.landmarks is not False and options.refine is not False:
         landmark_reader = load_reader(device)
+        bone_network()  # which is missed now, if it is, not once people are to be fitted
     return Recovery(body, network, identity, crop_scale, settings, landmark_reader), notes
 
 
