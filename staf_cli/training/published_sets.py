@@ -8,7 +8,14 @@ import numpy as np
 
 from staf_cli.core.errors import DatasetError, UsageError, counted
 from staf_cli.core.files import printable
-from staf_cli.evaluation.datasets import eft_json, mpi_inf_3dhp, spin_npz, threedpw, vibe_db
+from staf_cli.evaluation.datasets import (
+    coco_json,
+    eft_json,
+    mpi_inf_3dhp,
+    spin_npz,
+    threedpw,
+    vibe_db,
+)
 from staf_cli.evaluation.datasets.people import People
 
 RATES = {  # of a dataset's videos, frames a second; None: photos
@@ -74,9 +81,15 @@ def open_set(name: str, place: Path) -> People:
     raw = mpi_inf_3dhp.training_files(place) if name == "3dhp" else []
     if raw:
         return mpi_inf_3dhp.read_people(raw)
+    labels = [] if place.is_file() or _tables(place) else coco_json.training_files(place)
+    if labels:
+        return coco_json.read_people(labels, place)
     path = place if place.is_file() else _labels_in(name, place)
     if path.suffix == ".npz":
         return spin_npz.read_people(path, RATES[name])
+    if path.suffix == ".json" and coco_json.FOLDERS[0] in path.parts[-3:-1]:
+        above = path.parent.parent
+        return coco_json.read_people([path], above.parent if path.parent.name == "train" else above)
     if path.suffix == ".json":
         beside = path.parent.parent if path.parent.name in eft_json.PLACES else path.parent
         return eft_json.read_people(path, beside)
@@ -128,14 +141,19 @@ def _root_of_3dpw(place: Path) -> Path:
     return found[0]
 
 
-def _labels_in(name: str, folder: Path) -> Path:
-    """The one file of labels for training in a folder."""
+def _tables(folder: Path) -> list[Path]:
+    """The files of labels for training in a folder, but for those in COCO's JSON."""
     found = [
         *spin_npz.tables_in(folder),
         *eft_json.files_in(folder),
         *sorted(folder.glob("[!.]*_db.pt")),
     ]
-    usable = [path for path in found if not NOT_FOR_TRAINING.search(path.name.lower())]
+    return [path for path in found if not NOT_FOR_TRAINING.search(path.name.lower())]
+
+
+def _labels_in(name: str, folder: Path) -> Path:
+    """The one file of labels for training in a folder."""
+    usable = _tables(folder)
     if len(usable) == 1:
         return usable[0]
     if usable:
@@ -145,6 +163,6 @@ def _labels_in(name: str, folder: Path) -> Path:
             f"one of them: --set {name}={usable[0]}"
         )
     raise DatasetError(
-        f"{printable(folder)}: has no labels for training (SPIN's npz, EFT's JSON or VIBE's "
-        "_db.pt); `staf data check` says what it holds"
+        f"{printable(folder)}: has no labels for training (SPIN's npz, EFT's JSON, VIBE's _db.pt "
+        "or COCO's JSON); `staf data check` says what it holds"
     )

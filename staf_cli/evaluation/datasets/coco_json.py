@@ -1,19 +1,45 @@
 """Labels in COCO's JSON, with tracks where there are any: COCO, PoseTrack18.
 
 images       [{"id", "file_name", ...}]
-annotations  [{"image_id", "keypoints": [x, y, v, ...], "bbox", "track_id", ...}]
+annotations  [{"image_id", "keypoints": [x, y, v, ...], "bbox": [x, y, w, h], "track_id", ...}]
+categories   [{"keypoints": [a name, ...], ...}]
 """
 
 import json
+import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from staf_cli.core.errors import DatasetError
 from staf_cli.core.files import printable
+from staf_cli.core.geometry import CROP_SCALE
+from staf_cli.core.records import COCO_KEYPOINTS
+from staf_cli.evaluation.datasets.people import (
+    POINTS,
+    People,
+    join,
+    make_people,
+    missing_pictures,
+)
 
 FOLDERS = ("annotations", "annotations/*", "posetrack_data/annotations/*")
 LARGEST_FILE = 2**29  # bytes; COCO's largest, of people in 2017, takes 240 MB
+# Where keypoints are among the 31 points: COCO's behind LSP's 14; PoseTrack has neck and head too.
+PLACES = {name: 14 + n for n, name in enumerate(COCO_KEYPOINTS)} | {
+    "head_bottom": 12,
+    "head_top": 13,
+}
+FEWEST_KNOWN = 6  # keypoints of a person that training can use, as of 3DPW
+NUMBER = re.compile(r"(\d+)\.\w+$")  # of a frame, at the end of its name
+# Track, frame, picture, crop (centre x, y, side, px), and points (31, 3).
+_Row = tuple[tuple[str, int], int, str, tuple[float, float, float], NDArray[np.float32]]
+UNFIT = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -44,10 +70,8 @@ def read_contents(path: Path) -> Contents:
     Raises:
         DatasetError: The file is damaged, too large or something else.
     """
-    if path.stat().st_size > LARGEST_FILE:
-        raise DatasetError(f"{printable(path)}: is larger than any of COCO's files; get it again")
+    content = _content(path)
     try:
-        content: Any = json.loads(path.read_bytes())
         images = {image["id"]: str(image["file_name"]) for image in content["images"]}
         labels = [one for one in content["annotations"] if one.get("keypoints")]
         of_people = {one["image_id"] for one in labels}
@@ -56,13 +80,111 @@ def read_contents(path: Path) -> Contents:
             for one in labels
             if "track_id" in one
         }
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise DatasetError(
-            f"{printable(path)}: is damaged or holds no images and annotations as COCO's JSON does"
-        ) from error
+    except UNFIT as error:
+        raise DatasetError(_unfit(path)) from error
     names = tuple(images[one] for one in sorted(of_people, key=str))
+    _check_names(path, names)
+    return Contents(names, len(labels), len(tracks))
+
+
+def training_files(folder: Path) -> list[Path]:
+    """List the files of a dataset's training part: person_keypoints_train*.json, train/*.json."""
+    return [
+        path
+        for path in labels_in(folder)
+        if path.parent.name == "train"
+        or (path.name.startswith("person_keypoints") and "train" in path.name)
+    ]
+
+
+def read_people(files: Sequence[Path], folder: Path) -> People:
+    """Read files for training: pictures, crops and 2D points, and tracks where there are any.
+
+    Args:
+        files: The JSONs, one or more.
+        folder: Of the dataset: its images lie in it, or in one of the folders below.
+
+    Returns:
+        The people who have a box and 6 keypoints and are no crowd. Crops are 1.1 times the box.
+
+    Raises:
+        DatasetError: A file or images are missing, damaged or do not fit each other.
+    """
+    parts = [part for path in files if (part := _people_of(path, folder)) is not None]
+    if not parts:
+        raise DatasetError(
+            f"{printable(folder)}: nobody has a box and {FEWEST_KNOWN} keypoints; get the labels "
+            "again"
+        )
+    return join(parts)
+
+
+def _people_of(path: Path, folder: Path) -> People | None:
+    """The people of one file; None: nobody of use."""
+    content = _content(path)
+    try:
+        images = {image["id"]: str(image["file_name"]) for image in content["images"]}
+        place = [PLACES.get(str(name)) for name in content["categories"][0]["keypoints"]]
+        rows: list[_Row] = []
+        for one in content["annotations"]:
+            if not one.get("keypoints") or one.get("iscrowd"):
+                continue
+            points = np.array(one["keypoints"], np.float32).reshape(len(place), 3)
+            points[:, 2] = points[:, 2] > 0
+            x, y, width, height = (float(number) for number in one["bbox"])
+            if points[:, 2].sum() < FEWEST_KNOWN or max(width, height) <= 0:
+                continue
+            kp2d = np.zeros((POINTS, 3), np.float32)
+            for row, point in zip(place, points, strict=True):
+                if row is not None:
+                    kp2d[row] = point
+            square = (x + width / 2, y + height / 2, CROP_SCALE * max(width, height))
+            name = images[one["image_id"]]
+            # Who has no track is alone.
+            track = ("of", int(one["track_id"])) if "track_id" in one else ("alone", len(rows))
+            number = NUMBER.search(name)
+            rows.append((track, int(number[1]) if number else 0, name, square, kp2d))
+    except UNFIT as error:
+        raise DatasetError(_unfit(path)) from error
+    if not rows:
+        return None
+    rows.sort(key=lambda row: row[:2])
+    tracks, frames, names, squares, points_2d = zip(*rows, strict=True)
+    _check_names(path, names)
+    root = next((at for at in _folders(folder) if (at / names[0]).is_file()), folder)
+    problem = missing_pictures(root, names, path.name)
+    if problem is not None:
+        raise DatasetError(problem)
+    number_of = {track: n for n, track in enumerate(dict.fromkeys(tracks))}
+    order = (np.array([number_of[one] for one in tracks]), np.array(frames))
+    return make_people(root, names, np.array(squares), np.stack(points_2d), order=order)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folder and those in which its images may lie, the nearest first."""
+    found = [Path(at) for at, _, _ in os.walk(folder)]
+    return sorted(found, key=lambda at: len(at.parts))
+
+
+def _content(path: Path) -> Any:
+    """What a file holds, as Python's objects."""
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise DatasetError(
+                f"{printable(path)}: is larger than any of COCO's files; get it again"
+            )
+        return json.loads(path.read_bytes())
+    except UNFIT as error:
+        raise DatasetError(_unfit(path)) from error
+
+
+def _unfit(path: Path) -> str:
+    return f"{printable(path)}: is damaged or holds no images and annotations as COCO's JSON does"
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    """Raises DatasetError where a name leads out of the dataset's folder."""
     for name in names:
         parts = PurePosixPath(name)
         if parts.is_absolute() or ".." in parts.parts or "\0" in name:
             raise DatasetError(f"{printable(path)}: names {name!a:.80}, not an image in its folder")
-    return Contents(names, len(labels), len(tracks))

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from staf_cli.core.errors import DatasetError
+from staf_cli.core.records import COCO_KEYPOINTS
 from staf_cli.evaluation.datasets import coco_json, eft_json, vibe_db
+from staf_cli.training.published_sets import open_set
 from tests.support.made_joblib import joblib_file
 from tests.support.untrusted.attacks import Canary
 
@@ -233,3 +235,87 @@ def test_fits_that_do_not_fit_are_refused(staf, tmp_path, content, complaint):
     code, _, err = staf("data", "check", tmp_path)
     assert (code, err.count("\n")) == (1, 1)
     assert complaint in err
+
+
+POSETRACK = ["nose", "head_bottom", "head_top", *COCO_KEYPOINTS[3:]]
+
+
+def write_posetrack(folder, sequences=2, frames=10, **changed):
+    """PoseTrack18's training part: two people, of whom one is not seen in frame 4."""
+    for sequence in range(sequences):
+        name = f"00034{sequence}_mpii_train"
+        images, people = [], []
+        (folder / "images" / "train" / name).mkdir(parents=True)
+        for n in range(frames):
+            file = f"images/train/{name}/{n:06d}.jpg"
+            (folder / file).touch()
+            images.append({"id": 1000 * sequence + n, "file_name": file, "frame_id": n})
+            for track in (1, 0):
+                points = np.ones((17, 3))
+                points[:, 0], points[:, 1] = np.arange(17) + 100 * track, n
+                seen = track == 1 or n != 4
+                points[5 if seen else 0 :, 2] = seen
+                person = {"image_id": images[-1]["id"], "track_id": track}
+                box = [10.0 * n, 20, 30, 80]
+                people.append(person | {"keypoints": points.ravel().tolist(), "bbox": box})
+        content = {"images": images, "annotations": people}
+        content |= {"categories": [{"name": "person", "keypoints": POSETRACK}]} | changed
+        (folder / "annotations" / "train").mkdir(parents=True, exist_ok=True)
+        (folder / "annotations" / "train" / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_posetrack_is_read_for_training(tmp_path):
+    people = open_set("posetrack", write_posetrack(tmp_path))
+    assert len(people) == 2 * (10 + 9) and len(np.unique(people.track)) == 4
+    # Windows of nine in two tracks of ten frames, none across the frame that is missing.
+    assert len(people.windows(9)) == 4 and len(people.windows(5)) == 2 * (6 + 1)
+    rows = people.windows(9)[0] + np.arange(9)
+    assert people.pictures[rows[3]].endswith("/000003.jpg")
+    np.testing.assert_allclose(people.square[rows[3]], [45, 60, 88])
+    one_file = tmp_path / "annotations" / "train" / "000340_mpii_train.json"
+    assert len(open_set("posetrack", one_file)) == 10 + 9
+    own = people.kp2d[rows[3]]
+    assert own[14, 2] == 1 and own[14, 0] == 100 and own[14, 1] == 3  # the nose
+    assert own[12, 0] == 101 and own[13, 0] == 102  # neck and the top of the head
+    assert not own[15:17].any()  # eyes: PoseTrack has none
+    assert own[14 + 16, 0] == 116 and own[14 + 16, 2] == 1  # right ankle
+    assert not people.smpl_weight.any() and not people.kp3d.any()
+
+
+def test_coco_s_own_labels_are_photos_of_people_alone(tmp_path):
+    (tmp_path / "train2017").mkdir()
+    (tmp_path / "annotations").mkdir()
+    names = [f"{n:012d}.jpg" for n in range(3)]
+    for name in names:
+        (tmp_path / "train2017" / name).touch()
+    points = [5.0, 6, 2] * 17
+    label = {"image_id": 0, "keypoints": points, "bbox": [1, 2, 3, 4], "iscrowd": 0}
+    few = [5.0, 6, 2] * 5 + [0, 0, 0] * 12
+    people = [label, label | {"image_id": 2}, label | {"iscrowd": 1}, label | {"keypoints": few}]
+    content = {"images": [{"id": n, "file_name": name} for n, name in enumerate(names)]}
+    content |= {"annotations": people, "categories": [{"keypoints": COCO_KEYPOINTS}]}
+    for kind in ("person_keypoints_train2017", "person_keypoints_val2017", "captions_train2017"):
+        (tmp_path / "annotations" / f"{kind}.json").write_text(json.dumps(content))
+    found = open_set("coco", tmp_path)
+    assert found.root == tmp_path / "train2017" and found.pictures == (names[0], names[2])
+    assert len(open_set("coco", tmp_path / "annotations" / "person_keypoints_train2017.json")) == 2
+    assert len(found.windows(2)) == 0 and (found.kp2d[:, 14:] == (5, 6, 1)).all()
+    (tmp_path / "train2017" / names[2]).unlink()
+    with pytest.raises(DatasetError, match="1 of the pictures of person_keypoints_train2017"):
+        open_set("coco", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"categories": []}, "is damaged or holds no images"),
+        ({"annotations": [{"image_id": 0, "keypoints": [1, 2], "bbox": [0, 0, 1, 1]}]}, "damaged"),
+        ({"annotations": []}, "nobody has a box and 6 keypoints"),
+        ({"images": [{"id": n, "file_name": "../x"} for n in range(10)]}, "not an image in its"),
+    ],
+)
+def test_labels_that_training_cannot_use_are_one_line(tmp_path, changed, complaint):
+    with pytest.raises(DatasetError, match=complaint) as refused:
+        open_set("posetrack", write_posetrack(tmp_path, 1, **changed))
+    assert "\n" not in str(refused.value)
