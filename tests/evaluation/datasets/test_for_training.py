@@ -190,12 +190,14 @@ def test_eft_s_people_are_in_memory_one_by_one(tmp_path):
         for _ in range(30):
             stream.write(text)
         stream.write(json.dumps(people[0]) + "]}")
-    tracemalloc.start()
-    found = eft_json.read_contents(path)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert (found.people, found.images) == (1801, 30)
-    assert peak < 8 * 2**20 < path.stat().st_size
+    peaks = []
+    for _ in range(3):  # whatever else happens in this process meanwhile can only add to it
+        tracemalloc.start()
+        found = eft_json.read_contents(path)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert (found.people, found.images) == (1801, 30)
+    assert min(peaks) < 8 * 2**20 < path.stat().st_size
 
 
 def person_with(**changed):
