@@ -10,6 +10,7 @@ held out, before and after.
 """
 
 import argparse
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.functional import dropout, normalize, relu
+from torch.nn.functional import normalize
 
 from staf_cli.body.format import load_body
 from staf_cli.body.skinning import Body
@@ -25,20 +26,20 @@ from staf_cli.checkpoints.registry import OPEN_BODY, locate
 from staf_cli.core.files import atomic
 from staf_cli.core.geometry import axis_angle_to_matrix
 from staf_cli.core.records import MIRRORED_LANDMARKS, Float
-from staf_cli.core.regions import crop_axes
-from staf_cli.fitting.bones import BONES, BoneNetwork, bones_of, features_of
+from staf_cli.core.regions import around_boxes, crop_axes
+from staf_cli.fitting.bones import BONES, FEATURES, BoneNetwork, bones_of, features_of, unit
 from staf_cli.fitting.skeleton import reduce_body
 from staf_cli.landmarks.reader import CropReader, load_reader
 from staf_cli.landmarks.reading import Landmarks, read
 from staf_cli.training.samples import SampleSet, read_samples
 
 OUT = Path(__file__).parent.parent / "weights" / "bone_directions.safetensors"
-MARGIN = 1.25  # side of the first region over the longer side of the box
 BELIEVED = 0.5  # score of a look that counts
 AT_ONCE = 8  # people
 EPOCHS, BATCH, RATE, DECAY = 40, 128, 2e-3, 1.0
-DROPOUT, NOISE = 0.3, 0.02  # of inner numbers, and of features in their deviations
+NOISE = 0.02  # of features, in their deviations
 LEAST_SCALE = 0.05  # that features are divided by
+FIRST_SIGMA = 0.17  # of a direction's error along each axis
 DEGREES_OF_FREEDOM = 3.0  # of Student's t, whose tails are people read wrongly
 ACROSS = [0, 1, 13]  # bones from one side to the other
 MIRRORED_BONES = [0, 1, 2, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 13]
@@ -83,7 +84,8 @@ def main() -> None:
 def _looked_at(folder: Path, every: int, body: Body, reader: CropReader) -> dict[str, Float]:
     """Landmarks of a sample set's people, the mean of looks both ways, and their true bones."""
     samples = read_samples(folder)
-    rows = [(n, t) for n in range(len(samples.images)) for t in range(0, _frames(samples), every)]
+    frames = samples.images.shape[1]
+    rows = [(n, t) for n in range(len(samples.images)) for t in range(0, frames, every)]
     parts = [_look(samples, rows[i : i + AT_ONCE], reader) for i in range(0, len(rows), AT_ONCE)]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     person, frame = np.array(rows).T
@@ -98,18 +100,12 @@ def _looked_at(folder: Path, every: int, body: Body, reader: CropReader) -> dict
     return dict(zip(names, columns, strict=True)) | {"true": torch.cat(true).double().numpy()}
 
 
-def _frames(samples: SampleSet) -> int:
-    return int(samples.images.shape[1])
-
-
 def _look(samples: SampleSet, rows: list[tuple[int, int]], reader: CropReader) -> list[Float]:
     """What a few people's landmarks are: in 2D, in metres, from which region, with which score."""
     images = [np.ascontiguousarray(samples.images[n, t]) for n, t in rows]
     box = np.stack([samples.labels.box[n, t] for n, t in rows]).astype(np.float64)
-    side = MARGIN * (box[:, 2:] - box[:, :2]).max(1, keepdims=True)
-    first = np.concatenate([(box[:, :2] + box[:, 2:]) / 2, side, np.zeros_like(side)], 1)
     plain = np.zeros(len(rows), bool)
-    region = read(reader, images, first, plain).next_region
+    region = read(reader, images, around_boxes(box), plain).next_region
     looks: list[Landmarks] = [read(reader, images, region, way) for way in (plain, ~plain)]
     kp2d, metres = (np.mean([getattr(x, name) for x in looks], 0) for name in ("kp2d", "metres"))
     return [kp2d, metres, region, looks[0].score]
@@ -129,9 +125,9 @@ def _examples(looked: dict[str, Float]) -> Examples:
 def _mirrored(features: Float, seen: Float, true: Float) -> Examples:
     """The same people in a mirror."""
     n = len(features)
-    bones, metres, places, visible = np.split(features, np.cumsum([3 * len(BONES), 99, 66]), 1)
-    flat = places.reshape(n, 33, 2)[:, MIRRORED_LANDMARKS] * (-1, 1)
-    space = metres.reshape(n, 33, 3)[:, MIRRORED_LANDMARKS] * (-1, 1, 1)
+    bones, metres, places, visible = np.split(features, np.cumsum(FEATURES[:-1]), 1)
+    flat = places.reshape(n, -1, 2)[:, MIRRORED_LANDMARKS] * (-1, 1)
+    space = metres.reshape(n, -1, 3)[:, MIRRORED_LANDMARKS] * (-1, 1, 1)
     seen = _mirrored_bones(bones.reshape(n, -1, 3))
     parts = (seen, space, flat, visible[:, MIRRORED_LANDMARKS])
     features = np.concatenate([part.reshape(n, -1) for part in parts], 1)
@@ -164,15 +160,18 @@ def train(examples: Examples) -> BoneNetwork:
     network.mean, network.scale = features.mean(0), features.std(0) + LEAST_SCALE
     torch.nn.init.zeros_(network.last.weight)
     torch.nn.init.zeros_(network.last.bias)
-    log_sigma = torch.full((len(BONES),), -1.8, requires_grad=True)
+    log_sigma = torch.full((len(BONES),), math.log(FIRST_SIGMA), requires_grad=True)
     parameters = [*network.parameters(), log_sigma]
     optimizer = torch.optim.AdamW(parameters, RATE, weight_decay=DECAY)
     steps = EPOCHS * -(-len(features) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     for rows in _batches(len(features)):
         noise = NOISE * network.scale * torch.randn(len(rows), len(network.scale))
-        corrections = _with_dropout(network, features[rows] + noise)
-        off = (normalize(seen[rows] + corrections, dim=-1) - true[rows]).square().sum(-1)  # (N, B)
+        off = (
+            (normalize(seen[rows] + network(features[rows] + noise), dim=-1) - true[rows])
+            .square()
+            .sum(-1)
+        )  # (N, B)
         loss = _student_t(off, log_sigma).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -186,15 +185,6 @@ def _batches(count: int) -> Iterator[Tensor]:
         yield from torch.randperm(count).split(BATCH)  # type: ignore[no-untyped-call]
 
 
-def _with_dropout(network: BoneNetwork, features: Tensor) -> Tensor:
-    """What the network computes, with some of the inner numbers left out."""
-    x = (features - network.mean) / network.scale
-    for layer in (network.first, network.second):
-        x = dropout(relu(layer(x)), DROPOUT)
-    corrections: Tensor = network.last(x)
-    return corrections.view(len(features), -1, 3)
-
-
 def _student_t(square: Tensor, log_sigma: Tensor) -> Tensor:
     """Minus the log density of errors of three numbers, but for a constant."""
     tail = (DEGREES_OF_FREEDOM + 3) / 2
@@ -202,9 +192,7 @@ def _student_t(square: Tensor, log_sigma: Tensor) -> Tensor:
 
 
 def _directions(network: BoneNetwork, features: Float, seen: Float) -> Float:
-    corrections = network(torch.from_numpy(features).float()).double().numpy()
-    total: Float = seen + corrections
-    return total / np.linalg.norm(total, axis=-1, keepdims=True)
+    return unit(seen + network(torch.from_numpy(features).float()).double().numpy())
 
 
 def _degrees(one: Float, other: Float) -> Float:

@@ -16,7 +16,7 @@ from torch.nn.functional import relu
 
 from staf_cli.checkpoints.registry import BONE_DIRECTIONS, locate
 from staf_cli.core.errors import WeightsError
-from staf_cli.core.records import Float
+from staf_cli.core.records import LANDMARKS, Float
 from staf_cli.core.regions import crop_axes
 from staf_cli.fitting.skeleton import Posed
 
@@ -45,10 +45,12 @@ BONES = (
 # and on four photos with truth, where 2 has a larger MPJPE; and photos are not like the clips.
 BONES_TOGETHER = 1.5
 BONE_SIGMA = BONES_TOGETHER * torch.tensor([bone[2] for bone in BONES])
-SKELETON_POINTS, LANDMARKS = 41, 33
+SKELETON_POINTS = 41
 HIPS = [23, 24]  # landmarks
-HIDDEN = 256  # numbers in a layer
-FEATURES = 3 * len(BONES) + LANDMARKS * (3 + 2 + 1)  # what it sees of a look: 240
+WIDTH = 256  # numbers in a layer
+DROPOUT = 0.3  # of them in training
+# What it sees of a look: directions, landmarks in metres and in the picture, visibilities; 240.
+FEATURES = (3 * len(BONES), 3 * len(LANDMARKS), 2 * len(LANDMARKS), len(LANDMARKS))
 
 
 def _ends(which: int, count: int) -> Float:
@@ -62,7 +64,7 @@ def _ends(which: int, count: int) -> Float:
 
 
 _BONES_OF_POINTS = torch.from_numpy(_ends(0, SKELETON_POINTS)).float()
-BONES_OF_LANDMARKS = _ends(1, LANDMARKS)  # (B, 33)
+BONES_OF_LANDMARKS = _ends(1, len(LANDMARKS))  # (B, 33)
 
 
 class BoneNetwork(nn.Module):
@@ -74,16 +76,17 @@ class BoneNetwork(nn.Module):
     def __init__(self) -> None:
         """Build the layers with random weights."""
         super().__init__()
-        self.register_buffer("mean", torch.zeros(FEATURES))
-        self.register_buffer("scale", torch.ones(FEATURES))
-        self.first = nn.Linear(FEATURES, HIDDEN)
-        self.second = nn.Linear(HIDDEN, HIDDEN)
-        self.last = nn.Linear(HIDDEN, 3 * len(BONES))
+        self.register_buffer("mean", torch.zeros(sum(FEATURES)))
+        self.register_buffer("scale", torch.ones(sum(FEATURES)))
+        self.first = nn.Linear(sum(FEATURES), WIDTH)
+        self.second = nn.Linear(WIDTH, WIDTH)
+        self.last = nn.Linear(WIDTH, 3 * len(BONES))
+        self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, features: Tensor) -> Tensor:
         """Compute the corrections (N, B, 3) of looks with these features (N, 240)."""
-        x = relu(self.first((features - self.mean) / self.scale))
-        corrections: Tensor = self.last(relu(self.second(x)))
+        x = self.dropout(relu(self.first((features - self.mean) / self.scale)))
+        corrections: Tensor = self.last(self.dropout(relu(self.second(x))))
         return corrections.view(-1, len(BONES), 3)
 
 

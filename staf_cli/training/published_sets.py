@@ -87,9 +87,9 @@ def open_set(name: str, place: Path) -> People:
     path = place if place.is_file() else _labels_in(name, place)
     if path.suffix == ".npz":
         return spin_npz.read_people(path, RATES[name])
-    if path.suffix == ".json" and coco_json.FOLDERS[0] in path.parts[-3:-1]:
-        above = path.parent.parent
-        return coco_json.read_people([path], above.parent if path.parent.name == "train" else above)
+    annotated = coco_json.dataset_of(path)
+    if path.suffix == ".json" and annotated is not None:
+        return coco_json.read_people([path], annotated)
     if path.suffix == ".json":
         beside = path.parent.parent if path.parent.name in eft_json.PLACES else path.parent
         return eft_json.read_people(path, beside)

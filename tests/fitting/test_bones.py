@@ -10,6 +10,7 @@ from staf_cli.checkpoints import registry
 from staf_cli.core.errors import WeightsError
 from staf_cli.core.regions import crop_axes
 from staf_cli.fitting import bones
+from tests.support.made_networks import zero_bone_network
 from tools.train_bones import train
 
 # Looks at people of 48 synthetic sequences whose motions, clothes and backgrounds were not learned
@@ -27,13 +28,6 @@ def degrees(one, other):
     return np.degrees(np.arccos(np.clip((one * other).sum(-1), -1, 1)))
 
 
-def no_corrections():
-    network = bones.BoneNetwork().requires_grad_(False)
-    torch.nn.init.zeros_(network.last.weight)
-    torch.nn.init.zeros_(network.last.bias)
-    return network
-
-
 def test_what_is_shipped_brings_directions_nearer_to_the_truth(looks):
     seen = bones.unit(bones.BONES_OF_LANDMARKS @ looks["metres"])
     put_right = bones.bones_of_looks(looks["kp2d"], looks["metres"], looks["region"])
@@ -44,7 +38,7 @@ def test_what_is_shipped_brings_directions_nearer_to_the_truth(looks):
 
 
 def test_without_corrections_they_are_those_of_the_landmarks(looks, monkeypatch):
-    monkeypatch.setattr(bones, "bone_network", no_corrections)
+    monkeypatch.setattr(bones, "bone_network", zero_bone_network)
     found = bones.bones_of_looks(looks["kp2d"], looks["metres"], looks["region"])
     for bone, (_, (to, start), _) in enumerate(bones.BONES):
         ends = [looks["metres"][:, list(side)].mean(1) for side in (to, start)]

@@ -22,6 +22,7 @@ from staf_cli.fitting import landmark_cue as cues
 from staf_cli.fitting.keypoints import OTHER_SIDE
 from staf_cli.fitting.landmark_cue import landmark_cue
 from staf_cli.fitting.skeleton import Posed, reduce_body
+from tests.support.made_networks import zero_bone_network
 from tests.support.simple_walk import FPS, Truth, detected, mean_pose, small_body, walk
 
 STEP = 3  # frames between looks
@@ -30,10 +31,7 @@ STEP = 3  # frames between looks
 @pytest.fixture(autouse=True)
 def without_errors(monkeypatch):
     """The looks here do not err as the landmark network does: nothing is to be put right."""
-    network = bones.BoneNetwork().requires_grad_(False)
-    torch.nn.init.zeros_(network.last.weight)
-    torch.nn.init.zeros_(network.last.bias)
-    monkeypatch.setattr(bones, "bone_network", lambda: network)
+    monkeypatch.setattr(bones, "bone_network", zero_bone_network)
 
 
 def looks(truth: Truth, seed: int = 0, noise: float = 0.01) -> LandmarkTrack:

@@ -10,12 +10,21 @@ from torch import nn
 from staf_cli.body.skinning import Body
 from staf_cli.checkpoints.format import Checkpoint
 from staf_cli.checkpoints.release import convert_temporal
+from staf_cli.fitting.bones import BoneNetwork
 from staf_cli.model.regressor import Regressor
 from staf_cli.model.staf import STAF, Architecture, load_network, mean_pose_network
 from staf_cli.recovery.cadence import EVERY_FRAME
 from staf_cli.recovery.engine import infer_tracks
 from staf_cli.recovery.placement import Estimate
 from tests.support import golden
+
+
+def zero_bone_network() -> BoneNetwork:
+    """A network that puts nothing right: the directions of landmarks stay as they are."""
+    network = BoneNetwork().eval().requires_grad_(False)
+    nn.init.zeros_(network.last.weight)
+    nn.init.zeros_(network.last.bias)
+    return network
 
 
 @cache

@@ -23,7 +23,6 @@ from staf_cli.core.records import COCO_KEYPOINTS
 from staf_cli.evaluation.datasets.people import (
     POINTS,
     People,
-    join,
     make_people,
     missing_pictures,
 )
@@ -110,22 +109,36 @@ def read_people(files: Sequence[Path], folder: Path) -> People:
     Raises:
         DatasetError: A file or images are missing, damaged or do not fit each other.
     """
-    parts = [part for path in files if (part := _people_of(path, folder)) is not None]
-    if not parts:
+    rows = [(n, *row) for n, path in enumerate(files) for row in _rows_of(path)]
+    if not rows:
         raise DatasetError(
             f"{printable(folder)}: nobody has a box and {FEWEST_KNOWN} keypoints; get the labels "
             "again"
         )
-    return join(parts)
+    file_numbers, tracks, frames, names, squares, kp2d = zip(*rows, strict=True)
+    root = next((at for at in _folders(folder) if (at / names[0]).is_file()), folder)
+    what = files[0].name if len(files) == 1 else "the labels"
+    problem = missing_pictures(root, names, what)
+    if problem is not None:
+        raise DatasetError(problem)
+    people = list(zip(file_numbers, tracks, strict=True))
+    number_of = {person: n for n, person in enumerate(dict.fromkeys(people))}
+    order = (np.array([number_of[one] for one in people]), np.array(frames))
+    return make_people(root, names, np.array(squares), np.stack(kp2d), order=order)
 
 
-def _people_of(path: Path, folder: Path) -> People | None:
-    """The people of one file; None: nobody of use."""
+def dataset_of(path: Path) -> Path | None:
+    """Return the folder of the dataset that a file of labels belongs to; None: of none."""
+    return next((at.parent for at in path.parents[:2] if at.name == FOLDERS[0]), None)
+
+
+def _rows_of(path: Path) -> list[_Row]:
+    """The people of a file of whom training can use something, tracks together, in time."""
     content = _content(path)
+    rows: list[_Row] = []
     try:
         images = {image["id"]: str(image["file_name"]) for image in content["images"]}
         place = [PLACES.get(str(name)) for name in content["categories"][0]["keypoints"]]
-        rows: list[_Row] = []
         for one in content["annotations"]:
             if not one.get("keypoints") or one.get("iscrowd"):
                 continue
@@ -146,24 +159,13 @@ def _people_of(path: Path, folder: Path) -> People | None:
             rows.append((track, int(number[1]) if number else 0, name, square, kp2d))
     except UNFIT as error:
         raise DatasetError(_unfit(path)) from error
-    if not rows:
-        return None
-    rows.sort(key=lambda row: row[:2])
-    tracks, frames, names, squares, points_2d = zip(*rows, strict=True)
-    _check_names(path, names)
-    root = next((at for at in _folders(folder) if (at / names[0]).is_file()), folder)
-    problem = missing_pictures(root, names, path.name)
-    if problem is not None:
-        raise DatasetError(problem)
-    number_of = {track: n for n, track in enumerate(dict.fromkeys(tracks))}
-    order = (np.array([number_of[one] for one in tracks]), np.array(frames))
-    return make_people(root, names, np.array(squares), np.stack(points_2d), order=order)
+    _check_names(path, [row[2] for row in rows])
+    return sorted(rows, key=lambda row: row[:2])
 
 
 def _folders(folder: Path) -> list[Path]:
     """The folder and those in which its images may lie, the nearest first."""
-    found = [Path(at) for at, _, _ in os.walk(folder)]
-    return sorted(found, key=lambda at: len(at.parts))
+    return sorted((Path(at) for at, _, _ in os.walk(folder)), key=lambda at: len(at.parts))
 
 
 def _content(path: Path) -> Any:
