@@ -36,6 +36,8 @@ Pixels: RGB uint8, upright and square. A file's rotation or mirroring is applied
 are made whole, and high dynamic range becomes SDR.
 """
 
+import cv2  # noqa: F401  before PyAV, beside whose libxcb OpenCV's windows hang on Linux
+
 from staf_cli.video.backwards import frames_before
 from staf_cli.video.damage import Damage, inspect
 from staf_cli.video.live import STDIN, Arrival, check_source, live_pictures, source_name

@@ -2,7 +2,9 @@
 
 import io
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -306,6 +308,42 @@ def test_without_a_display(live, pipe):
 
 def test_exports_need_a_recording(live):
     assert "add --record" in error_of(live("-", "--export", "glb"), 2)
+
+
+SHOW = """
+import time
+import numpy as np
+from staf_cli.live import session
+window = session.Window()
+for shade in range(0, 250, 25):
+    window.show(np.full((90, 160, 3), shade, np.uint8))
+    assert not window.is_closed()
+    time.sleep(0.02)
+window.close()
+"""
+
+
+@pytest.mark.skipif(shutil.which("Xvfb") is None, reason="there is no Xvfb here")
+def test_a_real_window(tmp_path):
+    display, number = os.pipe()
+    command = ["Xvfb", "-displayfd", str(number), "-screen", "0", "320x240x24"]
+    server = subprocess.Popen(command, pass_fds=[number], stderr=subprocess.DEVNULL)
+    os.close(number)
+    try:
+        with os.fdopen(display) as answer:
+            environment = {**os.environ, "DISPLAY": f":{answer.readline().strip()}"}
+        command = [sys.executable, "-c", SHOW]
+        subprocess.run(command, env=environment, cwd=tmp_path, timeout=60, check=True)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_opencv_is_loaded_before_pyav():
+    # On Linux OpenCV's windows hang beside the libxcb of a PyAV that was loaded first.
+    order = "import sys, staf_cli.video; print([m for m in sys.modules if m in ('cv2', 'av')])"
+    told = subprocess.run([sys.executable, "-c", order], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "['cv2', 'av']"
 
 
 def test_why_there_is_no_window(monkeypatch):
