@@ -11,6 +11,7 @@ from rich.text import Text
 from staf_cli.batch import events
 from staf_cli.batch.events import Event, Finished, Note, Started
 from staf_cli.batch.ledger import DAMAGED, FAILED, NOBODY, Row
+from staf_cli.core.errors import counted
 from staf_cli.core.files import printable
 
 Show = Callable[[Event], None]
@@ -46,9 +47,9 @@ def row_text(row: Row) -> str:
     """Describe a row in one line, without its status."""
     parts = []
     if row.frames:
-        parts.append(f"{_count(row.people, 'person', 'people')}, {_count(row.frames, 'frame')}")
+        parts.append(f"{counted(row.people, 'person')}, {counted(row.frames, 'frame')}")
     if row.damaged:
-        parts.append(f"{_count(row.damaged, 'damaged packet')}")
+        parts.append(f"{counted(row.damaged, 'damaged packet')}")
     if row.reused:
         parts.append("up to date already")
     elif row.seconds >= 0.1:
@@ -56,10 +57,6 @@ def row_text(row: Row) -> str:
     if row.message:
         parts.append(row.message)
     return printable(f"{row.folder}: {', '.join(parts)}")
-
-
-def _count(number: int, one: str, more: str = "") -> str:
-    return f"{number} {one if number == 1 else more or one + 's'}"
 
 
 def _print(console: Console, event: Event, verbose: bool) -> None:

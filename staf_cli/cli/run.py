@@ -132,9 +132,8 @@ def print_summary(summary: "Summary", verbose: bool) -> None:
     """
     from staf_cli import report
 
-    people = len(summary.people)
     where = "one picture" if summary.still else counted(summary.frames, "frame")
-    print_line(f"{people} {'person' if people == 1 else 'people'} in {where}")
+    print_line(f"{counted(len(summary.people), 'person')} in {where}")
     for person in () if summary.still else summary.people:
         gaps = f", {person.interpolated} interpolated" * bool(person.interpolated)
         print_line(f"  person {person.id}: frames {person.first} to {person.last}{gaps}")

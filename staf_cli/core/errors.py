@@ -27,9 +27,17 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+IRREGULAR = {"person": "people", "stretch": "stretches"}
+
+
+def several(what: str) -> str:
+    """Form the plural."""
+    return IRREGULAR.get(what, what + "s")
+
+
 def counted(number: int, what: str) -> str:
     """Say how many there are: 1 frame, 2 frames."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    return f"{number} {what if number == 1 else several(what)}"
 
 
 class StafError(Exception):

@@ -18,10 +18,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from staf_cli.core.errors import counted, several
+
 Item = TypeVar("Item")
 # What a pass counts, by the first word of its name; all others count frames. People are refined
 # and smoothed in stretches of a few thousand frames.
-UNITS = {"refine": "stretches", "smooth": "stretches", "export": "files", "world": "people"}
+UNITS = {"refine": "stretch", "smooth": "stretch", "export": "file", "world": "person"}
 # How long passes take beside each other, measured on a CPU with two people; any other takes SHORT.
 SHARES = {
     "track": 10,
@@ -70,20 +72,19 @@ def watch(console: Console, what: str, items: Iterable[Item], total: int | None)
     Yields:
         The items.
     """
-    unit = UNITS.get(what.split()[0], "frames")
+    unit = UNITS.get(what.split()[0], "frame")
     count = 0
     if not console.is_terminal:
         for item in items:
             yield item
             count += 1
-        one = {"stretches": "stretch"}.get(unit, unit.removesuffix("s"))
-        console.print(f"{what}: {count} {one if count == 1 else unit}")
+        console.print(f"{what}: {counted(count, unit)}")
         return
     columns = (
         TextColumn("{task.description:<10}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit),
+        TextColumn(several(unit)),
         _Rate(),
         TimeRemainingColumn(),
     )
@@ -155,7 +156,7 @@ def _watch_whole(bars: Progress, whole: TaskID, expected: Sequence[str]) -> Watc
         return _share(what)
 
     def watched(what: str, items: Iterable[Item], total: int | None) -> Iterator[Item]:
-        unit = UNITS.get(what.split()[0], "frames")
+        unit = several(UNITS.get(what.split()[0], "frame"))
         share = start(what)
         before = run.completed
         task = bars.add_task(f"  {what}", total=total, unit=unit)

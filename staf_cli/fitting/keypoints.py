@@ -80,21 +80,48 @@ def correct_sides(seen: SeenKeypoints, scale: Float) -> SeenKeypoints:
     Returns:
         The same frames, some with keypoints and weights exchanged.
     """
+    order = _sides(seen, scale)
+    return replace(
+        seen,
+        keypoints=np.take_along_axis(seen.keypoints, order[..., None], 1),
+        weight=np.take_along_axis(seen.weight, order, 1),
+    )
+
+
+def with_steady_sides(track: Track, image_size: tuple[int, int]) -> Track:
+    """Exchange a track's left and right back where the detector took one for the other.
+
+    Args:
+        track: F frames.
+        image_size: (width, height) px.
+
+    Returns:
+        The same frames.
+    """
+    seen = seen_keypoints(track, image_size)
+    order = _sides(seen, seen.size / USUAL_HEIGHT)
+    return replace(track, kp2d=track.kp2d[np.arange(len(order))[:, None], order])
+
+
+def _sides(seen: SeenKeypoints, scale: Float) -> Ints:
+    """Which detected keypoint is each of the person's, (F, 17); scale (F,) px per metre."""
     both = np.concatenate([seen.keypoints, seen.weight[..., None]], -1)
+    order = np.tile(np.arange(both.shape[1]), (len(both), 1))
     reach = _JUMP * scale[1:, None, None, None]  # px
     for group in _SWAPPED_TOGETHER:
         columns = np.array(group)
-        exchanged = both.copy()
-        exchanged[:, columns] = both[:, OTHER_SIDE[columns]]
-        states = np.stack([both, exchanged], 1)[:, :, columns]  # (F, 2, K, 3)
+        exchanged = order.copy()
+        exchanged[:, columns] = order[:, OTHER_SIDE[columns]]
+        ways = np.stack([order, exchanged], 1)[..., columns]  # (F, 2, K)
+        states = np.take_along_axis(both[:, None], ways[..., None], 2)  # (F, 2, K, 3)
         before, after = states[:-1, :, None], states[1:, None]  # (F - 1, 2, 2, K, 3)
         jump = ((after - before)[..., :2] ** 2).sum(-1) / reach**2
         sure = np.minimum(after[..., 2], before[..., 2])
         change = 0.5 * (sure * np.minimum(jump, _LARGEST_JUMP)).sum(-1)
         change[~seen.joined[:-1]] = 0
         state = least_cost_path(np.tile([0.0, _SWAP_COST], (len(both), 1)), change)
-        both = np.where((state == 1)[:, None, None], exchanged, both)
-    return replace(seen, keypoints=both[..., :2], weight=both[..., 2])
+        order = np.where((state == 1)[:, None], exchanged, order)
+    return order
 
 
 def least_cost_path(cost: Float, change: Float) -> Ints:

@@ -18,6 +18,7 @@ from staf_cli.core.errors import counted, one_line
 from staf_cli.core.palette import person_colour
 from staf_cli.core.records import Bools, Clip, Track, TrackRow
 from staf_cli.export.motion import JOINT_NAMES
+from staf_cli.fitting.keypoints import with_steady_sides
 from staf_cli.report.bodies import Bodies, animate
 from staf_cli.report.curves import curve, curves
 from staf_cli.report.measures import ANGLES, Measures, measure, median_error, worst
@@ -45,9 +46,10 @@ def gather(
     record: RunRecord,
 ) -> Json:
     """Collect what the page shows of a result folder; the arguments are those of `report.write`."""
+    size = record.video.width, record.video.height
     people = [
         measure(
-            track,
+            with_steady_sides(track, size),
             person_npz.stretches(person_npz.path_of(folder, track.id)),
             [other for other in tracks if other is not track],
         )
@@ -114,7 +116,7 @@ def _original(folder: Path, record: RunRecord) -> str | None:
 
 
 def _subtitle(people: int, frames: int, clip: Clip) -> str:
-    who = "1 person" if people == 1 else f"{people} people"
+    who = counted(people, "person")
     if clip.pictures:
         return f"{who} in one picture"
     return f"{who} in {counted(frames, 'frame')}, {readable_time(frames / clip.fps)}"

@@ -84,7 +84,7 @@ def measure(track: Track, stretches: Iterable[Person], others: Iterable[Track] =
     """Measure a person who is read in stretches; only two of them are in memory.
 
     Args:
-        track: F frames.
+        track: F frames, left and right as they should be.
         stretches: of the same person, in order; together they have the same frames.
         others: the clip's other people.
 

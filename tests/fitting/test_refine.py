@@ -12,7 +12,12 @@ from staf_cli.body.skinning import Body
 from staf_cli.core.records import Float, Person
 from staf_cli.fitting import energy, refine
 from staf_cli.fitting.facing import estimate_scale
-from staf_cli.fitting.keypoints import OTHER_SIDE, correct_sides, seen_keypoints
+from staf_cli.fitting.keypoints import (
+    OTHER_SIDE,
+    correct_sides,
+    seen_keypoints,
+    with_steady_sides,
+)
 from staf_cli.fitting.skeleton import (
     DETECTED_SHIFT,
     LANDMARK_SHIFT,
@@ -281,6 +286,16 @@ def test_exchanged_sides_are_put_back() -> None:
     corrected = correct_sides(replace(seen, keypoints=mistaken, weight=weight), scale)
     shoulders = slice(5, 7)
     np.testing.assert_array_equal(corrected.keypoints[:, shoulders], seen.keypoints[:, shoulders])
+
+
+def test_a_tracks_exchanged_sides_are_put_back() -> None:
+    track = detected(walk(np.full(40, 0.4)), 12)
+    steady = with_steady_sides(track, IMAGE)
+    kp2d = track.kp2d.copy()
+    kp2d[[5, 6, 20]] = kp2d[[5, 6, 20]][:, OTHER_SIDE]
+    corrected = with_steady_sides(replace(track, kp2d=kp2d), IMAGE)
+    np.testing.assert_array_equal(corrected.kp2d, steady.kp2d)
+    assert (steady.kp2d[:, 5:11] == track.kp2d[:, 5:11]).all()  # shoulders and arms
 
 
 def test_exchanged_sides_do_not_turn_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
