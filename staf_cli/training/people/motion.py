@@ -22,6 +22,8 @@ SPEEDS = (0.7, 1.5)  # range of playback speeds, relative to the recording
 OFFSET_SHARE = 0.5  # share of random sequences in which some joints get a constant offset
 OFFSET_JOINTS = 0.3  # share of the joints that are offset in such a sequence
 OFFSET_SIGMA = 0.15  # rad, standard deviation of each component of an offset
+STRAIGHTENED_SHARE = 0.7  # share of random sequences whose legs are straighter than recorded
+LEGS = ((1, 4, 7), (2, 5, 8))  # hip, knee, ankle
 FIXED = (10, 11, 22, 23)  # toes and hands, which no recording moves
 
 
@@ -222,7 +224,8 @@ def random_sequence(
     """Draw a window of a motion and vary it, so that no two sequences are the same.
 
     The speed is drawn from SPEEDS. Half of the sequences are mirrored; in OFFSET_SHARE of them
-    some joints are turned by the same small amount in every frame. Clips are drawn in
+    some joints are turned by the same small amount in every frame. In STRAIGHTENED_SHARE of them
+    legs are straightened, because recorded people hardly ever straighten theirs. Clips are drawn in
     proportion to the number of windows that fit into them.
 
     Args:
@@ -254,6 +257,8 @@ def random_sequence(
     root = torch.lerp(whole_root[rows][low], whole_root[rows][high], share[:, None].float())
     if chance(generator, 0.5):
         rotvec, root = mirror_motion(rotvec, root)
+    if chance(generator, STRAIGHTENED_SHARE):
+        rotvec = straightened(rotvec, uniform(generator, 0, 1))
     if chance(generator, OFFSET_SHARE):
         offset = OFFSET_SIGMA * torch.randn(24, 3, generator=generator)
         offset[torch.rand(24, generator=generator) > OFFSET_JOINTS] = 0
@@ -261,6 +266,28 @@ def random_sequence(
         turned = axis_angle_to_matrix(offset) @ axis_angle_to_matrix(rotvec)
         rotvec = matrix_to_axis_angle(turned)
     return rotvec, root
+
+
+def straightened(rotvec: Tensor, share: float) -> Tensor:
+    """Take away from a motion's knees what they are bent all the time, and keep feet as they are.
+
+    Args:
+        rotvec: (T, 24, 3) rad.
+        share: In [0, 1], of the least bend of each knee.
+
+    Returns:
+        (T, 24, 3) rad. Thigh and shin turn by half of it each; hips and ankles make up for that.
+    """
+    rotvec = rotvec.clone()
+    for hip, knee, ankle in LEGS:
+        bend = share * rotvec[:, knee, 0].min().clamp(min=0)
+        half = axis_angle_to_matrix(torch.stack([bend / 2, 0 * bend, 0 * bend]))
+        whole = half @ half
+        thigh, shin, foot = (axis_angle_to_matrix(rotvec[:, joint]) for joint in (hip, knee, ankle))
+        rotvec[:, hip] = matrix_to_axis_angle(thigh @ half)
+        rotvec[:, knee] = matrix_to_axis_angle(shin @ whole.mT)
+        rotvec[:, ankle] = matrix_to_axis_angle(half @ foot)
+    return rotvec
 
 
 def _neighbour_rows(times: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Motion capture on the open body, against a forward kinematics of this file's own and scipy."""
 
+import math
 import subprocess
 import sys
 
@@ -20,6 +21,7 @@ from staf_cli.training.people.motion import (
     mirror_motion,
     random_sequence,
     read_motions,
+    straightened,
     write_motions,
 )
 from staf_cli.training.people.pose_prior import fit_pose_prior
@@ -285,6 +287,7 @@ def test_sequences_run_at_varied_speed_and_are_the_same_for_a_seed(monkeypatch):
 def test_a_shift_is_the_same_in_every_frame(monkeypatch):
     rotvec = 0.3 * torch.randn(1, 24, 3, generator=torch.Generator().manual_seed(0))
     motions = join_clips([("02_01", rotvec.expand(40, 24, 3), torch.zeros(40, 3))], 30)
+    monkeypatch.setattr(motion_module, "STRAIGHTENED_SHARE", 0)
     monkeypatch.setattr(motion_module, "OFFSET_SHARE", 1)
     turned, _ = random_sequence(motions, 9, torch.Generator().manual_seed(3))
     assert (turned - turned[:1]).abs().max() < 1e-5
@@ -294,6 +297,41 @@ def test_a_shift_is_the_same_in_every_frame(monkeypatch):
     moved = (turned - plain).abs().amax((0, 2)) > 1e-3
     assert 0 < int(moved.sum()) < 18
     assert not moved[[0, 10, 11, 22, 23]].any()
+
+
+def test_straightened_legs_keep_their_feet_and_bend_less():
+    rotvec = 0.2 * torch.randn(30, 24, 3, generator=torch.Generator().manual_seed(0))
+    rotvec[:, [4, 5]] = 0
+    rotvec[:, 4, 0] = 0.6 + 0.3 * torch.sin(torch.arange(30.0))
+    rotvec[:, 5, 0] = 0.2 + 0.1 * torch.cos(torch.arange(30.0))
+    less = straightened(rotvec, 0.75)
+    chains = ((1, 4, 7), (2, 5, 8))
+    for hip, knee, ankle in chains:
+        taken = 0.75 * float(rotvec[:, knee, 0].min())
+        assert less[:, knee, 0].numpy() == pytest.approx(
+            rotvec[:, knee, 0].numpy() - taken, abs=1e-5
+        )
+        thigh, foot = (
+            [
+                Rotation.from_rotvec(pose[:, hip].numpy()),
+                Rotation.from_rotvec(pose[:, hip].numpy())
+                * Rotation.from_rotvec(pose[:, knee].numpy())
+                * Rotation.from_rotvec(pose[:, ankle].numpy()),
+            ]
+            for pose in (rotvec, less)
+        )
+        assert (thigh[1].inv() * foot[1]).magnitude().max() < 1e-3  # feet turn as before
+        assert (thigh[0].inv() * foot[0]).magnitude() == pytest.approx(taken / 2, abs=1e-3)
+    legs = [joint for chain in chains for joint in chain]
+    rest = [joint for joint in range(24) if joint not in legs]
+    assert torch.equal(less[:, rest], rotvec[:, rest])
+    assert torch.allclose(straightened(rotvec, 0.0), rotvec, atol=1e-5)
+
+
+def test_people_who_stand_have_straight_knees(motions):
+    poses = random_poses(motions, 3000, torch.Generator().manual_seed(0))
+    straight = (poses[:, [3, 4], 0] < math.radians(8)).all(1)
+    assert straight.float().mean() > 0.1
 
 
 def test_invented_poses_are_varied_and_possible(motions):
