@@ -302,13 +302,22 @@ def _corrected(
             (n in one.person.people or _is_new(n, row, one, people))
             and turn is not None
             and other.score[row] >= SURE
-            and not same_body(seen, other.box[row], other.kp2d[row])
+            and not same_pose(seen, other.box[row], other.kp2d[row])
             and in_mask(seen, other.kp2d[None, row, clear, :2].astype(np.float64)).mean() >= ON_MASK
         ):
             again = look(frame.image, around_boxes(other.box[row : row + 1], turn))
             if with_detector(again, other, row) >= BELIEVED:
-                return again
+                return _surer(seen, again, other.box[row], frame, look)
     return seen
+
+
+def _surer(one: Landmarks, other: Landmarks, box: Float, frame: Frame, look: Look) -> Landmarks:
+    """Of two looks at a person with this box (4,) the one that looks turned both ways confirm."""
+    sides = np.concatenate([one.region, other.region])
+    turns = np.array([[0, 0, 0, -EIGHTH], [0, 0, 0, EIGHTH]])
+    looks = joined([one, other, look(frame.image, (sides[:, None] + turns).reshape(-1, 4))])
+    agreement = with_each_other(looks, box, np.zeros((0, 4)))
+    return selected(looks, int(agreement.argmax()))
 
 
 def _take(

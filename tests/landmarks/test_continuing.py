@@ -147,6 +147,32 @@ def test_a_pose_that_the_detector_misreads_is_the_networks():
     np.testing.assert_allclose(nose, np.tile(FIGURE["nose"], (14, 1)), atol=1e-9)
 
 
+def test_a_misread_moment_does_not_turn_the_person_over():
+    """From a region that is turned over, as the detector is for a frame, so is the network."""
+    before = a_track({f: walking(f) for f in range(44)})
+    after = a_track({f: walking(f) for f in range(44, 90)})
+    hip = np.array([walking(f) for f in range(44, 90)])[:, None]
+    over, box = after.kp2d.copy(), after.box.copy()
+    over[0, :, :2] = (2 * hip - over[..., :2])[0]
+    box[0, [1, 3]] = hip[0, 0, 1] - 40, hip[0, 0, 1] + 50
+    plain = network(walking)
+
+    def look(image, regions):
+        """Surer of people who are the right way up."""
+        seen = plain(image, regions)
+        turned = np.cos(regions[:, 3]) < -0.5
+        kp2d, region = seen.kp2d.copy(), seen.next_region.copy()
+        place = np.array(walking(int(image[0, 0, 0])))
+        kp2d[turned, :, :2] = (2 * place - kp2d[..., :2])[turned]
+        region[turned, 3] += np.pi
+        score = np.where(turned, 0.9, 1.0)
+        return replace(seen, kp2d=kp2d, next_region=region, score=score)
+
+    (one,) = continued([before, replace(after, kp2d=over, box=box)], look)
+    noses = one.kp2d[45:, 0, :2] - hip[1:, 0]
+    np.testing.assert_allclose(noses, np.tile(FIGURE["nose"], (45, 1)), atol=1e-9)
+
+
 def test_two_detections_of_one_body_do_not_become_two_people():
     whole = a_track({f: walking(f) for f in range(90)})
     double = a_track({f: walking(f) for f in range(50, 56)})
