@@ -28,7 +28,7 @@ WIDER = 0.1  # rad beyond the recorded ranges that a perturbed joint may reach
 RANGE_TAIL = 0.001  # share of the recorded frames beyond either end of a range
 
 # Shares of the poses with something that is rare in the recordings. Their knees are hardly ever
-# straight: the least bend of nine in ten frames is 19 degrees more than in the T-pose.
+# straight: in nine frames of ten they are bent by more than 19 degrees from the T-pose.
 STANDING = 0.3
 ARMS_UP, FOLDED, ON_ONE_LEG, LUNGE, STRADDLE, BENT_BACK = 0.2, 0.12, 0.12, 0.08, 0.06, 0.05
 
