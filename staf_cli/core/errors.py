@@ -30,14 +30,14 @@ def one_line(text: str) -> str:
 IRREGULAR = {"person": "people", "stretch": "stretches"}
 
 
-def several(what: str) -> str:
+def plural(what: str) -> str:
     """Form the plural."""
     return IRREGULAR.get(what, what + "s")
 
 
 def counted(number: int, what: str) -> str:
     """Say how many there are: 1 frame, 2 frames."""
-    return f"{number} {what if number == 1 else several(what)}"
+    return f"{number} {what if number == 1 else plural(what)}"
 
 
 class StafError(Exception):

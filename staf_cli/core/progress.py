@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from staf_cli.core.errors import counted, several
+from staf_cli.core.errors import counted, plural
 
 Item = TypeVar("Item")
 # What a pass counts, by the first word of its name; all others count frames. People are refined
@@ -84,7 +84,7 @@ def watch(console: Console, what: str, items: Iterable[Item], total: int | None)
         TextColumn("{task.description:<10}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(several(unit)),
+        TextColumn(plural(unit)),
         _Rate(),
         TimeRemainingColumn(),
     )
@@ -156,7 +156,7 @@ def _watch_whole(bars: Progress, whole: TaskID, expected: Sequence[str]) -> Watc
         return _share(what)
 
     def watched(what: str, items: Iterable[Item], total: int | None) -> Iterator[Item]:
-        unit = several(UNITS.get(what.split()[0], "frame"))
+        unit = plural(UNITS.get(what.split()[0], "frame"))
         share = start(what)
         before = run.completed
         task = bars.add_task(f"  {what}", total=total, unit=unit)

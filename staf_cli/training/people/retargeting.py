@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 from staf_cli.body.format import JOINT_COUNT, SMPL_PARENTS, BodyArrays
 from staf_cli.core.errors import DatasetError
 from staf_cli.core.geometry import axis_angle_to_matrix, matrix_to_axis_angle
-from staf_cli.training.people.motion import Motions, interpolate_rotations, join_clips
+from staf_cli.training.people.motion import LEGS, Motions, interpolate_rotations, join_clips
 
 # The axes about which elbows bend, in the forearms' frames. In CMU's skeleton the elbow is a hinge
 # with the same axis in all clips. Knees bend about x.
@@ -29,7 +29,6 @@ ELBOW_AXES = {"l": (-0.12, -0.858, 0.5), "r": (-0.12, 0.858, -0.5)}
 BODY_ELBOW_AXES = {"l": (0.0, -1.0, 0.0), "r": (0.0, 1.0, 0.0)}
 LEFT = torch.tensor([1.0, 0, 0], dtype=torch.float64)
 FORWARD = torch.tensor([0.0, 0, 1], dtype=torch.float64)
-LEGS = {"l": (1, 4, 7), "r": (2, 5, 8)}  # hip, knee, ankle
 ARMS = {"l": (13, 16, 18, 20, 22), "r": (14, 17, 19, 21, 23)}  # collar to hand
 
 # How the two recorded rotations of the trunk, at abdomen and chest, are distributed over spine1..3.
@@ -196,7 +195,7 @@ def _set_trunk(local: Tensor, recording: Recording, source: Tensor, joints: Tens
 def _set_legs(local: Tensor, recording: Recording, source: Tensor, joints: Tensor) -> None:
     """Fill in the local rotations of hips, knees and ankles; the pelvis' are set already."""
     at = recording.index
-    for side, (hip, knee, ankle) in LEGS.items():
+    for side, (hip, knee, ankle) in zip("lr", LEGS, strict=True):
         thigh = source[:, at[f"{side}Thigh"]] @ _align(
             joints[knee] - joints[hip], LEFT, recording.bone(f"{side}Thigh", f"{side}Shin"), LEFT
         )
