@@ -21,7 +21,7 @@ from staf_cli.batch.events import Event, Finished, Note, Started, progress_callb
 from staf_cli.batch.task import LESS_MEMORY, LoadWorker, Task, failed_row
 from staf_cli.core import memory
 from staf_cli.core.errors import DONE, INTERRUPTED, StafError, describe
-from staf_cli.core.interrupts import cleanup
+from staf_cli.core.interrupts import cleanup, end_at_once
 from staf_cli.result import journal
 
 GRACE = 0.7  # s for a worker to clean up before it is killed
@@ -193,14 +193,11 @@ def _end(workers: Sequence[_Worker]) -> None:
 def _main(pipe: "Connection[Any, Any]", load: LoadWorker) -> None:
     """Run a worker process; it skips what libraries do at exit, which takes time."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _interrupt)
+    # An exception could be lost in a destructor, or in C++ that is being imported.
+    signal.signal(signal.SIGTERM, end_at_once)
     memory.keep_less()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        _run_tasks(pipe, load)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    except KeyboardInterrupt:
-        os._exit(INTERRUPTED)
+    _run_tasks(pipe, load)
     os._exit(DONE)
 
 
@@ -220,11 +217,6 @@ def _run_tasks(pipe: "Connection[Any, Any]", load: LoadWorker) -> None:
             return
         name = task.job.name
         pipe.send(Finished(name, run_task(task, progress_callback(name, pipe.send))))
-
-
-def _interrupt(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _end_with_parent() -> None:

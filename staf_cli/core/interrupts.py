@@ -3,7 +3,8 @@
 The usual way is Python's own: KeyboardInterrupt unwinds the stack, and every `with` cleans up.
 But Python handles a signal only between two of its own instructions: a large batch in a network,
 or a slow disk, delays it, and a library may swallow the exception. So a thread counts the
-seconds; when they are up it runs the cleanups that are still open and ends the process.
+seconds; when they are up it runs the cleanups that are still open and ends the process. While a
+module is imported nothing is raised at all: C++ that is being set up aborts on an exception.
 """
 
 import os
@@ -12,6 +13,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from types import FrameType
+from typing import NoReturn
 
 from staf_cli.core.errors import INTERRUPTED
 
@@ -19,6 +23,7 @@ SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
 GRACE = 1.5  # s for the main thread to unwind
+IMPORTING = "<frozen importlib._bootstrap>"  # the file of an import's frames
 SHOW_CURSOR = "\x1b[?25h"  # a progress bar that was cut off had hidden it
 
 # Of the process, as signals are: what `run_cleanups` would call, oldest first.
@@ -101,7 +106,7 @@ def handle_signals(message: str) -> None:
         os.set_blocking(write_end, False)
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+            signal.signal(number, partial(_interrupt, message))
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     threading.Thread(target=_end_in_time, args=(read_end, message), daemon=True).start()
     sys.unraisablehook = _unraisable
@@ -112,11 +117,28 @@ def was_interrupted() -> bool:
     return _interrupted.is_set()
 
 
-def _interrupt(*_: object) -> None:
-    """Unwind; further signals would only disturb the cleanups."""
+def end_at_once(*_: object) -> NoReturn:
+    """Run the cleanups and end the process, without a word; a handler of signals."""
+    run_cleanups()
+    os._exit(INTERRUPTED)
+
+
+def _interrupt(message: str, _: int, frame: FrameType | None) -> NoReturn:
+    """Unwind, or end the process; further signals would only disturb the cleanups."""
     _interrupted.set()
     ignore_signals()
+    if _imports(frame) and not _no_forced_exit.is_set():
+        _end(message)
     raise KeyboardInterrupt
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a module is being imported by this frame, or by one that has called it."""
+    while frame is not None:
+        if frame.f_code.co_filename == IMPORTING:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def ignore_signals() -> None:
@@ -135,6 +157,11 @@ def _end_in_time(read_end: int, message: str) -> None:
     threading.Event().wait(GRACE)
     if _no_forced_exit.is_set():
         return
+    _end(message)
+
+
+def _end(message: str) -> NoReturn:
+    """End the process by force, with a line for the user."""
     run_cleanups()
     cursor = SHOW_CURSOR if os.isatty(2) else ""
     with suppress(OSError):

@@ -250,6 +250,31 @@ def test_an_interrupt_that_a_library_renames_is_still_one(tmp_path):
 
 
 @needs_proc
+def test_nothing_is_raised_in_a_module_that_is_imported(tmp_path):
+    """As in the set-up of C++, which aborts."""
+    (tmp_path / "fragile.py").write_text(
+        "import os, time, __main__\n"
+        "try: __main__.ready(); time.sleep(100)\n"
+        "except BaseException: os.abort()\n"
+    )
+    child = program(tmp_path, f"sys.path.insert(0, {str(tmp_path)!r}); import fragile")
+    child.wait_until(lambda child: "READY" in child.out)
+    assert_gone_cleanly(child, child.send(signal.SIGTERM))
+
+
+@needs_proc
+def test_a_worker_ends_without_a_word_whatever_it_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    body = "signal.signal(signal.SIGTERM, interrupts.end_at_once)\n"
+    body += "with files.atomic(Path('result.txt')): exec(" + repr(DESTROYED) + ")"
+    child = program(tmp_path / "child", body)
+    child.wait_until(lambda child: "READY" in child.out)
+    assert child.send(signal.SIGTERM) < interrupts.GRACE
+    assert (child.process.returncode, child.err) == (130, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["child"]
+
+
+@needs_proc
 def test_what_must_be_saved_is_given_its_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     body = "with interrupts.no_forced_exit():\n try: ready(); time.sleep(100)\n"
