@@ -143,7 +143,8 @@ def _restore(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             rows = tensor.flatten(1).float()
             restored[key] = rows.mul_(scale[:, None]).reshape(tensor.shape)
         elif tensors.get(key.removesuffix(SCALE), tensor).dtype != torch.int8:
-            restored[key] = tensor.float() if tensor.dtype == torch.float16 else tensor
+            # Cloned, as a single tensor of the file's keeps all of it in memory.
+            restored[key] = tensor.float() if tensor.dtype == torch.float16 else tensor.clone()
     return restored
 
 

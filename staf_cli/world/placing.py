@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import islice, product
 
 import numpy as np
 import torch
@@ -290,8 +290,8 @@ def _standing(
     rotmats, reached = start.clone(), torch.empty_like(wanted)
     changed = torch.ones(len(start), dtype=torch.bool)
     for last in [False] * (ROUNDS - 1) + [True]:
-        rows = changed.nonzero().flatten()
-        for side, joints in enumerate(LEGS):
+        some = torch.split(changed.nonzero().flatten(), CHUNK)
+        for rows, (side, joints) in product(some, enumerate(LEGS)):
             own, begun = slice(2 * side, 2 * side + 2), start[rows][:, joints]
             turned, reached[rows, own] = reach(
                 side,

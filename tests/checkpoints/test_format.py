@@ -52,6 +52,15 @@ def test_a_checkpoint_comes_back_as_it_went(tmp_path):
     assert after.identity == f"small {sha256(path)[:16]}"
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's /proc")
+def test_no_tensor_keeps_the_file_in_memory(tmp_path):
+    path = tmp_path / "kept.safetensors"
+    save_checkpoint(path, tensors(), **ABOUT)
+    after = load_checkpoint(path)
+    assert str(path) not in Path("/proc/self/maps").read_text()
+    assert torch.equal(after.tensors["mean.pose"], torch.arange(144.0))
+
+
 def test_eight_bits_keep_every_row_to_a_hundredth_of_its_largest(tmp_path):
     generator = torch.Generator().manual_seed(0)
     large = (

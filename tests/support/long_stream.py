@@ -70,9 +70,11 @@ def upright_network() -> STAF:
 
 
 def stream(count: int) -> Iterator[Frame]:
-    for n in range(count):
-        image = np.full((SIZE[1], SIZE[0], 3), 60 + n % 30, np.uint8)
-        yield Frame(n, n, n / FPS, image)
+    return map(made_frame, range(count))
+
+
+def made_frame(n: int) -> Frame:
+    return Frame(n, n, n / FPS, np.full((SIZE[1], SIZE[0], 3), 60 + n % 30, np.uint8))
 
 
 def people(frames, model, conf, device):
@@ -136,6 +138,7 @@ def main(count: int, folder: Path) -> None:
         probe=lambda *_: clip,
         inspect=lambda *_: video.Damage(),
         frames=lambda *_: stream(count),
+        frames_before=lambda clip, damage, times, end: map(made_frame, reversed(range(end))),
         write=write,
     )
     replace_attributes(
@@ -149,6 +152,7 @@ def main(count: int, folder: Path) -> None:
         passes,
         vertices=lambda person, body, rows: np.zeros((len(person.frame[rows]), 1, 3), np.float32),
         overlay=lambda image, *_: image,
+        look_at=lambda reader, image, at: landmarks(reader, [image] * len(at), at),
     )
     replace_attributes(content, _pictures=lambda *_: (0.0, {}))  # of the overlay, which is none
     replace_attributes(refine, STEPS=1)  # every step takes the same memory
