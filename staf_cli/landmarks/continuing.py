@@ -9,7 +9,7 @@ filmed (`both_ways.py`).
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +23,6 @@ from staf_cli.core.records import (
     Track,
     TrackRow,
     frames_with_people,
-    select_rows,
 )
 from staf_cli.core.regions import around_boxes
 from staf_cli.landmarks.agreement import (
@@ -349,8 +348,7 @@ def _take(
         n = max(own, key=lambda n: float(people[n].score[here[n]]))
         person.rows[frame.index] = (n, here[n])
         if not same_pose(seen, boxes[n], people[n].kp2d[here[n]]):
-            detected = select_rows(people[n], np.array([here[n]]))
-            person.rows[frame.index] = replace(detected, kp2d=as_seen.kp2d)
+            person.rows[frame.index] = as_seen
     return True
 
 

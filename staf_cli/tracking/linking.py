@@ -6,6 +6,7 @@ be redone alone. Boxes are x1, y1, x2, y2 in pixels of the upright image.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import hypot, log, sqrt
 
 import numpy as np
@@ -13,19 +14,21 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from staf_cli.core.geometry import box_iou
-from staf_cli.core.records import Bools, Detections, Float, Ints, Track, select_rows
+from staf_cli.core.records import Bools, Detections, Float, Ints, Track, rows_by_frame, select_rows
 from staf_cli.tracking.appearance import difference
 from staf_cli.tracking.boxes import centre_and_size, is_covered, smooth_boxes
 from staf_cli.tracking.options import TrackOptions
 from staf_cli.tracking.selection import Selection, select_people
 from staf_cli.tracking.tracklets import (
     NOBODY,
+    SEEN,
     Table,
     Tracklet,
     collect,
     join_tracklets,
     make_tracklets,
     one_of_each_body,
+    read_upside_down,
 )
 
 LONGEST_LINK = 1.0  # s: a person lost for longer is known again by their clothes alone
@@ -38,6 +41,8 @@ COLOUR_COST = 3.0  # of a difference of 1
 FASTEST = 2.0  # box sizes a second, that a hidden person may have moved
 LONGEST_BRIDGE = 0.5  # s: a longer gap stays a gap
 SHORTEST_HIDDEN = 0.2  # s: nobody is taken for hidden in a shorter gap
+LONGEST_VAGUE = 0.5  # s: who is vaguely seen for longer stays
+CLEAR, HALF_SEEN = 0.5, 0.5  # score, and share of keypoints, of a person who is clearly seen
 SAME_PLACE = 0.5  # IoU with the straight line, of a detection that fills a gap
 VELOCITY_SPAN = 0.3  # s: the stretch from which a lost person's motion is estimated
 # What a link may cost, in box sizes between the expected place and the one where a person appears.
@@ -104,7 +109,8 @@ def choose_people(linked: Linked, options: TrackOptions) -> Selection:
     """
     if not linked.people:
         return Selection([], 0, 0.0)
-    selected = select_people(linked.people, linked.frame, linked.time, linked.cuts, options)
+    people = _without_vague_ends(_without_upside_down(linked.people))
+    selected = select_people(people, linked.frame, linked.time, linked.cuts, options)
     return selected._replace(tracks=[smooth_boxes(track) for track in selected.tracks])
 
 
@@ -270,6 +276,53 @@ def _without_hidden(people: Sequence[Track]) -> list[Track]:
         one if kept[number].all() else select_rows(one, np.flatnonzero(kept[number]))
         for number, one in enumerate(people)
     ]
+
+
+def _without_upside_down(people: Sequence[Track]) -> list[Track]:
+    """Tracks without the rows in which a person of a longer track is read the other way up."""
+    kept = [np.ones(len(one.frame), bool) for one in people]
+    for here in rows_by_frame(people).values():
+        clear = [(n, row) for n, row in here if not people[n].interpolated[row]]
+        if len(clear) < 2:
+            continue
+        box = np.stack([people[n].box[row] for n, row in clear])
+        kp2d = np.stack([people[n].kp2d[row] for n, row in clear]).astype(np.float64)
+        for pair in np.argwhere(np.triu(read_upside_down(box, kp2d))).tolist():
+            n, row = min((clear[k] for k in pair), key=lambda at: len(people[at[0]].frame))
+            kept[n][row] = False
+    return [
+        select_rows(one, np.flatnonzero(rows))
+        for one, rows in zip(people, kept, strict=True)
+        if rows.any()
+    ]
+
+
+def _without_vague_ends(people: Sequence[Track]) -> list[Track]:
+    """Tracks without what was vaguely seen behind larger people before they were lost, or after."""
+    # A box that loses its person slides on to whoever stands before them.
+    trimmed = []
+    for one in people:
+        vague = one.interpolated | (one.score < CLEAR)
+        if one.kp2d.any():
+            vague |= (one.kp2d[..., 2] >= SEEN).mean(1) < HALF_SEEN
+        kept = np.ones(len(vague), bool)
+        gaps = np.flatnonzero(np.diff(one.time) > SHORTEST_HIDDEN) + 1
+        for first, end in pairwise([0, *gaps.tolist(), len(vague)]):
+            for rows in (range(first, end), range(first, end)[::-1]):
+                kept[rows[: _hidden_at_first(one, vague, rows, people)]] = False
+        trimmed.append(select_rows(one, np.flatnonzero(kept)) if kept.any() else one)
+    return trimmed
+
+
+def _hidden_at_first(one: Track, vague: Bools, rows: Sequence[int], people: Sequence[Track]) -> int:
+    """How many of a track's rows come before one that is clear, or behind nobody larger."""
+    for count, row in enumerate(rows):
+        if abs(one.time[row] - one.time[rows[0]]) > LONGEST_VAGUE:
+            return 0  # they are seen no better
+        others = [other.box[_seen_in(other, one.frame[row])] for other in people]
+        if not vague[row] or not is_covered(one.box[row], np.concatenate(others)):
+            return count
+    return len(rows)
 
 
 def _seen_in(track: Track, frame: int) -> Bools:

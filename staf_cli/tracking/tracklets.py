@@ -17,6 +17,9 @@ SAME_POSE = 0.15  # mean distance of keypoints over the box's size, up to which 
 SAME_BOX = 0.6  # IoU above which two boxes hold one body, where too few keypoints are seen
 NOBODY = 0  # the identity of detections that the tracker does not follow
 FEWEST_COMPARED = 6  # keypoints seen in both poses, for their distance to decide
+INSIDE = 0.8  # of a box: the share in another person's, from which it may be a part of them
+UPSIDE_DOWN = 2.1  # rad between the trunks of one body that is read both ways up
+SHOULDERS, HIPS = [5, 6], [11, 12]  # COCO's
 
 # One detection. Keypoints, which take most of the memory, are float32 as the detector's are.
 ROW = np.dtype(
@@ -102,7 +105,7 @@ def one_of_each_body(table: Table) -> Ints:
 
 
 def _same_body(box: Float, kp2d: Float) -> Bools:
-    """For every two of N detections in a frame: whether poses, or else boxes, agree: (N, N)."""
+    """For every two of N detections in a frame: whether they hold one body: (N, N)."""
     same_box = box_iou(box, box) > SAME_BOX
     area = box_area(box)
     seen = np.minimum(kp2d[:, None, :, 2], kp2d[None, :, :, 2]) >= SEEN  # (N, N, 17)
@@ -111,6 +114,31 @@ def _same_body(box: Float, kp2d: Float) -> Bools:
     same_pose = mean < SAME_POSE * np.sqrt(np.minimum(area[:, None], area[None]))
     same: Bools = np.where(seen.sum(-1) >= FEWEST_COMPARED, same_pose, same_box)
     return same
+
+
+def read_upside_down(box: Float, kp2d: Float) -> Bools:
+    """Tell which detections in a frame are one person, read both ways up.
+
+    Args:
+        box: (N, 4) px.
+        kp2d: (N, 17, 3) COCO keypoints.
+
+    Returns:
+        (N, N), for every two of them: one box is mostly in the other, hips are in one place, and
+        trunks go opposite ways.
+    """
+    low = np.maximum(box[:, None, :2], box[None, :, :2])
+    high = np.minimum(box[:, None, 2:], box[None, :, 2:])
+    area, side = box_area(box), (box[:, 2:] - box[:, :2]).max(-1)
+    inside = (high - low).clip(0).prod(-1) > INSIDE * np.minimum(area[:, None], area[None])
+    hips = kp2d[:, HIPS, :2].mean(1)
+    apart = np.linalg.norm(hips[:, None] - hips[None], axis=-1)
+    near = apart < SAME_POSE * np.minimum(side[:, None], side[None])
+    trunk = kp2d[:, SHOULDERS, :2].mean(1) - hips
+    trunk /= np.maximum(np.linalg.norm(trunk, axis=-1, keepdims=True), 1)
+    clear: Bools = kp2d[:, [*SHOULDERS, *HIPS], 2].min(-1) >= SEEN
+    turned: Bools = inside & near & (trunk @ trunk.T < np.cos(UPSIDE_DOWN))
+    return turned & clear[:, None] & clear
 
 
 def make_tracklets(table: Table, kept: Ints, cuts: Sequence[int]) -> list[Tracklet]:

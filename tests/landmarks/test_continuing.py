@@ -125,12 +125,14 @@ def test_whoever_vanishes_does_not_become_somebody_else():
 
 
 def test_a_pose_that_the_detector_misreads_is_the_networks():
-    """Its box is right, its keypoints are not: those are of somebody upside down."""
+    """Its keypoints are of somebody upside down, and its box lacks the legs."""
     right = a_track({f: walking(f) for f in range(90)})
     wrong = right.kp2d.copy()
     hip = np.array([walking(f) for f in range(90)])[:, None]
     wrong[40:50, :, :2] = (2 * hip - right.kp2d[..., :2])[40:50]
-    before = replace(right, kp2d=wrong)
+    box = right.box.copy()
+    box[40:50, 3] -= 30
+    before = replace(right, kp2d=wrong, box=box)
     parts = [
         Track(
             0,
@@ -145,6 +147,7 @@ def test_a_pose_that_the_detector_misreads_is_the_networks():
     np.testing.assert_allclose(hips(one)[36:50], hip[36:50, 0], atol=1e-9)
     nose = one.kp2d[36:50, 0, :2] - hip[36:50, 0]
     np.testing.assert_allclose(nose, np.tile(FIGURE["nose"], (14, 1)), atol=1e-9)
+    np.testing.assert_allclose(one.box[40:50], right.box[40:50], atol=5)
 
 
 def test_a_misread_moment_does_not_turn_the_person_over():

@@ -472,3 +472,28 @@ def test_who_is_lost_in_front_of_a_smaller_person_is_drawn():
         return [*large, Seen(2, x=300.0, width=40.0, height=100.0)]
 
     assert [len(track.frame) for track in tracks_of(people)] == [90, 90]
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_box_that_slides_on_to_a_larger_person_ends_before(hidden, backwards):
+    """In its last frames the small person is vague, and lost in the 60th."""
+
+    def people(i):
+        i = 89 - i if backwards else i
+        large = Seen(2, x=300.0 if hidden else 500.0, width=90.0, height=220.0)
+        score = 0.8 if i < 52 else 0.3
+        small = [Seen(1, x=300.0, width=40.0, height=100.0, score=score, flipped=True)]
+        return [*small, large] if i < 60 else [large]
+
+    tracks = sorted(tracks_of(people), key=lambda one: size(one)[0].max())
+    lasting = 52 if hidden else 60
+    assert [len(one.frame) for one in tracks] == [lasting, 90]
+
+
+def test_who_is_vague_all_the_time_stays():
+    def people(i):
+        small = Seen(1, x=300.0, width=40.0, height=100.0, score=0.4, flipped=True)
+        return [small, Seen(2, x=300.0, width=90.0, height=220.0)]
+
+    assert [len(one.frame) for one in tracks_of(people)] == [90, 90]
