@@ -40,6 +40,7 @@ BONES = (
     (((28,), (16,)), ((32,), (28,)), 0.31),
     (((3,), (4,)), ((7,), (8,)), 0.16),  # ears
 )
+LEG_BONES = ((7, 9, 11), (8, 10, 12))  # of these, left and right
 # So many times these, because the errors of a look's bones, and of one look and the next, go
 # together: of 1, 1.5 and 2 each has a smaller PA-MPJPE than the one before on 20 synthetic clips,
 # and on four photos with truth, where 2 has a larger MPJPE; and photos are not like the clips.

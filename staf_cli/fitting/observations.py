@@ -6,11 +6,15 @@ import torch
 from torch import Tensor
 
 from staf_cli.core.geometry import project
-from staf_cli.core.records import Person
+from staf_cli.core.records import Person, Track
+from staf_cli.fitting.bones import LEG_BONES
 from staf_cli.fitting.keypoints import USUAL_HEIGHT, SeenKeypoints
-from staf_cli.fitting.landmark_cue import LandmarkCue
+from staf_cli.fitting.landmark_cue import POINTS, LandmarkCue
 
 FOOT_AT_REST = 0.4  # m/s: an ankle keypoint slower than this is at rest
+LEGS = ((13, 15), (14, 16))  # COCO's knee and ankle, left and right
+EDGE = 0.02  # of the picture's height: a box that ends nearer to its lower edge is cut off
+CLEARLY_SEEN = 0.4  # confidence of a knee or ankle, from which a leg is in the picture
 LEAST_DEPTH = 0.1  # m: points nearer to the camera, or behind it, are projected from there
 
 
@@ -80,6 +84,37 @@ def observe(seen: SeenKeypoints, person: Person, landmarks: LandmarkCue | None) 
         centre=(width / 2, height / 2),
         landmarks=landmarks,
     )
+
+
+def legs_outside(observed: Observations, track: Track, height: int) -> Tensor:
+    """Find the legs of which nothing is seen, and that go on below the picture.
+
+    Args:
+        observed: F frames.
+        track: the same frames.
+        height: of the picture, px.
+
+    Returns:
+        (F, 2) in [0, 1]: how surely the left and the right leg are outside.
+    """
+    seen = torch.stack([observed.weight[:, leg].amax(1) for leg in LEGS], 1)
+    if observed.landmarks is not None:
+        point = torch.from_numpy(POINTS[:, 0])
+        weight = observed.landmarks.point_weight
+        columns = [torch.isin(point, torch.tensor(leg)) for leg in LEGS]
+        seen = torch.maximum(seen, torch.stack([weight[:, leg].amax(1) for leg in columns], 1))
+    cut_off = torch.from_numpy(track.box[:, 3] > (1 - EDGE) * height).float()
+    return (1 - seen / CLEARLY_SEEN).clamp(min=0) * cut_off[:, None]
+
+
+def without_legs(observed: Observations, outside: Tensor) -> Observations:
+    """Leave out the directions of the bones of legs that are outside (F, 2) of the picture."""
+    if observed.landmarks is None:
+        return observed
+    weight = observed.landmarks.bone_weight.clone()
+    for side, bones in enumerate(LEG_BONES):
+        weight[:, bones] *= 1 - outside[:, side, None]
+    return replace(observed, landmarks=replace(observed.landmarks, bone_weight=weight))
 
 
 def _feet_at_rest(

@@ -25,6 +25,8 @@ LANDMARK_TURN_SIGMA = 0.6  # rad, of the pelvis
 STANCE_TURN_SIGMA = 1.0  # rad, of the pelvis
 STANCE_DEPTH_SIGMA = 0.3  # of ln z
 RAY_SIGMA = 0.3  # sides of the box; of both
+LEGS = ((1, 4, 7, 10), (2, 5, 8, 11))  # hip, knee, ankle and toes, left and right
+STANDING_SIGMA = 0.5  # times the usual deviation from rest, of the joints of a leg that stands
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,32 @@ def turned_to(prior: Prior, cue: LandmarkCue) -> Prior:
         rest=torch.where(other, limits.rest, prior.rest),
         rest_sigma=torch.where(other, limits.sigma, prior.rest_sigma),
         turn_sigma=torch.where(far[:, None], LANDMARK_TURN_SIGMA, prior.turn_sigma),
+    )
+
+
+def standing(prior: Prior, outside: Tensor) -> Prior:
+    """Let legs stand that are outside of the picture.
+
+    What network and landmarks say of them is a guess, by people who mostly bend their knees.
+
+    Args:
+        prior: F frames.
+        outside: (F, 2) in [0, 1]: how surely the left and the right leg are outside.
+
+    Returns:
+        The prior with those legs at rest.
+    """
+    limits, share = joint_limits(), torch.zeros(len(outside), len(prior.rest[0]), 1)
+    for side, joints in enumerate(LEGS):
+        share[:, [joint - 1 for joint in joints], 0] = outside[:, side, None]
+    angles = torch.lerp(prior.start.angles, limits.rest.expand_as(prior.rest), share)
+    return replace(
+        prior,
+        start=replace(prior.start, angles=angles),
+        rest=torch.lerp(prior.rest, limits.rest.expand_as(prior.rest), share),
+        rest_sigma=torch.lerp(
+            prior.rest_sigma, STANDING_SIGMA * limits.sigma.expand_as(prior.rest), share
+        ),
     )
 
 

@@ -38,8 +38,8 @@ from staf_cli.fitting.landmark_cue import (
     without_contradicted,
 )
 from staf_cli.fitting.motion import Motion, motion_of
-from staf_cli.fitting.observations import Observations, observe
-from staf_cli.fitting.prior import Prior, continued, near_start, relaxed_at, turned_to
+from staf_cli.fitting.observations import Observations, legs_outside, observe, without_legs
+from staf_cli.fitting.prior import Prior, continued, near_start, relaxed_at, standing, turned_to
 from staf_cli.fitting.skeleton import Skeleton, reduce_body, relaxed_keypoints
 from staf_cli.fitting.uncertainty import joint_sigma, network_sigma
 
@@ -130,6 +130,8 @@ def _refined(
     scale = estimate_scale(seen, relaxed)
     seen = correct_sides(seen, scale)
     observed = observe(seen, person, cue)
+    outside = legs_outside(observed, track, person.image_size[1])
+    observed = without_legs(observed, outside)
 
     start = motion_of(person)
     if held:
@@ -142,6 +144,7 @@ def _refined(
         prior = relaxed_at(estimate_stance(seen, relaxed, scale), observed)
     if cue is not None:
         prior = turned_to(prior, cue)
+    prior = standing(prior, outside)
     if held:
         prior = continued(prior, start, held)
     with one_thread():

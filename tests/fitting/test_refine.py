@@ -34,6 +34,7 @@ from tests.support.simple_walk import (
     error_2d,
     mean_pose,
     perturbed,
+    posed,
     small_body,
     walk,
 )
@@ -138,6 +139,24 @@ def test_joints_stay_in_range(monkeypatch: pytest.MonkeyPatch) -> None:
     angles = refined.poses.reshape(-1, JOINT_COUNT, 3)
     assert angles[:, [4, 5], 0].min() > -1e-5
     assert angles[:, 18, 1].max() < 1e-5 and angles[:, 19, 1].min() > -1e-5
+
+
+@pytest.mark.parametrize(("bottom", "stands"), [(IMAGE[1], True), (IMAGE[1] - 60, False)])
+def test_legs_below_the_picture_stand(bottom: int, stands: bool) -> None:
+    """The network takes the person for sitting, and no knee is seen; behind a table they may."""
+    truth = walk(np.full(20, 0.3))
+    start = perturbed(truth, 5)
+    poses = start.poses.reshape(-1, JOINT_COUNT, 3).copy()
+    poses[:, [1, 2], 0], poses[:, [4, 5], 0] = -1.4, 1.5
+    start = posed(poses.reshape(-1, 72), start.trans, truth.person.time)
+    track = detected(truth, 5)
+    kp2d, box = track.kp2d.copy(), track.box.copy()
+    kp2d[:, 13:, 2] = 0
+    box[:, 3] = bottom
+    refined = refine.refine(start, replace(track, kp2d=kp2d, box=box), small_body())
+    angles = refined.poses.reshape(-1, JOINT_COUNT, 3)
+    bent = np.stack([-angles[:, [1, 2], 0], angles[:, [4, 5], 0]])
+    assert (bent < 0.5).all() if stands else (bent > 0.8).all()
 
 
 def test_gaps_and_missing_keypoints() -> None:
