@@ -59,7 +59,7 @@ from staf_cli.tracking.linking import choose_people, link_people
 from staf_cli.tracking.shots import find_cuts
 from staf_cli.world.camera_path import with_path
 from staf_cli.world.options import WorldOptions
-from staf_cli.world.placing import find_axes, place_stretches, survey
+from staf_cli.world.placing import PLACED_TOGETHER, find_axes, place_stretches, survey
 
 SKINNED_TOGETHER = 16  # frames of a person: a sixth of the time of single ones, 1.3 MB
 
@@ -281,7 +281,7 @@ def place_people(
         looks = landmarks_npz.path_of(folder, track.id)
         seen = landmarks_npz.load(looks) if looks.exists() else None
         spool = DiskSpool(1, folder)
-        stretches = person_npz.stretches(path, STRETCH_FRAMES)
+        stretches = person_npz.stretches(path, PLACED_TOGETHER)
         for stretch in place_stretches(stretches, seen, track, body, camera, axes, options):
             spool.add(0, stretch)
         yield spool, path
