@@ -148,6 +148,25 @@ def test_looks_that_take_the_back_for_the_front_are_put_right(rows: list[int]) -
     torch.testing.assert_close(got.root, want.root)
 
 
+@pytest.mark.parametrize(
+    ("limbs", "rows"), [(range(13, 23), [3]), (range(25, 33), [3]), (range(25, 33), [2, 3, 7])]
+)
+def test_looks_that_take_a_left_limb_for_the_right_one_are_put_right(
+    limbs: range, rows: list[int]
+) -> None:
+    truth = walk(np.full(30, 0.9))
+    seen, track = looks(truth), detected(truth, 4)
+    kp2d, metres = seen.kp2d.copy(), seen.metres.copy()
+    for array in (kp2d, metres):
+        for row in rows:
+            array[row, list(limbs)] = array[row, MIRRORED_LANDMARKS[list(limbs)]]
+    wrong = replace(seen, kp2d=kp2d, metres=metres)
+    right, found = (landmark_cue(one, track, truth.person) for one in (seen, wrong))
+    assert right is not None and found is not None
+    torch.testing.assert_close(found.points, right.points)
+    torch.testing.assert_close(found.bones, right.bones)
+
+
 def test_without_keypoints_the_looks_are_taken_as_most_of_them_are() -> None:
     truth = walk(np.full(45, 0.4))
     track, seen = detected(truth, 3), looks(truth, noise=0.0)
