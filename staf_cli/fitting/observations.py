@@ -12,7 +12,7 @@ from staf_cli.fitting.keypoints import USUAL_HEIGHT, SeenKeypoints
 from staf_cli.fitting.landmark_cue import POINTS, LandmarkCue
 
 FOOT_AT_REST = 0.4  # m/s: an ankle keypoint slower than this is at rest
-LEGS = ((13, 15), (14, 16))  # COCO's knee and ankle, left and right
+LEG_KEYPOINTS = ((13, 15), (14, 16))  # COCO's knee and ankle, left and right
 EDGE = 0.02  # of the picture's height: a box that ends nearer to its lower edge is cut off
 CLEARLY_SEEN = 0.4  # confidence of a knee or ankle, from which a leg is in the picture
 LEAST_DEPTH = 0.1  # m: points nearer to the camera, or behind it, are projected from there
@@ -97,11 +97,11 @@ def legs_outside(observed: Observations, track: Track, height: int) -> Tensor:
     Returns:
         (F, 2) in [0, 1]: how surely the left and the right leg are outside.
     """
-    seen = torch.stack([observed.weight[:, leg].amax(1) for leg in LEGS], 1)
+    seen = torch.stack([observed.weight[:, leg].amax(1) for leg in LEG_KEYPOINTS], 1)
     if observed.landmarks is not None:
         point = torch.from_numpy(POINTS[:, 0])
         weight = observed.landmarks.point_weight
-        columns = [torch.isin(point, torch.tensor(leg)) for leg in LEGS]
+        columns = [torch.isin(point, torch.tensor(leg)) for leg in LEG_KEYPOINTS]
         seen = torch.maximum(seen, torch.stack([weight[:, leg].amax(1) for leg in columns], 1))
     cut_off = torch.from_numpy(track.box[:, 3] > (1 - EDGE) * height).float()
     return (1 - seen / CLEARLY_SEEN).clamp(min=0) * cut_off[:, None]

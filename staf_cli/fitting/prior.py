@@ -25,7 +25,7 @@ LANDMARK_TURN_SIGMA = 0.6  # rad, of the pelvis
 STANCE_TURN_SIGMA = 1.0  # rad, of the pelvis
 STANCE_DEPTH_SIGMA = 0.3  # of ln z
 RAY_SIGMA = 0.3  # sides of the box; of both
-LEGS = ((1, 4, 7, 10), (2, 5, 8, 11))  # hip, knee, ankle and toes, left and right
+LEG_JOINTS = ((1, 4, 7, 10), (2, 5, 8, 11))  # hip, knee, ankle and toes, left and right
 STANDING_SIGMA = 0.5  # times the usual deviation from rest, of the joints of a leg that stands
 
 
@@ -134,7 +134,7 @@ def standing(prior: Prior, outside: Tensor) -> Prior:
         The prior with those legs at rest.
     """
     limits, share = joint_limits(), torch.zeros(len(outside), len(prior.rest[0]), 1)
-    for side, joints in enumerate(LEGS):
+    for side, joints in enumerate(LEG_JOINTS):
         share[:, [joint - 1 for joint in joints], 0] = outside[:, side, None]
     angles = torch.lerp(prior.start.angles, limits.rest.expand_as(prior.rest), share)
     return replace(

@@ -270,8 +270,7 @@ def _without_hidden(people: Sequence[Track]) -> list[Track]:
     kept = [np.ones(len(one.frame), bool) for one in people]
     for number, one in enumerate(people):
         for row in np.flatnonzero(one.interpolated & ~_briefly(one)).tolist():
-            others = [other.box[_seen_in(other, one.frame[row])] for other in people]
-            kept[number][row] = not is_covered(one.box[row], np.concatenate(others))
+            kept[number][row] = not _is_hidden(one, row, people)
     return [
         one if kept[number].all() else select_rows(one, np.flatnonzero(kept[number]))
         for number, one in enumerate(people)
@@ -319,10 +318,15 @@ def _hidden_at_first(one: Track, vague: Bools, rows: Sequence[int], people: Sequ
     for count, row in enumerate(rows):
         if abs(one.time[row] - one.time[rows[0]]) > LONGEST_VAGUE:
             return 0  # they are seen no better
-        others = [other.box[_seen_in(other, one.frame[row])] for other in people]
-        if not vague[row] or not is_covered(one.box[row], np.concatenate(others)):
+        if not vague[row] or not _is_hidden(one, row, people):
             return count
     return len(rows)
+
+
+def _is_hidden(one: Track, row: int, people: Sequence[Track]) -> bool:
+    """Whether a person is behind a larger one who is seen in that frame."""
+    others = [other.box[_seen_in(other, one.frame[row])] for other in people]
+    return is_covered(one.box[row], np.concatenate(others))
 
 
 def _seen_in(track: Track, frame: int) -> Bools:
