@@ -105,7 +105,7 @@ def one_of_each_body(table: Table) -> Ints:
 
 
 def _same_body(box: Float, kp2d: Float) -> Bools:
-    """For every two of N detections in a frame: whether they hold one body: (N, N)."""
+    """For every two of N detections in a frame: whether poses, or else boxes, agree: (N, N)."""
     same_box = box_iou(box, box) > SAME_BOX
     area = box_area(box)
     seen = np.minimum(kp2d[:, None, :, 2], kp2d[None, :, :, 2]) >= SEEN  # (N, N, 17)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice, product
+from itertools import islice
 
 import numpy as np
 import torch
@@ -56,9 +56,7 @@ TRIES = 12  # of feet that stand, each with less strength where the picture fits
 SETTLING = 3  # times that contacts and the height over the ground are found from each other
 MOST_PEOPLE = 20  # of a shot, those in the most frames: from these gravity and ground are found
 SURVEYED = 10_000  # frames of a person that ground and gravity are found from, at most
-PLACED_TOGETHER = (
-    1000  # frames of a person; of 3000, 15 minutes took 200 MB more and a fifth longer
-)
+PLACED_TOGETHER = 1000  # frames of a person: 3000 took 200 MB more, and a fifth longer
 REACH = 2.0  # s, on either side of a stretch, that is looked at for it
 
 
@@ -292,8 +290,8 @@ def _standing(
     rotmats, reached = start.clone(), torch.empty_like(wanted)
     changed = torch.ones(len(start), dtype=torch.bool)
     for last in [False] * (ROUNDS - 1) + [True]:
-        some = torch.split(changed.nonzero().flatten(), CHUNK)
-        for rows, (side, joints) in product(some, enumerate(LEGS)):
+        rows = changed.nonzero().flatten()
+        for side, joints in enumerate(LEGS):
             own, begun = slice(2 * side, 2 * side + 2), start[rows][:, joints]
             turned, reached[rows, own] = reach(
                 side,
