@@ -5,6 +5,7 @@ look, as it is and with front and back exchanged, are compared with the detector
 with the looks before and after.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,6 +53,10 @@ HIDDEN_WEIGHT = 0.2  # of a bone whose end is not visible
 _TRUNK = ((5, 11), (6, 12), (11, 23), (12, 24))  # COCO's, landmark's: they show which side is left
 # COCO's elbows and wrists, knees and ankles: the landmark of each, all landmarks that go with them.
 _LIMBS = (((7, 8, 9, 10), range(13, 23)), ((13, 14, 15, 16), range(25, 33)))
+# The COCO keypoint at or next to each landmark: what the detector sees of it.
+_SEEN_AS = np.array(
+    [0, 1, 1, 1, 2, 2, 2, 3, 4, 0, 0, *range(5, 11), *[9, 10] * 3, *range(11, 17), *[15, 16] * 2]
+)
 _OFF = 0.04  # sides of the box: a point of the trunk that is so far off costs 1/2
 _LARGEST_OFF = 4.0  # squared, in _OFF: one that is farther off costs no more
 # Of the detector's sides in those of arms and legs: not enough for a single look to be exchanged.
@@ -169,6 +174,7 @@ def landmark_cue(seen: LandmarkTrack, track: Track, person: Person) -> LandmarkC
     bones = bones_of_looks(values[..., :3], values[..., 3:], region)  # (L, B, 3)
     bones = unit(_between(_in_camera(bones, region, person), at, track, LONGEST_GAP)[0])
     values[..., 3:] = _in_camera(values[..., 3:], region, person)
+    values[..., 2] = _agreed_visibility(values[..., 2], at, track)
     between, known = _between(values, at, track, LONGEST_GAP)
     known &= ~_while_turning(kp2d, at, track)
     hidden = np.where(BONES_OF_LANDMARKS[None] != 0, between[:, None, :, 2], 1).min(-1)  # (F, B)
@@ -261,11 +267,32 @@ def _without_bias(values: Float, mirrored: Bools, at: Ints, track: Track) -> Flo
     bias = (plain - mirror)[at] / 2  # (L, ...) of the picture as it is; opposite in the mirror
     known = (in_plain & in_mirror)[at]
     seconds = track.time[at]
-    near = (np.abs(seconds[:, None] - seconds) <= BIAS_SECONDS) & known
-    shares = near / np.maximum(near.sum(1, keepdims=True), 1)  # (L, L)
-    smooth = np.tensordot(shares, bias, 1)
+    smooth = np.zeros_like(bias)
+    for row, looks in enumerate(_around(seconds, seconds, BIAS_SECONDS)):
+        if known[looks].any():
+            smooth[row] = bias[looks][known[looks]].mean(0)
     freed: Float = values - smooth * np.where(mirrored, -1, 1).reshape(-1, *[1] * (values.ndim - 1))
     return freed
+
+
+def _agreed_visibility(visible: Float, at: Ints, track: Track) -> Float:
+    """Visibilities (L, 33) of looks, lowered where other looks and the detector do not see them."""
+    # Of a leg behind a table single looks say that they see it, or all that are not mirrored. Where
+    # the detector sees it now and then, the person moves fast, and the looks that see it are right.
+    seconds = track.time[at]
+    agreed = np.empty_like(visible)
+    parts = (_around(seconds, seconds, LONGEST_GAP), _around(seconds, track.time, LONGEST_GAP))
+    for row, (looks, frames) in enumerate(zip(*parts, strict=True)):
+        detected = track.kp2d[frames][:, _SEEN_AS, 2].max(0)
+        agreed[row] = np.maximum(visible[looks].min(0), detected)
+    return np.minimum(visible, agreed)
+
+
+def _around(seconds: Float, time: Float, reach: float) -> Iterator[slice]:
+    """Which of some times (F,), ascending, are near each of others (L,)."""
+    first = np.searchsorted(time, seconds - reach, "left")
+    last = np.searchsorted(time, seconds + reach, "right")
+    return (slice(*ends) for ends in zip(first.tolist(), last.tolist(), strict=True))
 
 
 def _in_camera(vectors: Float, region: Float, person: Person) -> Float:

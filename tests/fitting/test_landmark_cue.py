@@ -1,5 +1,6 @@
 """The fit to landmarks, on a walk whose true motion is known."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -313,3 +314,44 @@ def test_keypoints_that_are_not_where_the_landmarks_are_do_not_count() -> None:
     assert not dropped[off < 0.1].any()  # whichever side is left
     nowhere = replace(seen, score=np.zeros(len(seen.frame)))
     assert cues.without_contradicted(track, nowhere) is track
+
+
+def test_what_single_looks_claim_to_see_and_the_detector_never_sees_is_hidden() -> None:
+    truth = walk(np.zeros(60))
+    track, seen = detected(truth, 0), looks(truth, noise=0)
+    ankles = [COCO_KEYPOINTS.index(side + "_ankle") for side in ("left", "right")]
+    kp2d, keypoints = seen.kp2d.copy(), track.kp2d.copy()
+    kp2d[::2, [27, 28], 2] = 0  # every second look sees neither ankle
+    keypoints[:30, ankles[0], 2] = 0  # and the detector not the left one, in the first half
+    seen, track = replace(seen, kp2d=kp2d), replace(track, kp2d=keypoints)
+    cue = landmark_cue(seen, track, truth.person)
+    assert cue is not None
+    columns = [cues.POINTS[:, 1].tolist().index(landmark) for landmark in (27, 28)]
+    weight = cue.point_weight[seen.frame[1::2]][:, columns]  # where a look sees them
+    hidden = seen.frame[1::2] < 30 - 0.35 * FPS
+    shown = (seen.frame[1::2] > 30) & (seen.frame[1::2] < 57)
+    assert hidden.any() and (weight[hidden, 0] == 0).all()
+    assert (weight[shown, 0] > 0.8).all() and (weight[1:-1, 1] > 0.8).all()
+
+
+def test_the_looks_of_an_hour_are_not_compared_each_with_each() -> None:
+    count = 36_000  # every third frame
+    seconds = 3 * np.arange(count) / FPS
+    track = detected(walk(np.zeros(4)), 0)
+    track = replace(
+        track,
+        frame=np.arange(count),
+        time=seconds,
+        box=np.repeat(track.box[:1], count, 0),
+        score=np.repeat(track.score[:1], count),
+        interpolated=np.zeros(count, bool),
+        kp2d=np.repeat(track.kp2d[:1].astype(np.float64), count, 0),
+    )
+    values = np.random.default_rng(0).normal(size=(count, 2))
+    mirrored = np.arange(count) % 2 == 1
+    tracemalloc.start()
+    cues._without_bias(values, mirrored, np.arange(count), track)
+    cues._agreed_visibility(np.ones((count, 33)), np.arange(count), track)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6
