@@ -19,6 +19,7 @@ _SWAPPED_TOGETHER = (range(1, 17), range(7, 11), range(11, 17))  # everything, a
 _JUMP = 0.1  # m: a keypoint that moves so far from frame to frame costs 1/2
 _LARGEST_JUMP = 9.0  # squared, in _JUMP: a longer one costs no more
 _SWAP_COST = 0.5  # of each frame whose sides are exchanged
+_TOGETHER = 10_000  # frames that are compared at a time: memory
 
 
 @dataclass(frozen=True)
@@ -103,25 +104,35 @@ def with_steady_sides(track: Track, image_size: tuple[int, int]) -> Track:
     return replace(track, kp2d=track.kp2d[np.arange(len(order))[:, None], order])
 
 
-def _sides(seen: SeenKeypoints, scale: Float) -> Ints:
+def _sides(seen: SeenKeypoints, scale: Float) -> NDArray[np.int8]:
     """Which detected keypoint is each of the person's, (F, 17); scale (F,) px per metre."""
-    both = np.concatenate([seen.keypoints, seen.weight[..., None]], -1)
-    order = np.tile(np.arange(both.shape[1]), (len(both), 1))
+    frames, count = seen.weight.shape
+    order = np.tile(np.arange(count, dtype=np.int8), (frames, 1))
     reach = _JUMP * scale[1:, None, None, None]  # px
     for group in _SWAPPED_TOGETHER:
         columns = np.array(group)
         exchanged = order.copy()
         exchanged[:, columns] = order[:, OTHER_SIDE[columns]]
         ways = np.stack([order, exchanged], 1)[..., columns]  # (F, 2, K)
-        states = np.take_along_axis(both[:, None], ways[..., None], 2)  # (F, 2, K, 3)
-        before, after = states[:-1, :, None], states[1:, None]  # (F - 1, 2, 2, K, 3)
-        jump = ((after - before)[..., :2] ** 2).sum(-1) / reach**2
-        sure = np.minimum(after[..., 2], before[..., 2])
-        change = 0.5 * (sure * np.minimum(jump, _LARGEST_JUMP)).sum(-1)
+        change = np.empty((frames - 1, 2, 2))
+        for first in range(0, len(change), _TOGETHER):
+            own, more = slice(first, first + _TOGETHER), slice(first, first + _TOGETHER + 1)
+            both = np.concatenate([seen.keypoints[more], seen.weight[more, :, None]], -1)
+            change[own] = _jumps(both, ways[more], reach[own])
         change[~seen.joined[:-1]] = 0
-        state = least_cost_path(np.tile([0.0, _SWAP_COST], (len(both), 1)), change)
+        state = least_cost_path(np.tile([0.0, _SWAP_COST], (frames, 1)), change)
         order = np.where((state == 1)[:, None], exchanged, order)
     return order
+
+
+def _jumps(both: Float, ways: NDArray[np.int8], reach: Float) -> Float:
+    """What it costs (F - 1, 2, 2) that keypoints (F, 17, 3), in two orders (F, 2, K), jump."""
+    states = np.take_along_axis(both[:, None], ways[..., None], 2)  # (F, 2, K, 3)
+    before, after = states[:-1, :, None], states[1:, None]  # (F - 1, 2, 2, K, 3)
+    jump = ((after - before)[..., :2] ** 2).sum(-1) / reach**2
+    sure = np.minimum(after[..., 2], before[..., 2])
+    cost: Float = 0.5 * (sure * np.minimum(jump, _LARGEST_JUMP)).sum(-1)
+    return cost
 
 
 def least_cost_path(cost: Float, change: Float) -> Ints:

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from staf_cli.body.format import BETAS, JOINT_COUNT
 from staf_cli.body.skinning import Body
 from staf_cli.core.records import Float, Person
-from staf_cli.fitting import energy, refine
+from staf_cli.fitting import energy, keypoints, refine
 from staf_cli.fitting.facing import estimate_scale
 from staf_cli.fitting.keypoints import (
     OTHER_SIDE,
@@ -315,6 +315,20 @@ def test_a_tracks_exchanged_sides_are_put_back() -> None:
     corrected = with_steady_sides(replace(track, kp2d=kp2d), IMAGE)
     np.testing.assert_array_equal(corrected.kp2d, steady.kp2d)
     assert (steady.kp2d[:, 5:11] == track.kp2d[:, 5:11]).all()  # shoulders and arms
+
+
+@pytest.mark.parametrize("together", [1, 7, 39])
+def test_sides_of_long_tracks_are_found_in_parts(
+    monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    track = detected(walk(np.full(40, 0.4)), 12)
+    kp2d = track.kp2d + np.random.default_rng(0).normal(0, 20, track.kp2d.shape) * (1, 1, 0)
+    kp2d[3:30] = kp2d[3:30][:, OTHER_SIDE]
+    whole = with_steady_sides(replace(track, kp2d=kp2d), IMAGE)
+    assert (whole.kp2d != kp2d).any()
+    monkeypatch.setattr(keypoints, "_TOGETHER", together)
+    parts = with_steady_sides(replace(track, kp2d=kp2d), IMAGE)
+    np.testing.assert_array_equal(parts.kp2d, whole.kp2d)
 
 
 def test_exchanged_sides_do_not_turn_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
