@@ -316,6 +316,18 @@ def test_keypoints_that_are_not_where_the_landmarks_are_do_not_count() -> None:
     assert cues.without_contradicted(track, nowhere) is track
 
 
+def test_what_the_detector_sees_of_a_landmark_is_at_or_next_to_it() -> None:
+    next_to = {"mouth": "nose", "heel": "ankle", "foot": "ankle"}
+    next_to |= dict.fromkeys(("pinky", "index", "thumb"), "wrist")
+    for landmark, keypoint in zip(LANDMARKS, cues._SEEN_AS, strict=True):
+        words = landmark.split("_")  # "left_eye_inner", "mouth_left", "nose"
+        side = next((word for word in words if word in ("left", "right")), "")
+        part = next(word for word in words if word != side)
+        part = next_to.get(part, part)
+        name = part if part == "nose" else f"{side}_{part}"
+        assert COCO_KEYPOINTS[keypoint] == name
+
+
 def test_what_single_looks_claim_to_see_and_the_detector_never_sees_is_hidden() -> None:
     truth = walk(np.zeros(60))
     track, seen = detected(truth, 0), looks(truth, noise=0)
