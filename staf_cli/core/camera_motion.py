@@ -1,6 +1,7 @@
 """How the camera moves in a clip: the record between its estimation and the world frame."""
 
 from dataclasses import dataclass
+from math import nan
 
 import numpy as np
 
@@ -22,6 +23,7 @@ class CameraMotion:
     known: Bools  # (F,) the rotation was measured; else it is interpolated, or the last one kept
     travels: Bools  # (F,) the camera changes its place too in this shot, which is not measured
     moving: bool  # whether the camera moves at all; a tripod has identities and zeros
+    focal_length: float = nan  # px of the video, measured from the turns; NaN: they do not tell it
 
     def __post_init__(self) -> None:
         count = len(self.frame)
@@ -44,6 +46,8 @@ class CameraMotion:
         product = self.rotation @ self.rotation.transpose(0, 2, 1)
         if not np.allclose(product, np.eye(3), atol=1e-6):
             raise ValueError("CameraMotion.rotation: not rotations")
+        if not (np.isnan(self.focal_length) or 0 < self.focal_length < np.inf):
+            raise ValueError("CameraMotion.focal_length: neither above 0 nor NaN")
 
 
 def still_camera(frame: Ints) -> CameraMotion:

@@ -128,10 +128,12 @@ def run_clip(
             tracks = _use_edited(edited, source, options, tools, log, watch)
         _free_memory()
         source = with_frame_count(source, len(log.frames))
-        recovery = replace(
-            options.recovery, refine=should_refine(options.recovery, tracks, tools.weights)
-        )
         _follow_camera(source, tracks, options, log, watch)
+        recovery = replace(
+            options.recovery,
+            refine=should_refine(options.recovery, tracks, tools.weights),
+            focal=_focal(source, options.recovery, log),
+        )
         _read_landmarks(source, tracks, recovery, tools, log, watch)
         _free_memory()
         _recover(source, tracks, recovery, tools, log, watch)
@@ -335,18 +337,23 @@ def _follow_camera(
             log.save()
             (log.folder / camera_npz.FILE).unlink(missing_ok=True)  # the world would follow it
         return
-    focal = options.recovery.focal or default_focal(source.clip.image_size)
-    people = [one.digest for one in tracks]
-    key = key_of("camera", __version__, *source.pictures, people, options.camera, focal)
+    people, given = [one.digest for one in tracks], options.recovery.focal
+    key = key_of("camera", __version__, *source.pictures, people, options.camera, given)
     if log.up_to_date("camera", key):
         return
     start = time.perf_counter()
-    motion = passes.follow_camera(source, tracks, focal, options.camera == "auto", watch)
+    motion = passes.follow_camera(source, tracks, given, options.camera == "auto", watch)
     log.begin()
     camera_npz.save(log.folder / camera_npz.FILE, motion)
     seconds = {"camera": time.perf_counter() - start}
     log.keep("camera", key, [camera_npz.FILE], seconds, CameraFacts.of(motion))
     log.save()
+
+
+def _focal(source: Source, options: RecoveryOptions, log: Journal) -> float:
+    """The focal length, px: as given, as the camera's turns told it, or the usual one."""
+    measured = log.camera_facts.focal_length if log.camera_facts else None
+    return options.focal or measured or default_focal(source.clip.image_size)
 
 
 def _read_landmarks(
@@ -748,7 +755,7 @@ def _person_keys(
         tools.body.identity,
         tools.settings.precision,
         openvino_version(tools.settings.device),
-        options.focal or default_focal(source.clip.image_size),
+        options.focal,
         options.every,
         options.refine,
         options.smooth,

@@ -18,6 +18,7 @@ from staf_cli.body.posing import vertices
 from staf_cli.body.skinning import Body
 from staf_cli.camera.background import follow_background, zoom_of
 from staf_cli.camera.estimate import estimate
+from staf_cli.camera.focal import find_focal
 from staf_cli.core import files
 from staf_cli.core.camera_motion import CameraMotion, still_camera
 from staf_cli.core.errors import NobodyFound
@@ -42,6 +43,7 @@ from staf_cli.landmarks.reading import look_at
 from staf_cli.pipeline.loading import Tools
 from staf_cli.pipeline.options import Look, Options
 from staf_cli.recovery.options import RecoveryOptions
+from staf_cli.recovery.placement import default_focal
 from staf_cli.recovery.recover import Recovered, recover_people
 from staf_cli.recovery.spool import DiskSpool
 from staf_cli.rendering import (
@@ -159,14 +161,14 @@ def _nobody(clip: Clip, frames: int, longest: float, options: Options) -> str:
 
 
 def follow_camera(
-    source: Source, tracks: Sequence[Track], focal: float, tripod: bool, watch: Watch
+    source: Source, tracks: Sequence[Track], given: float | None, tripod: bool, watch: Watch
 ) -> CameraMotion:
     """Estimate how the camera turns, from what is behind the people.
 
     Args:
         source: the video.
         tracks: the people.
-        focal: px.
+        given: px, the focal length that the user knows; None: it is measured where turns tell it.
         tripod: whether a camera that does not move beyond noise counts as one at rest.
         watch: the progress callback.
 
@@ -179,7 +181,14 @@ def follow_camera(
     cuts: list[int] = []
     frames = find_cuts(watch("camera", source.decode(), source.clip.frames), cuts)
     background = follow_background(frames, tracks, cuts)
-    return estimate(background, focal * zoom_of(source.clip.image_size), tripod)
+    size = source.clip.image_size
+    if given is None:
+        found = find_focal(background)
+        if found is not None:
+            motion = estimate(background, found.pixels, tripod)
+            if motion.moving and not motion.travels.any():  # else it was no turn that told it
+                return replace(motion, focal_length=found.pixels / zoom_of(size))
+    return estimate(background, (given or default_focal(size)) * zoom_of(size), tripod)
 
 
 def read_landmarks(

@@ -20,9 +20,9 @@ class RecoveryOptions:
     body: str | None = option(  # None: the one the weights were trained for
         None, "A body's name or npz file.", metavar="NAME"
     )
-    focal: float | None = option(  # px; None: the image's diagonal
+    focal: float | None = option(  # px; None: what the camera's turns tell, or the image's diagonal
         None,
-        "The camera's focal length.  [default: the image's diagonal]",
+        "The camera's focal length.  [default: what its turns tell, else the image's diagonal]",
         metavar="PX",
         valid=Range(0, inf, open=True),
         advice="give a focal length in pixels, above 0",

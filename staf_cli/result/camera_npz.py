@@ -13,6 +13,8 @@ from staf_cli.core.files import atomic
 
 FILE = "camera.npz"
 FIELDS = [field.name for field in fields(CameraMotion)]
+SINGLE = {"moving": bool, "focal_length": float}  # fields that are one value
+OPTIONAL = ("focal_length",)  # files of before 0.4 lack it
 MOST_BYTES = 2**30  # of a file, unpacked: a day of video
 
 
@@ -45,8 +47,10 @@ def load(path: Path) -> CameraMotion:
     """
     try:
         found = read_npz(path, FIELDS, MOST_BYTES)
-        arrays: dict[str, Any] = {name: found[name] for name in FIELDS}
-        return CameraMotion(**{**arrays, "moving": bool(arrays["moving"])})
+        names = [name for name in FIELDS if name in found or name not in OPTIONAL]
+        arrays: dict[str, Any] = {name: found[name] for name in names}
+        single = {name: kind(arrays[name]) for name, kind in SINGLE.items() if name in arrays}
+        return CameraMotion(**{**arrays, **single})
     except KeyError as error:
         raise TracksError(f"{path}: has no {error}; run the clip again") from error
     except StafError as error:

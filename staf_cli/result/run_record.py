@@ -226,6 +226,7 @@ class CameraFacts:
     turned: float  # rad, the farthest from the first frame of a shot
     frames: int
     unknown: int  # frames in which it could not be measured
+    focal_length: float | None = None  # px, where the turns tell it
 
     @classmethod
     def of(cls, motion: CameraMotion) -> "CameraFacts":
@@ -239,8 +240,9 @@ class CameraFacts:
         """
         turned = float(Rotation.from_matrix(motion.rotation).magnitude().max())
         unknown = int(np.count_nonzero(~motion.known))
-        travels = bool(motion.travels.any())
-        return cls(motion.moving, travels, round(turned, 4), len(motion.frame), unknown)
+        travels, frames = bool(motion.travels.any()), len(motion.frame)
+        focal = None if np.isnan(motion.focal_length) else round(motion.focal_length, 2)
+        return cls(motion.moving, travels, round(turned, 4), frames, unknown, focal)
 
     @property
     def words(self) -> str:
@@ -249,6 +251,8 @@ class CameraFacts:
             return "not known, too little is seen behind the people; taken as at rest"
         words = f"moves, turns by up to {degrees(self.turned):.0f} degrees"
         words = words + " and travels" * self.travels if self.moving else "at rest"
+        if self.focal_length is not None:
+            words += f", with a focal length of {self.focal_length:.0f} px"
         if self.unknown:
             words += f"; not measured in {self.unknown} of {self.frames} frames"
         return words
@@ -268,7 +272,8 @@ class CameraFacts:
         """
         moving, travels = (_value(values, name, bool) for name in ("moving", "travels"))
         frames, unknown = _count(values, "frames"), _count(values, "unknown")
-        return cls(moving, travels, _time(values, "turned"), frames, unknown)
+        focal = None if values.get("focal_length") is None else _time(values, "focal_length")
+        return cls(moving, travels, _time(values, "turned"), frames, unknown, focal)
 
 
 Facts = Damage | TrackFacts | PeopleFacts | CameraFacts

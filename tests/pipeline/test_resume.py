@@ -10,6 +10,7 @@ import pytest
 from staf_cli import video
 from staf_cli.core.errors import OutputError, TracksError
 from staf_cli.pipeline import clip as clip_pipeline
+from staf_cli.pipeline import passes as passes_of_clip
 from staf_cli.pipeline.loading import prepare
 from staf_cli.pipeline.options import ExportOptions, Look, Options
 from staf_cli.recovery import engine
@@ -113,6 +114,30 @@ def test_only_what_depends_on_a_change_is_done_again(again, tmp_path):
     _, passes = again(force=True)
     assert passes == ["track", "camera", "recover", "world", "show"]
     assert content(first.folder) == before
+
+
+def test_people_are_recovered_with_the_focal_length_that_turns_tell(again, monkeypatch):
+    follow, measured = passes_of_clip.follow_camera, 700.0
+
+    def turning(source, tracks, given, *how):
+        motion = follow(source, tracks, given, *how)
+        return motion if given else replace(motion, moving=True, focal_length=measured)
+
+    def focal_of(summary):
+        return float(np.load(summary.folder / "person_1.npz")["focal_length"])
+
+    usual = focal_of(again()[0])
+    monkeypatch.setattr(passes_of_clip, "follow_camera", turning)
+    summary, passes = again(force=True)
+    assert usual != 700.0
+    assert focal_of(summary) == 700.0
+    assert "focal length of 700 px" in summary.camera
+    summary, passes = again()
+    assert (summary.reused, passes) == (True, [])
+    summary, _ = again(focal=900.0)
+    assert focal_of(summary) == 900.0
+    assert "focal length" not in summary.camera
+    assert focal_of(again(camera="static")[0]) == usual
 
 
 def test_a_glb_is_written_again_for_root_motion_and_stays_as_it_is(again):

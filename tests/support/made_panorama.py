@@ -30,10 +30,10 @@ def painted_sphere(seed: int = 0) -> Image:
     return sphere
 
 
-def look_around(sphere: Image, rotations: Float) -> list[Frame]:
-    """What cameras (F, 3, 3), camera -> world, see of the sphere."""
+def look_around(sphere: Image, rotations: Float, focal: float = FOCAL) -> list[Frame]:
+    """What cameras (F, 3, 3), camera -> world, see of the sphere; focal: px."""
     x, y = np.meshgrid(np.arange(WIDTH) + 0.5 - WIDTH / 2, np.arange(HEIGHT) + 0.5 - HEIGHT / 2)
-    rays = np.stack([x, y, np.full_like(x, FOCAL)], -1)
+    rays = np.stack([x, y, np.full_like(x, focal)], -1)
     frames = []
     for index, rotation in enumerate(rotations):
         right, down, ahead = np.moveaxis(rays @ rotation.T, -1, 0)
