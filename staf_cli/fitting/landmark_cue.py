@@ -97,6 +97,31 @@ class LandmarkCue:
         )
 
 
+def looks_within(seen: LandmarkTrack, first: int, last: int) -> LandmarkTrack:
+    """Select the looks at a stretch of frames, without their masks.
+
+    Args:
+        seen: the looks at the person.
+        first: the first frame, index in the video.
+        last: the last one.
+
+    Returns:
+        Those at these frames and between them.
+    """
+    rows = slice(*np.searchsorted(seen.frame, [first, last + 1]).tolist())
+    return replace(
+        seen,
+        frame=seen.frame[rows],
+        mirrored=seen.mirrored[rows],
+        kp2d=seen.kp2d[rows],
+        metres=seen.metres[rows],
+        score=seen.score[rows],
+        region=seen.region[rows],
+        mask_row=seen.mask_row[:0],
+        mask=seen.mask[:0],
+    )
+
+
 def without_contradicted(track: Track, seen: LandmarkTrack) -> Track:
     """Drop the detector's keypoints that are not where the landmarks are.
 

@@ -34,6 +34,7 @@ from staf_cli.fitting.keypoints import correct_sides, seen_keypoints
 from staf_cli.fitting.landmark_cue import (
     LandmarkCue,
     landmark_cue,
+    looks_within,
     points_of,
     without_contradicted,
 )
@@ -50,6 +51,7 @@ LAST_RATE = 0.02  # times that: all steps at the end
 ROBUST_WIDTH = (40.0, 8.0)  # Geman-McClure's width, in sigmas: first, last
 NARROWING = 0.6  # share of the steps over which the width goes from first to last
 CONTEXT = 50  # frames on either side of a stretch that are fitted together with it
+SURROUNDINGS = 500  # frames on either side, whose looks help to understand those of a stretch
 CHUNK = 2000  # frames whose graph is in memory at a time: about 100 MB
 GOOD_START = 0.1  # sides of the box: a start with a smaller 2D error keeps its facing
 OUTLIER = 0.2  # sides of the box: a keypoint that is farther off counts as so much
@@ -97,25 +99,36 @@ def refine_stretches(
     Yields:
         Each stretch, refined.
     """
-    cue: LandmarkCue | None = None
     coming = (replace(one, joint_sigma=network_sigma(len(one.frame))) for one in stretches)
     now, first, before = next(coming, None), 0, None
-    if now is not None and landmarks is not None:
-        track = without_contradicted(track, landmarks)
-        cue = landmark_cue(landmarks, track, now)
     while now is not None:
         after = next(coming, None)
         ahead = None if after is None else select_rows(after, slice(CONTEXT))
         window = join_rows([one for one in (before, now, ahead) if one is not None])
         held = 0 if before is None else len(before.frame)
         rows = slice(first - held, first - held + len(window.frame))
-        seen = None if cue is None else cue.rows(rows)
-        refined = _refined(window, select_rows(track, rows), seen, body, held)
+        own_track, cue = _seen(track, landmarks, rows, now)
+        refined = _refined(window, own_track, cue, body, held)
         own = select_rows(refined, slice(held, held + len(now.frame)))
         yield own
         before = None if refined is window else select_rows(own, slice(-CONTEXT, None))
         first += len(now.frame)
         now = after
+
+
+def _seen(
+    track: Track, landmarks: LandmarkTrack | None, rows: slice, person: Person
+) -> tuple[Track, LandmarkCue | None]:
+    """Some rows of a track without what landmarks contradict, and what the landmarks say there."""
+    if landmarks is None:
+        return select_rows(track, rows), None
+    first = max(0, rows.start - SURROUNDINGS)
+    around = select_rows(track, slice(first, rows.stop + SURROUNDINGS))
+    looks = looks_within(landmarks, int(around.frame[0]), int(around.frame[-1]))
+    around = without_contradicted(around, looks)
+    cue = landmark_cue(looks, around, person)
+    own = slice(rows.start - first, rows.stop - first)
+    return select_rows(around, own), None if cue is None else cue.rows(own)
 
 
 def _refined(

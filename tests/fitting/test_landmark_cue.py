@@ -261,6 +261,30 @@ def test_a_long_person_in_stretches_is_fitted_to_its_own_landmarks(
         assert off(select_rows(refined, rows), own) < 0.9 * off(select_rows(alone, rows), own)
 
 
+def test_a_stretch_is_seen_as_it_would_be_with_all_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With looks that take the front for the back, bias to one side, and wrong keypoints."""
+    monkeypatch.setattr(refine, "SURROUNDINGS", 45)
+    truth = walk(np.linspace(0.4, 1.4, 200))
+    seen = exchanged(looks(truth), [4, 5, 18, 19, 31, 50, 51])
+    seen = replace(seen, mirrored=np.arange(len(seen.frame)) % 2 == 1)
+    track = detected(truth, 7)
+    kp2d = track.kp2d.copy()
+    kp2d[::9, 9, :2] += 80
+    track = replace(track, kp2d=kp2d)
+    whole_track = cues.without_contradicted(track, seen)
+    whole = landmark_cue(seen, whole_track, truth.person)
+    assert whole is not None
+    assert (whole_track.kp2d[..., 2] != track.kp2d[..., 2]).any()
+    for rows in (slice(0, 60), slice(60, 130), slice(130, 200)):
+        own, cue = refine._seen(track, seen, rows, truth.person)
+        np.testing.assert_array_equal(own.kp2d, whole_track.kp2d[rows])
+        assert cue is not None
+        for name, part in vars(cue).items():
+            torch.testing.assert_close(part, getattr(whole, name)[rows], msg=name)
+
+
 def test_landmarks_of_a_track_with_other_frames_do_not_shift() -> None:
     truth = walk(np.full(45, 0.4))
     own, seen = detected(truth, 8), looks(truth, noise=0.0)
