@@ -16,7 +16,8 @@ WORSE = 1.05  # times the distance before, that feet may cost where they stand
 WINDOW = 20.0  # s, over which both are averaged: single moments may cost more
 AT_ONCE = 0.5  # s, over which they are to tell what costs most
 MOST = 0.5  # of the largest cost at once: what costs as much is eased
-EASED = 0.5  # what is left of a correction that costs too much
+EASED = (0.5, 0.9)  # what is left at least and at most of a correction that costs too much
+NOTHING = 0.12  # of a correction: what is weaker is left out
 CHANGE = 0.15  # s, in which that comes and goes
 
 
@@ -58,18 +59,21 @@ def eased(strength: Float, before: Float, after: Float, time: Float) -> Float | 
         than it may.
     """
     known = np.isfinite(before) & np.isfinite(after)
-    excess = np.where(known, after - WORSE * before, 0.0)
+    more = np.where(known, after - before, 0.0)
+    allowed = np.where(known, (WORSE - 1) * before, 0.0)
     step = float(np.median(np.diff(time))) if len(time) > 1 else 0.0
     if step <= 0:
-        return None if excess.sum() <= 0 else 0 * strength
-    costly = _mean(excess, WINDOW / step) > 0
-    if not costly.any():
+        return None if more.sum() <= allowed.sum() else 0 * strength
+    over, limit = _mean(more, WINDOW / step), _mean(allowed, WINDOW / step)
+    if not (over > limit).any():
         return None
-    cost = np.where(costly & (strength > 0), _mean(excess, AT_ONCE / step), 0)
+    cost = np.where((over > limit) & (strength > 0), _mean(more - allowed, AT_ONCE / step), 0)
     if cost.max() <= 0:
         return strength
-    less = np.where(cost > MOST * cost.max(), EASED * strength, strength)
-    less[less < EASED**3] = 0
+    # What a correction costs grows with its square, so that this part of it costs what it may.
+    part = np.clip(np.sqrt(limit / np.maximum(over, limit + 1e-12)), *EASED)
+    less = np.where(cost > MOST * cost.max(), part * strength, strength)
+    less[less < NOTHING] = 0
     size = 2 * round(CHANGE / step) + 1
     smooth = gaussian_filter1d(minimum_filter1d(less, size), CHANGE / step / 2, mode="nearest")
     fewer: Float = np.minimum(smooth, strength)

@@ -17,7 +17,7 @@ from staf_cli.core.records import Float
 CONTACT = 0.5  # probability from which a point is held where it stands
 
 # Usual deviations of the correction of the whole body.
-ACROSS_SIGMA, ALONG_SIGMA = 0.01, 0.3  # m in a frame, across the line of sight and along it
+ACROSS_SIGMA, ALONG_SIGMA = 0.005, 0.3  # m in a frame, across the line of sight and along it
 ACCELERATION_SIGMA = 2.0  # m/s^2
 SLIDE_SIGMA = 0.02  # m, of a point from where it stands, at a probability of 1
 HOVER = 0.01  # m, over the ground, at which a point may stand: shoes, and the body's own soles
