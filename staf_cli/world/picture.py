@@ -1,7 +1,12 @@
 """How well people in the world fit the picture: the distance of their joints from keypoints."""
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d, minimum_filter1d, uniform_filter1d
+from scipy.ndimage import (
+    gaussian_filter1d,
+    maximum_filter1d,
+    minimum_filter1d,
+    uniform_filter1d,
+)
 
 from staf_cli.core.metrics import error_2d
 from staf_cli.core.records import Float, Person, Track, select_rows
@@ -14,11 +19,12 @@ NEAR = 0.1  # m from the camera; what is nearer is nowhere in the picture
 
 WORSE = 1.05  # times the distance before, that feet may cost where they stand
 WINDOW = 20.0  # s, over which both are averaged: single moments may cost more
-AT_ONCE = 0.5  # s, over which they are to tell what costs most
-MOST = 0.5  # of the largest cost at once: what costs as much is eased
-EASED = (0.5, 0.9)  # what is left at least and at most of a correction that costs too much
+AT_ONCE = 0.5  # s, over which both are averaged to tell what costs most
+PRICES = np.concatenate([[0], np.geomspace(0.01, 100, 25)])  # tried, of what a correction costs
+MARGIN = 0.1  # of what may be paid, that is kept back: costs are not quite as they are reckoned
 NOTHING = 0.12  # of a correction: what is weaker is left out
-CHANGE = 0.15  # s, in which that comes and goes
+CHANGE = 0.15  # s, in which strengths come and go
+TINY = 1e-12
 
 
 def distance_from_keypoints(person: Person, track: Track) -> Float:
@@ -48,6 +54,9 @@ def distance_from_keypoints(person: Person, track: Track) -> Float:
 def eased(strength: Float, before: Float, after: Float, time: Float) -> Float | None:
     """Weaken a correction where the picture fits worse with it than it may.
 
+    What a correction costs grows with its square. So the least of it is lost, sum of (1 - s)^2,
+    with strengths s = 1 / (1 + price * cost), and one price wherever the same limit is kept.
+
     Args:
         strength: (F,) of the correction, from 0 to 1.
         before: (F,) distance from keypoints without it, NaN where there are none.
@@ -64,15 +73,22 @@ def eased(strength: Float, before: Float, after: Float, time: Float) -> Float | 
     step = float(np.median(np.diff(time))) if len(time) > 1 else 0.0
     if step <= 0:
         return None if more.sum() <= allowed.sum() else 0 * strength
-    over, limit = _mean(more, WINDOW / step), _mean(allowed, WINDOW / step)
-    if not (over > limit).any():
+    window = WINDOW / step
+    costly = _mean(more - allowed, window) > 0
+    if not costly.any():
         return None
-    cost = np.where((over > limit) & (strength > 0), _mean(more - allowed, AT_ONCE / step), 0)
-    if cost.max() <= 0:
-        return strength
-    # What a correction costs grows with its square, so that this part of it costs what it may.
-    part = np.clip(np.sqrt(limit / np.maximum(over, limit + 1e-12)), *EASED)
-    less = np.where(cost > MOST * cost.max(), part * strength, strength)
+
+    local = _mean(more, AT_ONCE / step)
+    cost = np.maximum(local, 0) / np.maximum(strength, NOTHING) ** 2  # of all of the correction
+    cost /= max(float(cost[costly].mean()), TINY)
+    others = np.minimum(local, 0) - (1 - MARGIN) * allowed
+    enough = np.full(len(strength), PRICES[-1])
+    for price in PRICES[::-1]:
+        part = np.minimum(strength, 1 / (1 + price * cost))
+        paid = np.maximum(local, 0) * (part / np.maximum(strength, NOTHING)) ** 2
+        enough[_mean(paid + others, window) <= 0] = price
+    price = maximum_filter1d(np.where(costly, enough, 0), 2 * round(window / 2) + 1)
+    less = 1 / (1 + price * cost)
     less[less < NOTHING] = 0
     size = 2 * round(CHANGE / step) + 1
     smooth = gaussian_filter1d(minimum_filter1d(less, size), CHANGE / step / 2, mode="nearest")

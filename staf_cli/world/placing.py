@@ -52,7 +52,7 @@ SUNK = 0.003  # m
 DEEP, DEEP_LASTING = 0.15, 0.2  # m below the ground, and s, of a body that is not there
 DEEP_SECONDS = 0.5  # in which it is raised
 DEEPEST = 0.008  # m, below the ground, of a sole after all
-TRIES = 12  # of feet that stand, each with less strength where the picture fits worse than it may
+TRIES = 8  # of feet that stand, each with less strength where the picture fits worse than it may
 SETTLING = 3  # times that contacts and the height over the ground are found from each other
 MOST_PEOPLE = 20  # of a shot, those in the most frames: from these gravity and ground are found
 SURVEYED = 10_000  # frames of a person that ground and gravity are found from, at most
@@ -254,28 +254,38 @@ def locked(
     assert person.world_poses is not None and person.world_trans is not None
     assert person.world_camera is not None and person.world_contacts is not None
     runs = feet_of(person, soles, camera).runs
+    moved = _locked(person, track, body, soles, runs)
+    if moved is not None:
+        return moved
+    # What sinks costs too much to bend out of the ground: the ground is elsewhere there.
+    lifted = _not_below(person, DEEPEST, 0.0, soles, runs)
+    return _locked(lifted, track, body, soles, runs) or lifted
+
+
+def _locked(
+    person: Person, track: Track | None, body: Body, soles: BodyPoints, runs: list[slice]
+) -> Person | None:
+    """The person with feet that stand; None: even a little of it costs too much in the picture."""
+    assert person.world_poses is not None and person.world_trans is not None
+    assert person.world_camera is not None and person.world_contacts is not None
     points = sole_points(person.world_poses, person.betas, person.world_trans, soles)
-    ray = np.einsum("fij,fj->fi", person.world_camera[..., :3], person.joints3d[:, 0])
-    ray /= np.linalg.norm(ray, axis=-1, keepdims=True)
+    sight = np.einsum("fij,fj->fi", person.world_camera[..., :3], person.joints3d[:, 0])
     contacts = person.world_contacts.astype(np.float64)
-    whole = plan_stand(points, contacts, ray, person.time, runs)
-
-    def standing(strength: Float) -> Person:
-        stand = whole.eased(points, strength)
-        return above_ground(_standing(person, body, soles, stand, runs), soles, runs)
-
+    whole = plan_stand(points, contacts, sight, person.time, runs)
     strength = np.ones(len(person.frame))
-    moved = standing(strength)
-    for _ in range(TRIES - 1 if track is not None else 0):
-        assert track is not None
-        fits = [distance_from_keypoints(one, track) for one in (person, moved)]
-        weaker = eased(strength, fits[0], fits[1], person.time)
+    for _ in range(TRIES):
+        stand = whole.eased(points, strength)
+        moved = above_ground(_standing(person, body, soles, stand, runs), soles, runs)
+        if track is None:
+            return moved
+        before, after = (distance_from_keypoints(one, track) for one in (person, moved))
+        weaker = eased(strength, before, after, person.time)
         if weaker is None:
             return moved
         if np.array_equal(weaker, strength):
             break
-        strength, moved = weaker, standing(weaker)
-    return moved if track is None else _not_below(person, DEEPEST, 0.0, soles, runs)
+        strength = weaker
+    return None
 
 
 def _standing(
