@@ -80,20 +80,30 @@ def eased(strength: Float, before: Float, after: Float, time: Float) -> Float | 
 
     local = _mean(more, AT_ONCE / step)
     cost = np.maximum(local, 0) / np.maximum(strength, NOTHING) ** 2  # of all of the correction
-    cost /= max(float(cost[costly].mean()), TINY)
     others = np.minimum(local, 0) - (1 - MARGIN) * allowed
-    enough = np.full(len(strength), PRICES[-1])
-    for price in PRICES[::-1]:
-        part = np.minimum(strength, 1 / (1 + price * cost))
-        paid = np.maximum(local, 0) * (part / np.maximum(strength, NOTHING)) ** 2
-        enough[_mean(paid + others, window) <= 0] = price
-    price = maximum_filter1d(np.where(costly, enough, 0), 2 * round(window / 2) + 1)
-    less = 1 / (1 + price * cost)
+    price = np.where(costly, _lowest_price(cost, strength, others, window), 0)
+    price = maximum_filter1d(price, 2 * round(window / 2) + 1)  # for all that a window holds
+    less = _strength(cost, price)
     less[less < NOTHING] = 0
     size = 2 * round(CHANGE / step) + 1
     smooth = gaussian_filter1d(minimum_filter1d(less, size), CHANGE / step / 2, mode="nearest")
     fewer: Float = np.minimum(smooth, strength)
     return fewer
+
+
+def _strength(cost: Float, price: Float | float) -> Float:
+    """The strengths (F,) that a price leaves of corrections that cost (F,) at full strength."""
+    strength: Float = 1 / (1 + price * cost / max(float(cost.mean()), TINY))
+    return strength
+
+
+def _lowest_price(cost: Float, strength: Float, others: Float, window: float) -> Float:
+    """The lowest price (F,) that keeps the mean over a window of frames around each below 0."""
+    lowest = np.full(len(cost), PRICES[-1])
+    for price in PRICES[::-1]:
+        paid = cost * np.minimum(strength, _strength(cost, price)) ** 2
+        lowest[_mean(paid + others, window) <= 0] = price
+    return lowest
 
 
 def _mean(values: Float, frames: float) -> Float:
