@@ -1,12 +1,13 @@
 """What the passes decide, without a video or a network."""
 
 from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from staf_cli.pipeline.passes import follow_camera
+from staf_cli.pipeline.passes import Source, follow_camera
 from tests.support.made_panorama import FOCAL, SIZE, look_around, painted_sphere
 
 PART = 0.6  # of the usual focal length, the image's diagonal
@@ -19,7 +20,7 @@ def turned(degrees):
 def motion_of(rotations, given):
     frames = look_around(painted_sphere(), rotations, PART * FOCAL)
     clip = SimpleNamespace(image_size=SIZE, frames=len(frames))
-    source = SimpleNamespace(clip=clip, decode=lambda: iter(frames))
+    source = cast(Source, SimpleNamespace(clip=clip, decode=lambda: iter(frames)))
     return follow_camera(source, [], given, True, lambda _, items, __: items)
 
 
