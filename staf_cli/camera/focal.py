@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from staf_cli.camera.background import Background
-from staf_cli.camera.rotation import directions, fit_rotation, kabsch, misses
+from staf_cli.camera.rotation import directions, fit_rotation, kabsch, point_errors
 from staf_cli.core.records import Float, Float32
 
 LEAST_SHIFT = 0.08  # of the working picture's width, by which the points of a pair moved
@@ -111,7 +111,7 @@ def _errors(pair: Pair, focal: float) -> Float:
     ahead, behind = directions(pair.first, focal), directions(pair.second, focal)
     rotation = fit_rotation(pair.first, pair.second, focal).rotation
     for _ in range(ROUNDS):
-        error = misses(rotation[None], ahead, pair.second, focal)[0]
+        error = point_errors(rotation[None], ahead, pair.second, focal)[0]
         rotation = kabsch(ahead, behind, 1 / (1 + (error / NOISE) ** 2))
-    found: Float = misses(rotation[None], ahead, pair.second, focal)[0]
+    found: Float = point_errors(rotation[None], ahead, pair.second, focal)[0]
     return found

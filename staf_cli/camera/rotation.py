@@ -68,7 +68,7 @@ def fit_rotation(
     ahead, behind = directions(first, focal), directions(second, focal)
     weight = 1 / (1 + np.exp(UPWARDS * first[:, 1].astype(float) / focal))
     guesses = _hypotheses(ahead, behind)
-    best = guesses[np.argmin(_quantile(misses(guesses, ahead, second, focal), weight))]
+    best = guesses[np.argmin(_quantile(point_errors(guesses, ahead, second, focal), weight))]
     none, other = (_refined(one, ahead, behind, second, focal, weight) for one in (np.eye(3), best))
     at_rest = none.close >= ENOUGH and other.close <= rest * none.close
     return none if at_rest else other
@@ -84,13 +84,13 @@ def _refined(
 ) -> Fit:
     """A rotation fitted to all points close to where it puts them."""
     for _ in range(ROUNDS):
-        error = misses(rotation[None], ahead, second, focal)[0]
+        error = point_errors(rotation[None], ahead, second, focal)[0]
         width = 2 * max(CLOSE, _quantile(error[None], weight)[0])
         tukey = weight * np.clip(1 - (error / width) ** 2, 0, None) ** 2
         if np.count_nonzero(tukey) < 2:
             break
         rotation = kabsch(ahead, behind, tukey)
-    error = misses(rotation[None], ahead, second, focal)[0]
+    error = point_errors(rotation[None], ahead, second, focal)[0]
     return Fit(rotation, error, float(_quantile(error[None], weight)[0]))
 
 
@@ -135,7 +135,7 @@ def _axes(one: Float, other: Float) -> Float:
     return np.stack([one, np.cross(normal, one), normal], -1)
 
 
-def misses(rotations: Float, first: Float, second: Float | Float32, focal: float) -> Float:
+def point_errors(rotations: Float, first: Float, second: Float | Float32, focal: float) -> Float:
     """Compute how far rotations put the points of the first view from those of the second.
 
     Args:

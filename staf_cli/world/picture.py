@@ -55,7 +55,8 @@ def eased(strength: Float, before: Float, after: Float, time: Float) -> Float | 
     """Weaken a correction where the picture fits worse with it than it may.
 
     What a correction costs grows with its square. So the least of it is lost, sum of (1 - s)^2,
-    with strengths s = 1 / (1 + price * cost), and one price wherever the same limit is kept.
+    with strengths s = 1 / (1 + price * cost), and one price, Lagrange's multiplier, wherever the
+    same limit is kept.
 
     Args:
         strength: (F,) of the correction, from 0 to 1.

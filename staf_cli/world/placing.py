@@ -251,8 +251,6 @@ def locked(
     Returns:
         The person with other legs and another place.
     """
-    assert person.world_poses is not None and person.world_trans is not None
-    assert person.world_camera is not None and person.world_contacts is not None
     runs = feet_of(person, soles, camera).runs
     moved = _locked(person, track, body, soles, runs)
     if moved is not None:
