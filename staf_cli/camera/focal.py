@@ -2,7 +2,7 @@
 
 Where a camera pans, points near the border of the picture move farther than those in its middle,
 the more so the shorter the focal length is. So the rotations of several pairs of views explain
-their points best with the right one. A camera that moves on, zooms, or sees too little turn leaves
+their points best with the right one. A camera that travels, zooms, or sees too little turn leaves
 points unexplained, or every focal length as good as the next: then nothing is said.
 
 Points are px of the working picture, from its centre. Letters in shapes: N points.
@@ -24,7 +24,7 @@ MOST_PAIRS = 40
 TRIED = np.exp(np.linspace(np.log(0.4), np.log(4.0), 15))  # of the picture's diagonal
 NOISE = 0.5  # px, of a point: how far off a match is of those that are right
 UNEXPLAINED = 1.0  # px, median over the points, from which the camera does not only turn
-LEAST_SIGMA = 0.02  # of the logarithm: what lenses bend, which nothing here knows of
+LEAST_SIGMA = 0.02  # of the logarithm: lenses distort, which is not modelled
 SURE = 0.06  # the same: a focal length that is less sure is not believed
 CURVED = 0.05  # of the logarithm: half the stretch over which the curvature is measured
 ROUNDS = 4  # of a rotation's fit to the points that follow it

@@ -128,12 +128,10 @@ def run_clip(
             tracks = _use_edited(edited, source, options, tools, log, watch)
         _free_memory()
         source = with_frame_count(source, len(log.frames))
+        refine = should_refine(options.recovery, tracks, tools.weights)
         _follow_camera(source, tracks, options, log, watch)
-        recovery = replace(
-            options.recovery,
-            refine=should_refine(options.recovery, tracks, tools.weights),
-            focal=_focal(source, options.recovery, log),
-        )
+        focal = _focal(source, options.recovery, log)
+        recovery = replace(options.recovery, refine=refine, focal=focal)
         _read_landmarks(source, tracks, recovery, tools, log, watch)
         _free_memory()
         _recover(source, tracks, recovery, tools, log, watch)

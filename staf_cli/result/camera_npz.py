@@ -14,7 +14,7 @@ from staf_cli.core.files import atomic
 FILE = "camera.npz"
 FIELDS = [field.name for field in fields(CameraMotion)]
 SINGLE = {"moving": bool, "focal_length": float}  # fields that are one value
-OPTIONAL = ("focal_length",)  # files of before 0.4 lack it
+OPTIONAL = ("focal_length",)  # older files lack it
 MOST_BYTES = 2**30  # of a file, unpacked: a day of video
 
 
